@@ -1,0 +1,15 @@
+//! Files between the stages: what one stage writes and the next one reads.
+//!
+//! * [`progress`] — events a stage sends while it works
+//! * [`atomic`] — whole files or none: write beside, sync, rename
+//! * [`hash`] — sha256 of bytes, files and folders
+//! * [`home`] — the layout of `$HEARTH_HOME` and its locks
+
+pub mod atomic;
+pub mod hash;
+pub mod home;
+pub mod progress;
+
+mod error;
+
+pub use error::{Error, Result};

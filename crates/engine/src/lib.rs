@@ -1,0 +1,1 @@
+//! Generation: KV cache, batching, prefix cache, sampling.

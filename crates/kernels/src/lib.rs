@@ -1,0 +1,1 @@
+//! CPU compute: thread pool, SIMD matmul, attention, norms.

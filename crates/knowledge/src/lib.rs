@@ -1,0 +1,1 @@
+//! Documents to chunks to indexes to cited answers.

@@ -1,0 +1,1 @@
+//! One decoder many families are data for; encoders; LoRA; GGUF and safetensors.

@@ -1,0 +1,1 @@
+//! BPE and Unigram tokenizers, conversations, chat templates.
