@@ -1,1 +1,19 @@
-//! CPU compute: thread pool, SIMD matmul, attention, norms.
+//! CPU compute: slices in, slices out. No I/O, no allocation on hot paths that a caller could reuse.
+//!
+//! * [`pool`] — a spinning thread pool; every result is independent of the number of threads
+//! * [`quant`] — the block formats of GGUF files and their scalar decoding: the reference
+//! * [`matmul`] — weights packed for the SIMD width; `y = x Wᵀ` with 8-bit activations, and its transpose
+//! * [`gemm`] — dense f32 products
+//! * [`attention`] — causal grouped-query attention over pages of keys and values
+//!
+//! Determinism: each output is one chain of fused multiply-adds over K in ascending order, whatever the
+//! batch, the thread count or the instruction set. SIMD lanes run across outputs, never across K, so
+//! the scalar, AVX2 and AVX-512 paths agree to the bit.
+#![expect(unsafe_code, reason = "the only home of SIMD intrinsics and of the thread pool's hand-over")]
+
+pub mod pool;
+pub mod cpu;
+pub mod quant;
+pub mod matmul;
+pub mod gemm;
+pub mod attention;
