@@ -1,1 +1,25 @@
-//! Metrics, confidence intervals, comparison reports.
+//! Scores for answers, intervals for scores, and the report that shows both beside every answer.
+//!
+//! Comes in: the questions set aside and one [`compare::Record`] a question and way.
+//! Goes out: a [`compare::Comparison`] (`report.json`), `report.html`, a table for the terminal.
+//! Left out on purpose: generating the answers; a caller runs the ways and hands over what they said.
+//!
+//! * [`question`] — questions with accepted answers, read from JSON Lines
+//! * [`metrics`] — exact match, token F1, answer contained, citation hit, in English and Chinese
+//! * [`bootstrap`] — seeded 95 % intervals for a mean and for a paired difference
+//! * [`compare`] — records of all ways → summaries, the best way, the content of `report.json`
+//! * [`table`] — the comparison as plain text
+
+pub mod question;
+
+pub mod metrics;
+
+pub mod bootstrap;
+
+pub mod compare;
+
+pub mod table;
+
+mod error;
+
+pub use error::{Error, Result};
