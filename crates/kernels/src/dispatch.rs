@@ -19,7 +19,7 @@ macro_rules! multiversion {
 
             #[cfg(target_arch = "x86_64")]
             {
-                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+                #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx2,fma")]
                 fn avx512($($arg: $ty),*) $(-> $ret)? {
                     body($($arg),*)
                 }
@@ -29,10 +29,10 @@ macro_rules! multiversion {
                 }
                 match $crate::dispatch::level() {
                     // SAFETY: `level` has found every feature that `avx512` enables.
-                    $crate::dispatch::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::cpu::Level::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: `level` has found every feature that `avx2` enables.
-                    $crate::dispatch::Level::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::dispatch::Level::Baseline => {}
+                    $crate::cpu::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::cpu::Level::Scalar => {}
                 }
             }
             body($($arg),*)
@@ -44,28 +44,45 @@ pub(crate) use multiversion;
 /// Floats a vectorised loop works on side by side: one AVX-512 register.
 pub(crate) const LANES: usize = 16;
 
-/// The best instruction set of this CPU that a [`multiversion!`] function is compiled for.
-#[cfg(target_arch = "x86_64")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Level {
-    Avx512,
-    Avx2,
-    Baseline,
+/// The level a [`multiversion!`] function runs at: the process's, unless a test has lowered it.
+#[cfg(not(test))]
+pub(crate) fn level() -> crate::cpu::Level {
+    crate::cpu::level()
 }
 
-/// Asks the CPU; the standard library remembers the answer.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn level() -> Level {
-    if !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")) {
-        Level::Baseline
-    } else if is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512bw")
-    {
-        Level::Avx512
-    } else {
-        Level::Avx2
+#[cfg(test)]
+pub(crate) use under_test::{at_every_level, level};
+
+/// Runs a computation at every level the processor has, to hold the results equal.
+#[cfg(test)]
+mod under_test {
+    use std::cell::Cell;
+
+    use crate::cpu::{self, Level};
+
+    thread_local! {
+        static LEVEL: Cell<Option<Level>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn level() -> Level {
+        LEVEL.get().unwrap_or_else(cpu::level)
+    }
+
+    /// Asserts that `compute` gives equal bits at each level, and returns them. Only calls on the
+    /// current thread are redirected.
+    pub(crate) fn at_every_level(compute: impl Fn() -> Vec<f32>) -> Vec<f32> {
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let mut results = cpu::levels().map(|level| {
+            LEVEL.set(Some(level));
+            let result = compute();
+            LEVEL.set(None);
+            (level, result)
+        });
+        let (_, first) = results.next().expect("there is always the scalar level");
+        for (level, result) in results {
+            assert_eq!(bits(&first), bits(&result), "scalar vs. {level:?}");
+        }
+        first
     }
 }
 
