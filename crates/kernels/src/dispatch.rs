@@ -116,12 +116,3 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     }
     sum_lanes(lanes)
 }
-
-/// `y += factor * x`.
-#[inline(always)]
-pub(crate) fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
-    debug_assert_eq!(y.len(), x.len());
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = factor.mul_add(x, *y);
-    }
-}
