@@ -68,7 +68,12 @@ pub fn attention_backward(
     gradients: AttentionGradients<'_>,
 ) {
     check(shape, sequence_lens, saved, dout, &gradients);
-    let AttentionShape { num_heads, num_kv_heads, head_dim, .. } = *shape;
+    let AttentionShape {
+        num_heads,
+        num_kv_heads,
+        head_dim,
+        ..
+    } = *shape;
     let starts: Vec<usize> = sequence_lens
         .iter()
         .scan(0, |next, len| {
@@ -76,12 +81,18 @@ pub fn attention_backward(
             Some(*next - len)
         })
         .collect();
-    let (dq, dk, dv) =
-        (Parts::new(gradients.dq), Parts::new(gradients.dk), Parts::new(gradients.dv));
+    let (dq, dk, dv) = (
+        Parts::new(gradients.dq),
+        Parts::new(gradients.dk),
+        Parts::new(gradients.dv),
+    );
     let group = num_heads / num_kv_heads;
     pool.run(sequence_lens.len() * num_kv_heads, &|task| {
         let (sequence, kv_head) = (task / num_kv_heads, task % num_kv_heads);
-        let rows = Rows { start: starts[sequence], len: sequence_lens[sequence] };
+        let rows = Rows {
+            start: starts[sequence],
+            len: sequence_lens[sequence],
+        };
         let keys = KeysOfHead::gather(shape, saved, rows, kv_head);
         let mut sums = KeySums::zeros(&keys);
         for head in kv_head * group..(kv_head + 1) * group {
@@ -113,16 +124,31 @@ fn check(
     dout: &[f32],
     gradients: &AttentionGradients<'_>,
 ) {
-    let AttentionShape { num_heads, num_kv_heads, head_dim, .. } = *shape;
+    let AttentionShape {
+        num_heads,
+        num_kv_heads,
+        head_dim,
+        ..
+    } = *shape;
     assert!(
         num_kv_heads > 0 && num_heads.is_multiple_of(num_kv_heads),
         "`num_heads` {num_heads} isn't a multiple of `num_kv_heads` {num_kv_heads}"
     );
     let rows: usize = sequence_lens.iter().sum();
     let (of_queries, of_keys) = (rows * num_heads * head_dim, rows * num_kv_heads * head_dim);
-    let lens = [saved.q.len(), saved.out.len(), dout.len(), gradients.dq.len()];
+    let lens = [
+        saved.q.len(),
+        saved.out.len(),
+        dout.len(),
+        gradients.dq.len(),
+    ];
     assert_eq!(lens, [of_queries; 4], "q, out, dout, dq");
-    let lens = [saved.k.len(), saved.v.len(), gradients.dk.len(), gradients.dv.len()];
+    let lens = [
+        saved.k.len(),
+        saved.v.len(),
+        gradients.dk.len(),
+        gradients.dv.len(),
+    ];
     assert_eq!(lens, [of_keys; 4], "k, v, dk, dv");
     assert_eq!(saved.log_sum_exp.len(), rows * num_heads, "log_sum_exp");
 }
@@ -151,7 +177,11 @@ impl KeysOfHead {
         rows: Rows,
         kv_head: usize,
     ) -> Self {
-        let of_head = OneHead { heads: shape.num_kv_heads, head: kv_head, dim: shape.head_dim };
+        let of_head = OneHead {
+            heads: shape.num_kv_heads,
+            head: kv_head,
+            dim: shape.head_dim,
+        };
         let k = of_head.gather(saved.k, rows);
         let v = of_head.gather(saved.v, rows);
         let cols = padded(shape.head_dim, TILE_COLS);
@@ -174,7 +204,10 @@ struct KeySums {
 impl KeySums {
     fn zeros(keys: &KeysOfHead) -> Self {
         let len = keys.padded_len * keys.cols;
-        Self { dk: vec![0.0; len], dv: vec![0.0; len] }
+        Self {
+            dk: vec![0.0; len],
+            dv: vec![0.0; len],
+        }
     }
 }
 
@@ -198,8 +231,16 @@ impl QueriesOfHead {
         rows: Rows,
         head: usize,
     ) -> Self {
-        let AttentionShape { num_heads, head_dim, .. } = *shape;
-        let of_head = OneHead { heads: num_heads, head, dim: head_dim };
+        let AttentionShape {
+            num_heads,
+            head_dim,
+            ..
+        } = *shape;
+        let of_head = OneHead {
+            heads: num_heads,
+            head,
+            dim: head_dim,
+        };
         let q = of_head.gather(saved.q, rows);
         let mut delta = vec![0.0; rows.len];
         for (row, delta) in delta.iter_mut().enumerate() {
@@ -248,7 +289,10 @@ fn padded(len: usize, to: usize) -> usize {
 /// `[blocks·BLOCK, cols]` → `[blocks][cols, BLOCK]`.
 fn transpose_blocks(x: &[f32], cols: usize) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
-    for (from, to) in x.chunks_exact(BLOCK * cols).zip(out.chunks_exact_mut(BLOCK * cols)) {
+    for (from, to) in x
+        .chunks_exact(BLOCK * cols)
+        .zip(out.chunks_exact_mut(BLOCK * cols))
+    {
         for (row, from) in from.chunks_exact(cols).enumerate() {
             for (col, &value) in from.iter().enumerate() {
                 to[col * BLOCK + row] = value;
@@ -365,7 +409,12 @@ mod tests {
         sequence_lens: &[usize],
         [q, k, v]: [&[f64]; 3],
     ) -> (Vec<f64>, Vec<f64>) {
-        let AttentionShape { num_heads, num_kv_heads, head_dim, scale } = *shape;
+        let AttentionShape {
+            num_heads,
+            num_kv_heads,
+            head_dim,
+            scale,
+        } = *shape;
         let mut out = vec![0.0; q.len()];
         let mut log_sums = vec![0.0; q.len() / head_dim];
         let mut start = 0;
@@ -414,25 +463,50 @@ mod tests {
     fn case(heads: [usize; 2], head_dim: usize, sequence_lens: &[usize]) -> Case {
         let [num_heads, num_kv_heads] = heads;
         let scale = (head_dim as f32).sqrt().recip();
-        let shape = AttentionShape { num_heads, num_kv_heads, head_dim, scale };
+        let shape = AttentionShape {
+            num_heads,
+            num_kv_heads,
+            head_dim,
+            scale,
+        };
         let rows: usize = sequence_lens.iter().sum();
         let mut random = Random::new(21);
         let mut values = |heads: usize| {
-            random.values(rows * heads * head_dim).iter().map(|x| 2.0 * x).collect::<Vec<f32>>()
+            random
+                .values(rows * heads * head_dim)
+                .iter()
+                .map(|x| 2.0 * x)
+                .collect::<Vec<f32>>()
         };
-        let (q, k, v) = (values(num_heads), values(num_kv_heads), values(num_kv_heads));
+        let (q, k, v) = (
+            values(num_heads),
+            values(num_kv_heads),
+            values(num_kv_heads),
+        );
         let dout = values(num_heads);
         let (out, log_sums) = exact(&shape, sequence_lens, [&wide(&q), &wide(&k), &wide(&v)]);
         let narrow = |x: Vec<f64>| x.into_iter().map(|x| x as f32).collect();
         let (out, log_sum_exp) = (narrow(out), narrow(log_sums));
         let sequence_lens = sequence_lens.to_vec();
-        Case { shape, sequence_lens, q, k, v, out, log_sum_exp, dout }
+        Case {
+            shape,
+            sequence_lens,
+            q,
+            k,
+            v,
+            out,
+            log_sum_exp,
+            dout,
+        }
     }
 
     fn run(case: &Case, threads: usize) -> [Vec<f32>; 3] {
         // Old content must not matter.
-        let (mut dq, mut dk, mut dv) =
-            (vec![9.0; case.q.len()], vec![9.0; case.k.len()], vec![9.0; case.v.len()]);
+        let (mut dq, mut dk, mut dv) = (
+            vec![9.0; case.q.len()],
+            vec![9.0; case.k.len()],
+            vec![9.0; case.v.len()],
+        );
         let saved = SavedAttention {
             q: &case.q,
             k: &case.k,
@@ -440,7 +514,11 @@ mod tests {
             out: &case.out,
             log_sum_exp: &case.log_sum_exp,
         };
-        let gradients = AttentionGradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
+        let gradients = AttentionGradients {
+            dq: &mut dq,
+            dk: &mut dk,
+            dv: &mut dv,
+        };
         let pool = Pool::new(threads);
         let lens = &case.sequence_lens;
         attention_backward(&pool, &case.shape, lens, &saved, &case.dout, gradients);

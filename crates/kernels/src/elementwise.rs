@@ -171,7 +171,15 @@ mod tests {
     fn gelu_equals_known_values() {
         // x·Φ(x) from tables of the normal distribution.
         let mut values = [0.0, 1.0, -1.0, 2.0, -3.0, 10.0, -10.0];
-        let expected = [0.0, 0.841_344_75, -0.158_655_25, 1.954_499_7, -0.004_049_694, 10.0, 0.0];
+        let expected = [
+            0.0,
+            0.841_344_75,
+            -0.158_655_25,
+            1.954_499_7,
+            -0.004_049_694,
+            10.0,
+            0.0,
+        ];
         gelu(&mut values);
         for (value, expected) in values.iter().zip(expected) {
             assert!((value - expected).abs() < 1e-6, "{value} vs. {expected}");
@@ -192,8 +200,16 @@ mod tests {
             silu_mul(&g, &u, &mut out);
             assert!((f64::from(out[0]) - exact(gate, up)).abs() < 1e-5);
             silu_mul_backward(&[0.7], &mut g, &mut u);
-            assert!((f64::from(g[0]) - dgate).abs() < 1e-5, "dgate {} vs. {dgate}", g[0]);
-            assert!((f64::from(u[0]) - dup).abs() < 1e-5, "dup {} vs. {dup}", u[0]);
+            assert!(
+                (f64::from(g[0]) - dgate).abs() < 1e-5,
+                "dgate {} vs. {dgate}",
+                g[0]
+            );
+            assert!(
+                (f64::from(u[0]) - dup).abs() < 1e-5,
+                "dup {} vs. {dup}",
+                u[0]
+            );
         }
     }
 }

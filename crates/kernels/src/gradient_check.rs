@@ -18,7 +18,9 @@ impl Random {
 
     /// `count` values in [-1, 1).
     pub(crate) fn values(&mut self, count: usize) -> Vec<f32> {
-        (0..count).map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
+        (0..count)
+            .map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
+            .collect()
     }
 }
 
@@ -30,7 +32,12 @@ pub(crate) fn numeric_gradient(
 ) -> Vec<f64> {
     const STEP: f64 = 1e-5;
     let mut x: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
-    let loss = |x: &[f64]| f(x).iter().zip(dout).map(|(y, &d)| y * f64::from(d)).sum::<f64>();
+    let loss = |x: &[f64]| {
+        f(x).iter()
+            .zip(dout)
+            .map(|(y, &d)| y * f64::from(d))
+            .sum::<f64>()
+    };
     (0..x.len())
         .map(|i| {
             let value = x[i];

@@ -1,5 +1,6 @@
 //! CPU compute: slices in, slices out. No I/O, no allocation on hot paths that a caller could reuse.
 //!
+//! * [`elementwise`] — exp, SiLU, GELU, addition
 //! * [`pool`] — a spinning thread pool; every result is independent of the number of threads
 //! * [`quant`] — the block formats of GGUF files and their scalar decoding: the reference
 //! * [`matmul`] — weights packed for the SIMD width; `y = x Wᵀ` with 8-bit activations, and its transpose
@@ -9,11 +10,28 @@
 //! Determinism: each output is one chain of fused multiply-adds over K in ascending order, whatever the
 //! batch, the thread count or the instruction set. SIMD lanes run across outputs, never across K, so
 //! the scalar, AVX2 and AVX-512 paths agree to the bit.
-#![expect(unsafe_code, reason = "the only home of SIMD intrinsics and of the thread pool's hand-over")]
+#![expect(
+    unsafe_code,
+    reason = "the only home of SIMD intrinsics and of the thread pool's hand-over"
+)]
+#![expect(
+    clippy::inline_always,
+    reason = "parts of vectorised loops must take on their caller's instructions"
+)]
 
-pub mod pool;
-pub mod cpu;
-pub mod quant;
-pub mod matmul;
-pub mod gemm;
+pub mod adamw;
 pub mod attention;
+pub mod attention_backward;
+pub mod cpu;
+mod dispatch;
+pub mod elementwise;
+pub mod gemm;
+#[cfg(test)]
+mod gradient_check;
+mod lanes;
+pub mod loss;
+pub mod matmul;
+pub mod norm;
+pub mod pool;
+pub mod quant;
+pub mod rope;

@@ -66,7 +66,8 @@ impl Format {
 
     /// Bytes of a row of `cols` weights; `None` if `cols` isn't a whole number of blocks.
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
-        cols.is_multiple_of(self.block_len()).then(|| cols / self.block_len() * self.block_bytes())
+        cols.is_multiple_of(self.block_len())
+            .then(|| cols / self.block_len() * self.block_bytes())
     }
 }
 
@@ -96,11 +97,18 @@ pub(crate) fn groups(format: Format, row: &[u8], mut visit: impl FnMut(&Group)) 
             Format::Q5_0 | Format::Q5_1 => visit(&five_bit_group(format, block)),
             Format::Q8_0 => {
                 let q = std::array::from_fn(|i| i16::from(block[2 + i] as i8));
-                visit(&Group { scale: f16_at(block, 0), min: 0.0, q, len: 32 });
+                visit(&Group {
+                    scale: f16_at(block, 0),
+                    min: 0.0,
+                    q,
+                    len: 32,
+                });
             }
             Format::Q4K | Format::Q5K => k_groups(format, block, &mut visit),
             Format::Q6K => q6_k_groups(block, &mut visit),
-            Format::F32 | Format::F16 | Format::BF16 => unreachable!("dense formats have no groups"),
+            Format::F32 | Format::F16 | Format::BF16 => {
+                unreachable!("dense formats have no groups")
+            }
         }
     }
 }
@@ -114,7 +122,12 @@ fn nibble_group(format: Format, block: &[u8]) -> Group {
         let byte = quants[i % 16];
         i16::from(if i < 16 { byte & 15 } else { byte >> 4 }) - zero
     });
-    Group { scale: f16_at(block, 0), min, q, len: 32 }
+    Group {
+        scale: f16_at(block, 0),
+        min,
+        q,
+        len: 32,
+    }
 }
 
 fn five_bit_group(format: Format, block: &[u8]) -> Group {
@@ -134,7 +147,12 @@ fn five_bit_group(format: Format, block: &[u8]) -> Group {
         let low = if i < 16 { byte & 15 } else { byte >> 4 };
         i16::from(low) + ((high >> i & 1) << 4) as i16 - zero
     });
-    Group { scale: f16_at(block, 0), min, q, len: 32 }
+    Group {
+        scale: f16_at(block, 0),
+        min,
+        q,
+        len: 32,
+    }
 }
 
 /// The 6-bit scale and minimum of sub-block `j` (0..8) in the 12 packed bytes of Q4_K and Q5_K.
@@ -162,7 +180,12 @@ fn k_groups(format: Format, block: &[u8], visit: &mut impl FnMut(&Group)) {
             let low = if j % 2 == 0 { byte & 15 } else { byte >> 4 };
             i16::from(low) + high.map_or(0, |high| i16::from(high[i] >> j & 1) << 4)
         });
-        visit(&Group { scale: d * f32::from(scale), min: -d_min * f32::from(min), q, len: 32 });
+        visit(&Group {
+            scale: d * f32::from(scale),
+            min: -d_min * f32::from(min),
+            q,
+            len: 32,
+        });
     }
 }
 
@@ -180,7 +203,12 @@ fn q6_k_groups(block: &[u8], visit: &mut impl FnMut(&Group)) {
             let top = high[half * 32 + l] >> (2 * quarter) & 3;
             *q = i16::from(bits | top << 4) - 32;
         }
-        visit(&Group { scale: d * f32::from(scale as i8), min: 0.0, q, len: 16 });
+        visit(&Group {
+            scale: d * f32::from(scale as i8),
+            min: 0.0,
+            q,
+            len: 16,
+        });
     }
 }
 
@@ -189,7 +217,12 @@ fn q6_k_groups(block: &[u8], visit: &mut impl FnMut(&Group)) {
 /// # Panics
 /// If `bytes` isn't exactly the blocks that `out` takes.
 pub fn dequantize(format: Format, bytes: &[u8], out: &mut [f32]) {
-    assert_eq!(format.row_bytes(out.len()), Some(bytes.len()), "{format:?} bytes don't fill {}", out.len());
+    assert_eq!(
+        format.row_bytes(out.len()),
+        Some(bytes.len()),
+        "{format:?} bytes don't fill {}",
+        out.len()
+    );
     match format {
         Format::F32 => {
             for (out, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {

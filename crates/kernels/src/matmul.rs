@@ -1,0 +1,231 @@
+//! Weights packed for the SIMD width, and `y = x Wᵀ` with 8-bit activations.
+//!
+//! A panel holds sixteen rows of W interleaved, so that a SIMD lane is an output and nothing is summed
+//! across lanes. Quantised weights keep their 4, 5 or 8 bits. Activations are quantised once per product,
+//! in blocks of 32 with one scale, as llama.cpp's Q8_1 does; integer sums within a block are exact.
+//!
+//! * [`pack`] — GGUF blocks or dense rows to panels, and back
+//! * [`activations`] — f32 rows to 8-bit blocks
+//! * `scalar`, `avx2`, `avx512` — the inner loops, equal to the bit
+
+mod activations;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod pack;
+mod scalar;
+mod transposed;
+
+use crate::cpu::Level;
+use crate::dispatch::level;
+use crate::gemm::{Accumulate, STRIP, Tile};
+use crate::pool::{Parts, Pool};
+
+pub use activations::Activations;
+pub use pack::PackedMatrix;
+pub use transposed::matmul_transposed;
+
+/// Rows of W in a panel: the lanes of an AVX-512 register.
+pub const PANEL: usize = 16;
+
+/// Columns that share one activation scale.
+pub(crate) const BLOCK: usize = 32;
+
+/// How a panel stores its weights: `scale * (q - offset) + min`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packing {
+    /// Dense f32.
+    F32,
+    /// Dense bf16, widened on the way.
+    BF16,
+    /// Quantised in blocks of 32 columns.
+    Blocks(BlockPacking),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlockPacking {
+    /// Stored bits: 4, 5 or 8. Eight-bit integers are stored plus 128.
+    pub(crate) bits: u8,
+    /// A minimum per block beside the scale; without it the integers are centred.
+    pub(crate) min: bool,
+    /// Two scales a block (Q6_K).
+    pub(crate) halves: bool,
+}
+
+impl BlockPacking {
+    /// Bytes of the integers of one block of sixteen rows.
+    pub(crate) const fn quant_bytes(self) -> usize {
+        self.bits as usize * BLOCK * PANEL / 8
+    }
+
+    /// f16 values per row and block: scales, and a minimum if there is one.
+    pub(crate) const fn scales(self) -> usize {
+        1 + self.min as usize + self.halves as usize
+    }
+
+    /// log2 of what is subtracted from the stored integers of a symmetric packing.
+    pub(crate) const fn offset_log2(self) -> u32 {
+        self.bits as u32 - 1
+    }
+}
+
+/// Panels of one matrix with the activations of one product: what an inner loop works on.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockJob<'a> {
+    /// Integers of all blocks of one panel, then their scales and minima as f16.
+    pub(crate) panel: &'a [u8],
+    pub(crate) packing: BlockPacking,
+    pub(crate) x: &'a Activations,
+    /// Rows of x to compute.
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+    /// Sixteen outputs of row `first + i` go to `y + i * y_row`.
+    pub(crate) y: *mut f32,
+    pub(crate) y_row: usize,
+}
+
+/// `y = x Wᵀ`.
+///
+/// Quantised matrices round x to 8 bits per block of 32; dense ones compute in f32.
+///
+/// # Shapes
+/// x `[M, K]`, w `[N, K]`, y `[M, N]`
+pub fn matmul(pool: &Pool, x: &[f32], w: &PackedMatrix, y: &mut [f32]) {
+    assert_eq!(
+        x.len() % w.cols(),
+        0,
+        "x isn't rows of {} columns",
+        w.cols()
+    );
+    assert_eq!(
+        y.len() / w.rows(),
+        x.len() / w.cols(),
+        "rows of y vs. rows of x"
+    );
+    match w.packing() {
+        Packing::Blocks(_) => {
+            let mut quantised = Activations::default();
+            quantised.quantise(pool, x, w.cols());
+            matmul_quantised(pool, &quantised, w, y);
+        }
+        Packing::F32 | Packing::BF16 => matmul_dense(pool, x, w, y),
+    }
+}
+
+/// [`matmul`] with activations quantised before: several matrices may share one input.
+///
+/// # Panics
+/// If `w` is dense ([`PackedMatrix::is_quantised`]).
+pub fn matmul_quantised(pool: &Pool, x: &Activations, w: &PackedMatrix, y: &mut [f32]) {
+    let Packing::Blocks(packing) = w.packing() else {
+        panic!("the matrix is dense")
+    };
+    assert_eq!(x.cols(), w.cols(), "columns of x vs. columns of w");
+    assert_eq!(
+        y.len(),
+        x.rows() * w.rows(),
+        "y isn't [{}, {}]",
+        x.rows(),
+        w.rows()
+    );
+    let (rows, parts) = (w.rows(), Parts::new(y));
+    for_each_panel(pool, w, |index| {
+        let panel = w.panel(index);
+        let width = PANEL.min(rows - index * PANEL);
+        let job = BlockJob {
+            panel,
+            packing,
+            x,
+            first: 0,
+            count: x.rows(),
+            y: std::ptr::null_mut(),
+            y_row: rows,
+        };
+        if width == PANEL {
+            // SAFETY: this task alone writes these columns; the last row ends inside y.
+            let out = unsafe { parts.slice(index * PANEL, (x.rows() - 1) * rows + PANEL) };
+            run_blocks(BlockJob {
+                y: out.as_mut_ptr(),
+                ..job
+            });
+            return;
+        }
+        for row in 0..x.rows() {
+            let mut lanes = [0.0; PANEL];
+            run_blocks(BlockJob {
+                first: row,
+                count: 1,
+                y: lanes.as_mut_ptr(),
+                ..job
+            });
+            // SAFETY: this task alone writes these columns of this row.
+            let out = unsafe { parts.slice(row * rows + index * PANEL, width) };
+            out.copy_from_slice(&lanes[..width]);
+        }
+    });
+}
+
+fn for_each_panel(pool: &Pool, w: &PackedMatrix, body: impl Fn(usize) + Sync) {
+    // At least 16 KiB of weights a task: a claim costs as much as reading about 1 KiB.
+    let grain = (16_usize << 10).div_ceil(w.panel_bytes());
+    pool.for_each_range(w.panels(), grain, |range| range.for_each(&body));
+}
+
+fn run_blocks(job: BlockJob<'_>) {
+    match level() {
+        // SAFETY: the level was detected; y has room for `count` rows.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512::run(job) },
+        // SAFETY: the level was detected; y has room for `count` rows.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { avx2::run(job) },
+        // SAFETY: y has room for `count` rows.
+        _ => unsafe { scalar::run(job) },
+    }
+}
+
+/// Columns of a dense panel that are widened at a time: 16 KiB of f32.
+const DENSE_STEP: usize = 256;
+
+fn matmul_dense(pool: &Pool, x: &[f32], w: &PackedMatrix, y: &mut [f32]) {
+    let (rows, cols, count) = (w.rows(), w.cols(), x.len() / w.cols());
+    let parts = Parts::new(y);
+    for_each_panel(pool, w, |index| {
+        let width = PANEL.min(rows - index * PANEL);
+        let mut widened = Vec::new();
+        let mut scratch = vec![0.0; if width < PANEL { count * PANEL } else { 0 }];
+        for start in (0..cols).step_by(DENSE_STEP) {
+            let k = DENSE_STEP.min(cols - start);
+            let strip = w.dense_strip(index, start, k, &mut widened);
+            let tile = Tile {
+                b: strip.as_ptr(),
+                step: STRIP,
+                k,
+            };
+            let mode = if start == 0 {
+                Accumulate::Overwrite
+            } else {
+                Accumulate::Add
+            };
+            let from = x[start..].as_ptr();
+            if width == PANEL {
+                // SAFETY: this task alone writes these columns; the last row ends inside y.
+                let out = unsafe { parts.slice(index * PANEL, (count - 1) * rows + PANEL) };
+                // SAFETY: `count` rows of x with stride `cols` hold k values from `start` on.
+                unsafe { tile.rows(from, [cols, 1], out.as_mut_ptr(), [count, rows], mode) };
+            } else {
+                // SAFETY: as above, into a scratch of whole panels.
+                unsafe { tile.rows(from, [cols, 1], scratch.as_mut_ptr(), [count, PANEL], mode) };
+            }
+        }
+        for (row, lanes) in scratch.chunks_exact(PANEL).enumerate() {
+            // SAFETY: this task alone writes these columns of this row.
+            let out = unsafe { parts.slice(row * rows + index * PANEL, width) };
+            out.copy_from_slice(&lanes[..width]);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,360 @@
+//! GGUF blocks or dense rows to panels of sixteen interleaved rows, and back to f32.
+//!
+//! A quantised panel holds, for each block of 32 columns, its integers; then, for all blocks, sixteen
+//! f16 scales (and a second sixteen, and sixteen minima, where the packing has them). Step s (0..8) of a
+//! block covers columns 4s..4s+4; within a step, row r's four integers lie at bytes 4r..4r+4.
+//! * 8 bits: 64 bytes a step.
+//! * 4 bits: 64 bytes hold step s in the low and step s + 4 in the high nibbles.
+//! * 5 bits: the 4-bit part, then a u32 per row whose bit `8i + s` is the fifth bit of column 4s + i.
+
+use half::{bf16, f16};
+
+use super::{BLOCK, BlockPacking, PANEL, Packing};
+use crate::gemm::pack_strips;
+use crate::quant::{self, Format, Group};
+
+/// A matrix `[rows, cols]` in panels. Immutable.
+#[derive(Clone)]
+pub struct PackedMatrix {
+    rows: usize,
+    cols: usize,
+    packing: Packing,
+    /// 64-byte aligned through its element type.
+    panels: Vec<Line>,
+    panel_bytes: usize,
+}
+
+/// A cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+impl std::fmt::Debug for PackedMatrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "PackedMatrix[{}, {}] {:?}",
+            self.rows, self.cols, self.packing
+        )
+    }
+}
+
+impl PackedMatrix {
+    /// Packs the rows of a GGUF tensor.
+    ///
+    /// Scales of Q4_K, Q5_K and Q6_K are products of two numbers; they are kept as f16, which adds at most
+    /// 2⁻¹¹ of a weight's own scale.
+    ///
+    /// # Panics
+    /// If `bytes` isn't `rows` whole rows; quantised rows of a GGUF file always are whole blocks of 32.
+    pub fn from_blocks(format: Format, rows: usize, cols: usize, bytes: &[u8]) -> Self {
+        let row_bytes = format.row_bytes(cols).expect("a row of whole blocks");
+        assert_eq!(
+            bytes.len(),
+            rows * row_bytes,
+            "bytes of [{rows}, {cols}] {format:?}"
+        );
+        let packing = match format {
+            Format::F32 | Format::F16 | Format::BF16 => {
+                return Self::dense(format, rows, cols, bytes);
+            }
+            Format::Q4_0 => BlockPacking {
+                bits: 4,
+                min: false,
+                halves: false,
+            },
+            Format::Q4_1 | Format::Q4K => BlockPacking {
+                bits: 4,
+                min: true,
+                halves: false,
+            },
+            Format::Q5_0 => BlockPacking {
+                bits: 5,
+                min: false,
+                halves: false,
+            },
+            Format::Q5_1 | Format::Q5K => BlockPacking {
+                bits: 5,
+                min: true,
+                halves: false,
+            },
+            Format::Q8_0 => BlockPacking {
+                bits: 8,
+                min: false,
+                halves: false,
+            },
+            Format::Q6K => BlockPacking {
+                bits: 8,
+                min: false,
+                halves: true,
+            },
+        };
+        let blocks = cols / BLOCK;
+        let mut matrix = Self::empty(
+            rows,
+            cols,
+            Packing::Blocks(packing),
+            blocks * (packing.quant_bytes() + packing.scales() * PANEL * 2),
+        );
+        for (row, bytes) in bytes.chunks_exact(row_bytes).enumerate() {
+            let panel = matrix.panel_mut(row / PANEL);
+            let mut column = 0;
+            quant::groups(format, bytes, |group| {
+                put_group(packing, panel, blocks, row % PANEL, column, group);
+                column += group.len;
+            });
+        }
+        matrix
+    }
+
+    /// Packs dense f32 rows `[rows, cols]`.
+    pub fn from_f32(rows: usize, cols: usize, values: &[f32]) -> Self {
+        assert_eq!(values.len(), rows * cols, "values of [{rows}, {cols}]");
+        let mut matrix = Self::empty(rows, cols, Packing::F32, cols * PANEL * 4);
+        for (index, rows) in values.chunks(PANEL * cols).enumerate() {
+            let strip = pack_strips(rows, rows.len() / cols, cols);
+            for (to, value) in matrix.panel_mut(index).chunks_exact_mut(4).zip(strip) {
+                to.copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        matrix
+    }
+
+    fn dense(format: Format, rows: usize, cols: usize, bytes: &[u8]) -> Self {
+        if format != Format::BF16 {
+            let mut values = vec![0.0; rows * cols];
+            quant::dequantize(format, bytes, &mut values);
+            return Self::from_f32(rows, cols, &values);
+        }
+        let mut matrix = Self::empty(rows, cols, Packing::BF16, cols * PANEL * 2);
+        for (row, bytes) in bytes.chunks_exact(cols * 2).enumerate() {
+            let panel = matrix.panel_mut(row / PANEL);
+            for (k, value) in bytes.chunks_exact(2).enumerate() {
+                let at = (k * PANEL + row % PANEL) * 2;
+                panel[at..at + 2].copy_from_slice(value);
+            }
+        }
+        matrix
+    }
+
+    fn empty(rows: usize, cols: usize, packing: Packing, panel_bytes: usize) -> Self {
+        let panel_bytes = panel_bytes.next_multiple_of(64);
+        let lines = rows.div_ceil(PANEL) * panel_bytes / 64;
+        Self {
+            rows,
+            cols,
+            packing,
+            panels: vec![Line([0; 64]); lines],
+            panel_bytes,
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Whether products round their input to 8 bits.
+    pub fn is_quantised(&self) -> bool {
+        matches!(self.packing, Packing::Blocks(_))
+    }
+
+    /// Bytes in memory, padding included.
+    pub fn bytes(&self) -> usize {
+        self.panels.len() * 64
+    }
+
+    pub(crate) fn packing(&self) -> Packing {
+        self.packing
+    }
+
+    pub(crate) fn panels(&self) -> usize {
+        self.rows.div_ceil(PANEL)
+    }
+
+    pub(crate) fn panel_bytes(&self) -> usize {
+        self.panel_bytes
+    }
+
+    pub(crate) fn panel(&self, index: usize) -> &[u8] {
+        let lines =
+            &self.panels[index * self.panel_bytes / 64..(index + 1) * self.panel_bytes / 64];
+        // SAFETY: lines are plain bytes without padding, laid one after the other.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), self.panel_bytes) }
+    }
+
+    fn panel_mut(&mut self, index: usize) -> &mut [u8] {
+        let lines =
+            &mut self.panels[index * self.panel_bytes / 64..(index + 1) * self.panel_bytes / 64];
+        // SAFETY: lines are plain bytes without padding, laid one after the other.
+        unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), self.panel_bytes) }
+    }
+
+    /// Columns `start..start + k` of a dense panel as f32 `[k, 16]`; bf16 goes through `widened`.
+    pub(crate) fn dense_strip<'a>(
+        &'a self,
+        index: usize,
+        start: usize,
+        k: usize,
+        widened: &'a mut Vec<f32>,
+    ) -> &'a [f32] {
+        let panel = self.panel(index);
+        match self.packing {
+            Packing::F32 => {
+                let bytes = &panel[start * PANEL * 4..(start + k) * PANEL * 4];
+                // SAFETY: a panel is 64-byte aligned and any bytes are valid f32 values.
+                unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), k * PANEL) }
+            }
+            Packing::BF16 => {
+                let bytes = &panel[start * PANEL * 2..(start + k) * PANEL * 2];
+                widened.clear();
+                widened.extend(
+                    bytes
+                        .chunks_exact(2)
+                        .map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()),
+                );
+                widened
+            }
+            Packing::Blocks(_) => unreachable!("quantised panels have no dense strip"),
+        }
+    }
+
+    /// Decodes columns `start..start + out.len()` of one row; for quantised matrices both are whole blocks.
+    pub fn decode(&self, row: usize, start: usize, out: &mut [f32]) {
+        let (panel, lane) = (self.panel(row / PANEL), row % PANEL);
+        match self.packing {
+            Packing::F32 => {
+                for (k, out) in out.iter_mut().enumerate() {
+                    let at = ((start + k) * PANEL + lane) * 4;
+                    *out = f32::from_le_bytes([
+                        panel[at],
+                        panel[at + 1],
+                        panel[at + 2],
+                        panel[at + 3],
+                    ]);
+                }
+            }
+            Packing::BF16 => {
+                for (k, out) in out.iter_mut().enumerate() {
+                    let at = ((start + k) * PANEL + lane) * 2;
+                    *out = bf16::from_le_bytes([panel[at], panel[at + 1]]).to_f32();
+                }
+            }
+            Packing::Blocks(packing) => {
+                for (i, out) in out.chunks_exact_mut(BLOCK).enumerate() {
+                    decode_block(
+                        packing,
+                        panel,
+                        self.cols / BLOCK,
+                        start / BLOCK + i,
+                        lane,
+                        out,
+                    );
+                }
+            }
+        }
+    }
+
+    /// Decodes a whole row: an embedding.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        assert_eq!(out.len(), self.cols, "out isn't a row");
+        self.decode(row, 0, out);
+    }
+}
+
+/// Where the scale (0), second scale (1) or minimum (last) of a block's row lies in a panel.
+pub(crate) fn scale_at(
+    packing: BlockPacking,
+    blocks: usize,
+    block: usize,
+    which: usize,
+    lane: usize,
+) -> usize {
+    blocks * packing.quant_bytes() + ((block * packing.scales() + which) * PANEL + lane) * 2
+}
+
+fn put_group(
+    packing: BlockPacking,
+    panel: &mut [u8],
+    blocks: usize,
+    lane: usize,
+    column: usize,
+    group: &Group,
+) {
+    let block = column / BLOCK;
+    let which = usize::from(packing.halves && column % BLOCK != 0);
+    let mut put = |which: usize, value: f32| {
+        let at = scale_at(packing, blocks, block, which, lane);
+        panel[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
+    };
+    put(which, group.scale);
+    if packing.min {
+        put(1, group.min);
+    }
+    let quants = &mut panel[block * packing.quant_bytes()..(block + 1) * packing.quant_bytes()];
+    // With a minimum the integers are unsigned already; without one they are centred.
+    let offset = if packing.min {
+        0
+    } else {
+        1 << packing.offset_log2()
+    };
+    for (i, &q) in group.q[..group.len].iter().enumerate() {
+        let column = column % BLOCK + i;
+        let (step, byte) = (column / 4, lane * 4 + column % 4);
+        // -128 has no positive twin in 8 bits; ggml's own quantiser never makes it.
+        let stored =
+            (q + offset).clamp(i16::from(packing.bits == 8), (1 << packing.bits) - 1) as u8;
+        if packing.bits == 8 {
+            quants[step * 64 + byte] = stored;
+            continue;
+        }
+        quants[step % 4 * 64 + byte] |= (stored & 15) << (step / 4 * 4);
+        if packing.bits == 5 {
+            // Byte `column % 4` of the row's little-endian u32, bit `step`.
+            quants[256 + byte] |= (stored >> 4) << step;
+        }
+    }
+}
+
+/// The stored integer of `column` (0..32) in a block, its offset not subtracted.
+pub(crate) fn stored(packing: BlockPacking, quants: &[u8], lane: usize, column: usize) -> u8 {
+    let (step, byte) = (column / 4, lane * 4 + column % 4);
+    if packing.bits == 8 {
+        return quants[step * 64 + byte];
+    }
+    let low = quants[step % 4 * 64 + byte] >> (step / 4 * 4) & 15;
+    if packing.bits == 5 {
+        low | (quants[256 + byte] >> step & 1) << 4
+    } else {
+        low
+    }
+}
+
+fn decode_block(
+    packing: BlockPacking,
+    panel: &[u8],
+    blocks: usize,
+    block: usize,
+    lane: usize,
+    out: &mut [f32],
+) {
+    let value = |which| {
+        let at = scale_at(packing, blocks, block, which, lane);
+        f16::from_le_bytes([panel[at], panel[at + 1]]).to_f32()
+    };
+    let scales = [value(0), value(usize::from(packing.halves))];
+    let min = if packing.min { value(1) } else { 0.0 };
+    let offset = if packing.min {
+        0
+    } else {
+        1 << packing.offset_log2()
+    };
+    let quants = &panel[block * packing.quant_bytes()..(block + 1) * packing.quant_bytes()];
+    for (column, out) in out.iter_mut().enumerate() {
+        let q = i16::from(stored(packing, quants, lane, column)) - offset;
+        *out = scales[column / 16] * f32::from(q) + min;
+    }
+}

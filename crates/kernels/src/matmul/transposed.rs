@@ -1,0 +1,64 @@
+//! `dx = dy W`: the gradient of a product with respect to its input, the matrix decoded on the way.
+//!
+//! The rounding of activations in the forward product counts as the identity (straight-through estimator,
+//! Bengio et al. 2013). Each output sums over the rows of W in ascending order.
+
+use super::PackedMatrix;
+use crate::gemm::{Accumulate, STRIP, Tile};
+use crate::pool::{Parts, Pool};
+
+/// Columns a task decodes at a time: with [`ROWS`] rows, 32 KiB of f32.
+const COLUMNS: usize = 64;
+/// Rows of W decoded at a time.
+const ROWS: usize = 128;
+
+/// `dx = dy W`.
+///
+/// # Shapes
+/// dy `[M, N]`, w `[N, K]`, dx `[M, K]`
+pub fn matmul_transposed(pool: &Pool, dy: &[f32], w: &PackedMatrix, dx: &mut [f32]) {
+    let (rows, cols) = (w.rows(), w.cols());
+    assert_eq!(dy.len() % rows, 0, "dy isn't rows of {rows} columns");
+    let count = dy.len() / rows;
+    assert_eq!(dx.len(), count * cols, "dx isn't [{count}, {cols}]");
+    if count == 0 {
+        return;
+    }
+    let parts = Parts::new(dx);
+    pool.run(cols.div_ceil(COLUMNS), &|task| {
+        let start = task * COLUMNS;
+        let width = COLUMNS.min(cols - start);
+        let mut tile = vec![0.0; ROWS * COLUMNS];
+        let mut sums = vec![0.0; count * COLUMNS];
+        for first in (0..rows).step_by(ROWS) {
+            let k = ROWS.min(rows - first);
+            for (row, values) in tile.chunks_exact_mut(COLUMNS).take(k).enumerate() {
+                w.decode(first + row, start, &mut values[..width]);
+            }
+            for strip in (0..width).step_by(STRIP) {
+                let block = Tile {
+                    b: tile[strip..].as_ptr(),
+                    step: COLUMNS,
+                    k,
+                };
+                let out = sums[strip..].as_mut_ptr();
+                // SAFETY: `count` rows of dy hold k values from `first` on; `sums` has `count` rows of
+                // COLUMNS, a multiple of the strip.
+                unsafe {
+                    block.rows(
+                        dy[first..].as_ptr(),
+                        [rows, 1],
+                        out,
+                        [count, COLUMNS],
+                        Accumulate::Add,
+                    )
+                };
+            }
+        }
+        for (row, sums) in sums.chunks_exact(COLUMNS).enumerate() {
+            // SAFETY: this task alone writes these columns.
+            let out = unsafe { parts.slice(row * cols + start, width) };
+            out.copy_from_slice(&sums[..width]);
+        }
+    });
+}
