@@ -1,1 +1,408 @@
-//! placeholder
+//! Causal grouped-query attention over pages of keys and values, with an online softmax.
+//!
+//! A page holds 64 positions: keys transposed, so that a SIMD lane is a key, and values as rows, so that a
+//! lane is a channel. Pages are walked in ascending order and each (row, head) is computed by itself: a
+//! result doesn't depend on how a prompt was cut into chunks or on what else is in the batch.
+//! The online softmax is that of Milakov & Gimelshein 2018; blocks as in FlashAttention (Dao et al. 2022).
+
+use crate::attention_backward::AttentionShape;
+use crate::dispatch::{LANES, multiversion, sum_lanes};
+use crate::elementwise::exp;
+use crate::pool::{Parts, Pool};
+
+/// Positions in a page.
+pub const PAGE: usize = 64;
+
+/// Queries computed together, so that a page's values are loaded once for all of them.
+const TOGETHER: usize = 4;
+/// Rows of a task: enough to reuse a page from the cache, few enough to share work among threads.
+const ROWS: usize = 8;
+
+/// Where a layer's keys and values lie in a page that holds all layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLayout {
+    pub num_layers: usize,
+    pub num_kv_heads: usize,
+    pub head_dim: usize,
+}
+
+impl PageLayout {
+    fn padded_dim(self) -> usize {
+        self.head_dim.next_multiple_of(LANES)
+    }
+
+    /// Floats of one head's keys (or values) of one layer.
+    fn head_len(self) -> usize {
+        self.padded_dim() * PAGE
+    }
+
+    /// Floats of a page.
+    pub fn page_len(self) -> usize {
+        self.num_layers * self.num_kv_heads * 2 * self.head_len()
+    }
+
+    fn keys_at(self, layer: usize, head: usize) -> usize {
+        (layer * self.num_kv_heads + head) * 2 * self.head_len()
+    }
+
+    /// Stores the keys and values of one position, `[K·D]` each, in a slot (0..64) of a page.
+    pub fn write(self, page: &mut [f32], layer: usize, slot: usize, k: &[f32], v: &[f32]) {
+        let dim = self.head_dim;
+        for (head, (k, v)) in k.chunks_exact(dim).zip(v.chunks_exact(dim)).enumerate() {
+            let at = self.keys_at(layer, head);
+            let (keys, values) = page[at..at + 2 * self.head_len()].split_at_mut(self.head_len());
+            for (channel, &k) in k.iter().enumerate() {
+                keys[channel * PAGE + slot] = k;
+            }
+            values[slot * self.padded_dim()..][..dim].copy_from_slice(v);
+        }
+    }
+}
+
+/// Consecutive rows of one sequence.
+#[derive(Debug, Clone)]
+pub struct Segment<'a> {
+    /// All pages up to the last row's position.
+    pub pages: Vec<&'a [f32]>,
+    /// Position of the first row.
+    pub position: usize,
+    /// How many rows.
+    pub rows: usize,
+}
+
+/// `out = softmax(scale · q kᵀ) v` over the positions up to each row's own.
+///
+/// `log_sum_exp`, if wanted, is what the backward pass needs.
+///
+/// # Shapes
+/// q, out `[T, H·D]`, log_sum_exp `[T, H]`, where T is the sum of the segments' rows in order.
+pub fn attention(
+    pool: &Pool,
+    shape: &AttentionShape,
+    (layout, layer): (PageLayout, usize),
+    segments: &[Segment<'_>],
+    (q, out): (&[f32], &mut [f32]),
+    log_sum_exp: Option<&mut [f32]>,
+) {
+    let width = shape.num_heads * shape.head_dim;
+    let total: usize = segments.iter().map(|segment| segment.rows).sum();
+    assert_eq!((q.len(), out.len()), (total * width, total * width), "q and out of {total} rows");
+    assert_eq!(layout.head_dim, shape.head_dim, "`head_dim` of the pages");
+    let mut tasks = Vec::new();
+    let mut first_row = 0;
+    for segment in segments {
+        let needed = (segment.position + segment.rows).div_ceil(PAGE);
+        assert!(segment.pages.len() >= needed, "{} pages, {needed} needed", segment.pages.len());
+        assert!(segment.pages.iter().all(|page| page.len() >= layout.page_len()), "page size");
+        for start in (0..segment.rows).step_by(ROWS) {
+            let rows = ROWS.min(segment.rows - start);
+            tasks.push((segment, segment.position + start, first_row + start, rows));
+        }
+        first_row += segment.rows;
+    }
+    let heads = shape.num_kv_heads;
+    let (out, lse) = (Parts::new(out), log_sum_exp.map(|lse| {
+        assert_eq!(lse.len(), total * shape.num_heads, "log_sum_exp of {total} rows");
+        Parts::new(lse)
+    }));
+    // Later rows see more keys: starting with them keeps threads busy to the end.
+    pool.run(tasks.len() * heads, &|index| {
+        let (segment, position, row, rows) = tasks[tasks.len() - 1 - index / heads];
+        let tile = Tile { shape, layout, layer, kv_head: index % heads, position, rows };
+        tile.run(&segment.pages, &q[row * width..(row + rows) * width], |i, head, values, value| {
+            // SAFETY: this task alone writes this row's part of this head's group.
+            let out = unsafe { out.slice((row + i) * width + head * shape.head_dim, shape.head_dim) };
+            out.copy_from_slice(&values[..shape.head_dim]);
+            if let Some(lse) = &lse {
+                // SAFETY: as above.
+                let lse = unsafe { lse.slice((row + i) * shape.num_heads + head, 1) };
+                lse[0] = value;
+            }
+        });
+    });
+}
+
+/// Some rows of one sequence and the query heads that share one key head.
+struct Tile<'a> {
+    shape: &'a AttentionShape,
+    layout: PageLayout,
+    layer: usize,
+    kv_head: usize,
+    position: usize,
+    rows: usize,
+}
+
+/// Four queries with their running softmax.
+struct Quad {
+    /// `[4, padded D]`, multiplied by the scale.
+    q: Vec<f32>,
+    /// `[4, padded D]`
+    acc: Vec<f32>,
+    largest: [f32; TOGETHER],
+    sum: [f32; TOGETHER],
+    /// Keys each query may see: its position + 1.
+    visible: [usize; TOGETHER],
+}
+
+impl Tile<'_> {
+    fn run(&self, pages: &[&[f32]], q: &[f32], mut put: impl FnMut(usize, usize, &[f32], f32)) {
+        let (dim, padded) = (self.shape.head_dim, self.layout.padded_dim());
+        let group = self.shape.num_heads / self.shape.num_kv_heads;
+        let width = self.shape.num_heads * dim;
+        // Query n is row n / group, head n % group; the last quad repeats its last query.
+        let queries = self.rows * group;
+        let place = |n: usize| {
+            let n = n.min(queries - 1);
+            (n / group, self.kv_head * group + n % group)
+        };
+        let mut quads: Vec<Quad> = (0..queries.div_ceil(TOGETHER))
+            .map(|quad| {
+                let mut scaled = vec![0.0; TOGETHER * padded];
+                let places: [_; TOGETHER] = std::array::from_fn(|i| place(quad * TOGETHER + i));
+                for (scaled, (row, head)) in scaled.chunks_exact_mut(padded).zip(places) {
+                    let q = &q[row * width + head * dim..][..dim];
+                    for (scaled, q) in scaled.iter_mut().zip(q) {
+                        *scaled = q * self.shape.scale;
+                    }
+                }
+                Quad {
+                    q: scaled,
+                    acc: vec![0.0; TOGETHER * padded],
+                    largest: [f32::NEG_INFINITY; TOGETHER],
+                    sum: [0.0; TOGETHER],
+                    visible: places.map(|(row, _)| self.position + row + 1),
+                }
+            })
+            .collect();
+        let at = self.layout.keys_at(self.layer, self.kv_head);
+        let len = self.layout.head_len();
+        for (index, page) in pages.iter().enumerate() {
+            let (keys, values) = page[at..at + 2 * len].split_at(len);
+            for quad in &mut quads {
+                if quad.visible.iter().any(|&visible| visible > index * PAGE) {
+                    walk_page(keys, values, index * PAGE, quad);
+                }
+            }
+        }
+        for n in 0..queries {
+            let (quad, i) = (&mut quads[n / TOGETHER], n % TOGETHER);
+            let acc = &mut quad.acc[i * padded..(i + 1) * padded];
+            let inverse = 1.0 / quad.sum[i];
+            acc.iter_mut().for_each(|value| *value *= inverse);
+            let (row, head) = place(n);
+            put(row, head, acc, quad.largest[i] + quad.sum[i].ln());
+        }
+    }
+}
+
+multiversion! {
+    /// Adds the keys and values of one page, whose first position is `start`, to four queries.
+    fn walk_page(keys: &[f32], values: &[f32], start: usize, quad: &mut Quad) {
+        let mut p = [[0.0f32; PAGE]; TOGETHER];
+        scores(keys, &quad.q, &mut p);
+        let mut correction = [1.0f32; TOGETHER];
+        for i in 0..TOGETHER {
+            // A page that lies wholly after the query changes nothing.
+            let seen = quad.visible[i].saturating_sub(start).min(PAGE);
+            let row = &mut p[i];
+            for (slot, score) in row.iter_mut().enumerate() {
+                *score = if slot < seen { *score } else { f32::NEG_INFINITY };
+            }
+            let mut lanes = [f32::NEG_INFINITY; LANES];
+            for chunk in row.as_chunks::<LANES>().0 {
+                for (lane, &score) in lanes.iter_mut().zip(chunk) {
+                    *lane = lane.max(score);
+                }
+            }
+            let largest = lanes.iter().fold(quad.largest[i], |a, &b| a.max(b));
+            if seen == 0 {
+                row.fill(0.0);
+                continue;
+            }
+            correction[i] = exp(quad.largest[i] - largest);
+            quad.largest[i] = largest;
+            let mut lanes = [0.0f32; LANES];
+            for chunk in row.as_chunks_mut::<LANES>().0 {
+                for (lane, score) in lanes.iter_mut().zip(chunk) {
+                    *score = exp(*score - largest);
+                    *lane += *score;
+                }
+            }
+            quad.sum[i] = quad.sum[i].mul_add(correction[i], sum_lanes(lanes));
+        }
+        add_values(values, &p, correction, &mut quad.acc);
+    }
+}
+
+/// `p[i][slot] = q[i] · key[slot]`, channels in ascending order.
+#[inline(always)]
+fn scores(keys: &[f32], q: &[f32], p: &mut [[f32; PAGE]; TOGETHER]) {
+    let padded = q.len() / TOGETHER;
+    let (q0, rest) = q.split_at(padded);
+    let (q1, rest) = rest.split_at(padded);
+    let (q2, q3) = rest.split_at(padded);
+    for lanes in (0..PAGE).step_by(LANES) {
+        let mut acc = [[0.0f32; LANES]; TOGETHER];
+        for (channel, keys) in keys.as_chunks::<PAGE>().0.iter().enumerate() {
+            let keys = &keys[lanes..lanes + LANES];
+            let q = [q0[channel], q1[channel], q2[channel], q3[channel]];
+            for i in 0..TOGETHER {
+                for lane in 0..LANES {
+                    acc[i][lane] = q[i].mul_add(keys[lane], acc[i][lane]);
+                }
+            }
+        }
+        for i in 0..TOGETHER {
+            p[i][lanes..lanes + LANES].copy_from_slice(&acc[i]);
+        }
+    }
+}
+
+/// `acc[i] = acc[i] · correction[i] + Σ p[i][slot] · value[slot]`, slots in ascending order.
+#[inline(always)]
+fn add_values(values: &[f32], p: &[[f32; PAGE]; TOGETHER], correction: [f32; TOGETHER], acc: &mut [f32]) {
+    let padded = acc.len() / TOGETHER;
+    for lanes in (0..padded).step_by(LANES) {
+        let mut sums = [[0.0f32; LANES]; TOGETHER];
+        for i in 0..TOGETHER {
+            for lane in 0..LANES {
+                sums[i][lane] = acc[i * padded + lanes + lane] * correction[i];
+            }
+        }
+        for (slot, values) in values.chunks_exact(padded).enumerate() {
+            let values = &values[lanes..lanes + LANES];
+            for i in 0..TOGETHER {
+                for lane in 0..LANES {
+                    sums[i][lane] = p[i][slot].mul_add(values[lane], sums[i][lane]);
+                }
+            }
+        }
+        for i in 0..TOGETHER {
+            acc[i * padded + lanes..i * padded + lanes + LANES].copy_from_slice(&sums[i]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::at_every_level;
+
+    fn values(len: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        (0..len)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) as f32 / (1u64 << 30) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    struct Case {
+        shape: AttentionShape,
+        tokens: usize,
+        q: Vec<f32>,
+        k: Vec<f32>,
+        v: Vec<f32>,
+    }
+
+    impl Case {
+        fn new(num_heads: usize, num_kv_heads: usize, head_dim: usize, tokens: usize) -> Self {
+            let shape = AttentionShape { num_heads, num_kv_heads, head_dim, scale: 0.3 };
+            let kv = tokens * num_kv_heads * head_dim;
+            Self { shape, tokens, q: values(tokens * num_heads * head_dim, 1), k: values(kv, 2), v: values(kv, 3) }
+        }
+
+        fn layout(&self) -> PageLayout {
+            PageLayout { num_layers: 2, num_kv_heads: self.shape.num_kv_heads, head_dim: self.shape.head_dim }
+        }
+
+        fn pages(&self) -> Vec<Vec<f32>> {
+            let layout = self.layout();
+            let width = self.shape.num_kv_heads * self.shape.head_dim;
+            let mut pages = vec![vec![0.0; layout.page_len()]; self.tokens.div_ceil(PAGE)];
+            for t in 0..self.tokens {
+                let at = t * width..(t + 1) * width;
+                layout.write(&mut pages[t / PAGE], 1, t % PAGE, &self.k[at.clone()], &self.v[at]);
+            }
+            pages
+        }
+
+        /// Rows `from..to` of the sequence, all keys before them cached.
+        fn rows(&self, pages: &[Vec<f32>], from: usize, to: usize, threads: usize) -> (Vec<f32>, Vec<f32>) {
+            let width = self.shape.num_heads * self.shape.head_dim;
+            let segment = Segment { pages: pages.iter().map(Vec::as_slice).collect(), position: from, rows: to - from };
+            let mut out = vec![f32::NAN; (to - from) * width];
+            let mut lse = vec![f32::NAN; (to - from) * self.shape.num_heads];
+            let q = &self.q[from * width..to * width];
+            attention(&Pool::new(threads), &self.shape, (self.layout(), 1), &[segment], (q, &mut out), Some(&mut lse));
+            (out, lse)
+        }
+
+        /// Two passes in f64.
+        fn reference(&self, t: usize, head: usize) -> (Vec<f64>, f64) {
+            let AttentionShape { num_heads, num_kv_heads, head_dim, scale } = self.shape;
+            let kv_head = head / (num_heads / num_kv_heads);
+            let at = |values: &[f32], t: usize, heads: usize, head: usize, c: usize| {
+                f64::from(values[(t * heads + head) * head_dim + c])
+            };
+            let scores: Vec<f64> = (0..=t)
+                .map(|s| {
+                    let dot: f64 = (0..head_dim)
+                        .map(|c| at(&self.q, t, num_heads, head, c) * at(&self.k, s, num_kv_heads, kv_head, c))
+                        .sum();
+                    dot * f64::from(scale)
+                })
+                .collect();
+            let sum: f64 = scores.iter().map(|s| s.exp()).sum();
+            let out = (0..head_dim)
+                .map(|c| {
+                    let weighted: f64 =
+                        (0..=t).map(|s| scores[s].exp() * at(&self.v, s, num_kv_heads, kv_head, c)).sum();
+                    weighted / sum
+                })
+                .collect();
+            (out, sum.ln())
+        }
+    }
+
+    #[test]
+    fn equals_the_two_pass_softmax() {
+        for (heads, kv_heads, dim, tokens) in [(1, 1, 16, 1), (4, 2, 16, 70), (7, 1, 8, 130), (3, 3, 64, 64), (2, 1, 80, 65)] {
+            let case = Case::new(heads, kv_heads, dim, tokens);
+            let (out, lse) = case.rows(&case.pages(), 0, tokens, 2);
+            for t in 0..tokens {
+                for head in 0..heads {
+                    let (expected, expected_lse) = case.reference(t, head);
+                    assert!((f64::from(lse[t * heads + head]) - expected_lse).abs() < 1e-5);
+                    for (c, expected) in expected.iter().enumerate() {
+                        let got = f64::from(out[(t * heads + head) * dim + c]);
+                        assert!((got - expected).abs() < 2e-6, "row {t} head {head}: {got} vs. {expected}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_threads_and_later_keys_change_no_bit() {
+        let case = Case::new(6, 2, 32, 200);
+        let pages = case.pages();
+        let (whole, _) = case.rows(&pages, 0, 200, 1);
+        assert_eq!(whole, case.rows(&pages, 0, 200, 3).0);
+        for chunk in [1, 7, 64] {
+            let pieces: Vec<f32> = (0..200)
+                .step_by(chunk)
+                .flat_map(|from| case.rows(&pages, from, (from + chunk).min(200), 2).0)
+                .collect();
+            assert_eq!(whole, pieces, "chunks of {chunk}");
+        }
+    }
+
+    #[test]
+    fn every_level_gives_equal_bits() {
+        let case = Case::new(5, 1, 48, 90);
+        let pages = case.pages();
+        at_every_level(|| case.rows(&pages, 0, 90, 1).0);
+    }
+}

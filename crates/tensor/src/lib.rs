@@ -7,11 +7,15 @@
 //! Both call the same functions of `hearth-kernels`, so their results are equal to the bit.
 //! * [`tensor`] — a matrix of f32 and the arena its buffer comes from
 //! * [`weight`] — parameters as a graph sees them: dense or packed, frozen or trained, with LoRA
+//! * [`ops`] — the forward of each operation, called by both executors
+//! * [`kv`] — keys and values of sequences, in shared pages
 //! * [`optimizer`] — AdamW over the trained parameters
 
 pub mod tensor;
 pub mod weight;
 pub mod graph;
+pub mod ops;
+pub mod kv;
 pub mod eager;
 pub mod tape;
 pub mod optimizer;
