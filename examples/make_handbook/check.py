@@ -44,8 +44,10 @@ def folded(text):
 
 def occurs(answer, text):
     """Whether the answer stands in the text and is not part of a longer number or word."""
-    answer = re.escape(folded(answer))
-    return re.search(rf"(?<![0-9a-z.]){answer}(?![0-9a-z])", folded(text)) is not None
+    answer = folded(answer)
+    before = "(?<![0-9a-z.])" if re.match("[0-9a-z]", answer) else ""
+    after = "(?![0-9a-z])" if re.search("[0-9a-z]$", answer) else ""
+    return re.search(before + re.escape(answer) + after, folded(text)) is not None
 
 
 def main():
