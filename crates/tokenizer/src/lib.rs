@@ -1,1 +1,40 @@
-//! BPE and Unigram tokenizers, conversations, chat templates.
+//! Text to token ids and back, and conversations to the ids a model is trained on and asked with.
+//!
+//! Modules in the order in which data flows: [`vocabulary`] is what a model file holds, [`json`] reads
+//! Hugging Face's `tokenizer.json` into the same shape; text is normalised ([`normalizer`]), split into words
+//! ([`split`], with [`classes`] of characters), and each word becomes ids by [`bpe`] or [`unigram`];
+//! [`added`] finds special tokens. [`Tokenizer`] holds the whole path, [`StreamDecoder`] goes back piece by piece.
+//! [`conversation`] and [`template`] lead to [`ChatFormat`], the only place where a conversation becomes ids,
+//! loss mask and stop ids. Training a vocabulary is left out here; no file is read: bytes come in.
+
+pub mod error;
+
+pub mod vocabulary;
+
+mod byte_alphabet;
+mod classes;
+mod split;
+
+pub mod normalizer;
+
+mod added;
+mod bpe;
+mod unigram;
+
+mod tokenizer;
+
+mod json;
+
+mod stream;
+
+pub mod conversation;
+
+
+
+pub use conversation::{Conversation, Message, Role};
+pub use error::{Error, Result};
+pub use json::chat_template;
+pub use normalizer::Normalizer;
+pub use stream::StreamDecoder;
+pub use tokenizer::Tokenizer;
+pub use vocabulary::{Kind, TokenId, TokenKind, Vocabulary};

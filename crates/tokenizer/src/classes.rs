@@ -1,0 +1,87 @@
+//! Which characters are letters (`\p{L}`), numbers (`\p{N}`) and white space (`\s`), by one table look-up.
+//!
+//! The ranges come from `regex-syntax`, so hand-written splitters and regular expressions share one Unicode version.
+
+use std::sync::LazyLock;
+
+pub(crate) const LETTER: u8 = 1;
+pub(crate) const NUMBER: u8 = 2;
+pub(crate) const SPACE: u8 = 4;
+
+const PAGE: usize = 256;
+
+/// Two levels: pages of 256 characters, equal pages stored once.
+struct Table {
+    page_of: Vec<u16>,
+    pages: Vec<[u8; PAGE]>,
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(build);
+
+/// The class of a character: one of the constants above, or 0 for everything else.
+#[inline]
+pub(crate) fn class(c: char) -> u8 {
+    let code = c as usize;
+    let table = &*TABLE;
+    table.pages[usize::from(table.page_of[code / PAGE])][code % PAGE]
+}
+
+fn build() -> Table {
+    let mut flat = vec![0_u8; char::MAX as usize + 1];
+    for (pattern, flag) in [(r"\p{L}", LETTER), (r"\p{N}", NUMBER), (r"\s", SPACE)] {
+        for (first, last) in ranges(pattern) {
+            for code in first as usize..=last as usize {
+                flat[code] |= flag;
+            }
+        }
+    }
+    let mut table = Table { page_of: Vec::new(), pages: Vec::new() };
+    for chunk in flat.chunks(PAGE) {
+        let mut page = [0; PAGE];
+        page[..chunk.len()].copy_from_slice(chunk);
+        let known = table.pages.iter().position(|other| *other == page);
+        let index = known.unwrap_or_else(|| {
+            table.pages.push(page);
+            table.pages.len() - 1
+        });
+        table.page_of.push(index as u16);
+    }
+    table
+}
+
+fn ranges(pattern: &str) -> Vec<(char, char)> {
+    let parsed = regex_syntax::parse(pattern).expect("the three patterns above are valid");
+    match parsed.kind() {
+        regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(class)) => {
+            class.iter().map(|range| (range.start(), range.end())).collect()
+        }
+        other => unreachable!("`{pattern}` is a class of characters, not {other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_of_known_characters() {
+        for (c, expected) in [
+            ('a', LETTER),
+            ('ſ', LETTER),
+            ('中', LETTER),
+            ('7', NUMBER),
+            ('Ⅷ', NUMBER),
+            ('½', NUMBER),
+            (' ', SPACE),
+            ('\u{3000}', SPACE),
+            ('\u{85}', SPACE),
+            ('\u{200b}', 0),
+            ('_', 0),
+            ('\u{301}', 0),
+            ('\0', 0),
+            (char::MAX, 0),
+        ] {
+            assert_eq!(class(c), expected, "{c:?}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What can go wrong between a vocabulary file and a conversation's ids.
+
+use crate::vocabulary::TokenId;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("tokenizer file isn't the JSON it should be")]
+    Json(#[from] serde_json::Error),
+    #[error("`{field}` is `{value}`, but hearth reads {expected}")]
+    Unsupported { field: &'static str, value: String, expected: &'static str },
+    #[error("`{field}` has {found} entries, expected {expected}")]
+    Count { field: &'static str, found: usize, expected: usize },
+    #[error("`{field}` is token {id}, but the vocabulary has {vocab_size}")]
+    IdOutOfRange { field: &'static str, id: TokenId, vocab_size: usize },
+    #[error("`{field}` names the token `{token}`, which the vocabulary doesn't hold")]
+    UnknownToken { field: &'static str, token: String },
+    #[error("merge {merge_index} joins `{left}` and `{right}`, but the vocabulary lacks {missing}")]
+    Merge { merge_index: usize, left: String, right: String, missing: &'static str },
+    #[error("a Unigram vocabulary needs an unknown token, but none is named")]
+    NoUnknownToken,
+    #[error("character map is damaged at byte {offset}: {reason}")]
+    CharacterMap { offset: usize, reason: &'static str },
+    #[error("split pattern `{pattern}` can't be compiled")]
+    Pattern {
+        pattern: String,
+        #[source]
+        source: Box<fancy_regex::Error>,
+    },
+    #[error("chat template can't be compiled: {source}")]
+    TemplateSyntax {
+        #[source]
+        source: Box<minijinja::Error>,
+    },
+    #[error("chat template refused the conversation of {num_messages} messages: {source}")]
+    TemplateRender {
+        num_messages: usize,
+        #[source]
+        source: Box<minijinja::Error>,
+    },
+    #[error("conversation has no assistant message, so there is nothing to learn from")]
+    NothingToLearn,
+    #[error("every token of the conversation is the assistant's, so there is nothing to answer")]
+    NothingToAnswer,
+    #[error("template writes no stop token after assistant message {message_index}")]
+    NoEndOfTurn { message_index: usize },
+    #[error(
+        "template rewrites what stands before assistant message {message_index} once that message is there, \
+         so training would see other ids than generation"
+    )]
+    PromptNotPrefix { message_index: usize },
+    #[error("message content part of type `{kind}` isn't text")]
+    ContentPart { kind: String },
+}

@@ -1,0 +1,239 @@
+//! Cuts text into the words that merges never cross.
+//!
+//! The three patterns of the GPT-2, Llama 3 and Qwen 2 families are scanned by hand, in one pass and without
+//! backtracking; any other pattern goes through `fancy-regex`. Each scanner equals its pattern, which tests check.
+
+use crate::classes::{LETTER, NUMBER, SPACE, class};
+use crate::error::{Error, Result};
+
+pub(crate) const GPT2_PATTERN: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+pub(crate) const QWEN2_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(crate) const LLAMA3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// One step of a pre-tokenizer; each splits what the one before has left whole.
+#[derive(Clone, Debug)]
+pub(crate) enum Splitter {
+    Gpt2,
+    /// The family's pattern, with at most so many digits in a word.
+    Tiktoken { max_digits: usize },
+    /// Each number character on its own.
+    Digits,
+    /// Any other pattern; text between matches is kept as words of its own unless `matches_only`.
+    Pattern { regex: Box<fancy_regex::Regex>, matches_only: bool },
+    /// At white space, which is dropped.
+    WhiteSpace,
+}
+
+impl Splitter {
+    /// The splitter for a pattern of `tokenizer.json`: a scanner if the pattern is a known one.
+    pub(crate) fn from_pattern(pattern: &str) -> Result<Self> {
+        Ok(match pattern {
+            GPT2_PATTERN => Self::Gpt2,
+            QWEN2_PATTERN => Self::Tiktoken { max_digits: 1 },
+            LLAMA3_PATTERN => Self::Tiktoken { max_digits: 3 },
+            r"\p{N}" => Self::Digits,
+            _ => Self::Pattern { regex: Box::new(compile(pattern)?), matches_only: false },
+        })
+    }
+
+    /// The splitters behind a name of GGUF's `tokenizer.ggml.pre`.
+    pub(crate) fn from_gguf(pre: &str) -> Result<Vec<Self>> {
+        Ok(match pre {
+            "" | "default" | "gpt-2" | "gpt2" => vec![Self::Gpt2],
+            "qwen2" => vec![Self::Tiktoken { max_digits: 1 }],
+            "llama-bpe" | "llama3" | "llama-v3" => vec![Self::Tiktoken { max_digits: 3 }],
+            "smollm" => vec![Self::Digits, Self::Gpt2],
+            other => {
+                return Err(Error::Unsupported {
+                    field: "tokenizer.ggml.pre",
+                    value: other.to_owned(),
+                    expected: "`gpt-2`, `default`, `qwen2`, `llama-bpe` or `smollm`",
+                });
+            }
+        })
+    }
+}
+
+pub(crate) fn compile(pattern: &str) -> Result<fancy_regex::Regex> {
+    fancy_regex::Regex::new(pattern)
+        .map_err(|source| Error::Pattern { pattern: pattern.to_owned(), source: Box::new(source) })
+}
+
+/// Gives the words of `text` to `word`, in order.
+pub(crate) fn split<'t>(splitters: &[Splitter], text: &'t str, word: &mut dyn FnMut(&'t str)) {
+    let Some((first, rest)) = splitters.split_first() else {
+        if !text.is_empty() {
+            word(text);
+        }
+        return;
+    };
+    match first {
+        Splitter::Gpt2 => scan(text, gpt2_end, rest, word),
+        Splitter::Tiktoken { max_digits } => {
+            let max_digits = *max_digits;
+            scan(text, |text, at| tiktoken_end(text, at, max_digits), rest, word);
+        }
+        Splitter::Digits => scan(text, digits_end, rest, word),
+        Splitter::Pattern { regex, matches_only } => {
+            split_by_pattern(regex, text, &mut |piece, is_match| {
+                if is_match || !matches_only {
+                    split(rest, piece, word);
+                }
+            });
+        }
+        Splitter::WhiteSpace => {
+            for piece in text.split_whitespace() {
+                split(rest, piece, word);
+            }
+        }
+    }
+}
+
+fn scan<'t>(
+    text: &'t str,
+    end_of_word: impl Fn(&str, usize) -> usize,
+    rest: &[Splitter],
+    word: &mut dyn FnMut(&'t str),
+) {
+    let mut at = 0;
+    while at < text.len() {
+        let end = end_of_word(text, at);
+        debug_assert!(end > at, "a word at byte {at} must have a length");
+        if rest.is_empty() {
+            word(&text[at..end]);
+        } else {
+            split(rest, &text[at..end], word);
+        }
+        at = end;
+    }
+}
+
+/// A pattern that gives up (its backtracking limit) leaves the rest of the text as one word: no text is lost.
+fn split_by_pattern<'t>(
+    regex: &fancy_regex::Regex,
+    text: &'t str,
+    piece: &mut dyn FnMut(&'t str, bool),
+) {
+    let mut at = 0;
+    for found in regex.find_iter(text) {
+        let Ok(found) = found else { break };
+        if found.start() > at {
+            piece(&text[at..found.start()], false);
+        }
+        if !found.as_str().is_empty() {
+            piece(found.as_str(), true);
+        }
+        at = found.end();
+    }
+    if at < text.len() {
+        piece(&text[at..], false);
+    }
+}
+
+#[inline]
+fn char_at(text: &str, at: usize) -> Option<char> {
+    let byte = *text.as_bytes().get(at)?;
+    if byte < 0x80 { Some(char::from(byte)) } else { text[at..].chars().next() }
+}
+
+/// End of the run of characters whose class is exactly `wanted`.
+#[inline]
+fn run_end(text: &str, mut at: usize, wanted: u8) -> usize {
+    while let Some(c) = char_at(text, at) {
+        if class(c) != wanted {
+            break;
+        }
+        at += c.len_utf8();
+    }
+    at
+}
+
+fn digits_end(text: &str, at: usize) -> usize {
+    let mut end = at;
+    while let Some(c) = char_at(text, end) {
+        if class(c) == NUMBER {
+            return if end == at { at + c.len_utf8() } else { end };
+        }
+        end += c.len_utf8();
+    }
+    end
+}
+
+/// End of the word at `at` by [`GPT2_PATTERN`].
+fn gpt2_end(text: &str, at: usize) -> usize {
+    let first = char_at(text, at).unwrap_or_default();
+    if first == '\'' {
+        let bytes = &text.as_bytes()[at + 1..];
+        match bytes {
+            [b's' | b't' | b'm' | b'd', ..] => return at + 2,
+            [b'r' | b'v', b'e', ..] | [b'l', b'l', ..] => return at + 3,
+            _ => {}
+        }
+    }
+    if first == ' ' {
+        match char_at(text, at + 1).map(class) {
+            None | Some(SPACE) => {}
+            Some(next) => return run_end(text, at + 1, next),
+        }
+    }
+    match class(first) {
+        SPACE => space_end(text, at),
+        other => run_end(text, at, other),
+    }
+}
+
+/// End of the word at `at` by [`QWEN2_PATTERN`] (`max_digits` 1) or [`LLAMA3_PATTERN`] (3).
+fn tiktoken_end(text: &str, at: usize, max_digits: usize) -> usize {
+    let first = char_at(text, at).unwrap_or_default();
+    if first == '\'' {
+        if let Some(end) = contraction_end(text, at + 1) {
+            return end;
+        }
+    }
+    let after = at + first.len_utf8();
+    let first_class = class(first);
+    match first_class {
+        LETTER => return run_end(text, after, LETTER),
+        NUMBER => return text[at..].char_indices().take(max_digits).take_while(|(_, c)| class(*c) == NUMBER)
+            .last().map_or(after, |(offset, c)| at + offset + c.len_utf8()),
+        _ => {}
+    }
+    let next_class = char_at(text, after).map(class);
+    if next_class == Some(LETTER) && first != '\r' && first != '\n' {
+        return run_end(text, after, LETTER);
+    }
+    if first_class == 0 || (first == ' ' && next_class == Some(0)) {
+        let end = run_end(text, after, 0);
+        let rest = &text.as_bytes()[end..];
+        let num_breaks = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        return end + num_breaks;
+    }
+    let spaces = &text[at..run_end(text, at, SPACE)];
+    match spaces.rfind(['\r', '\n']) {
+        Some(last_break) => at + last_break + 1,
+        None => space_end(text, at),
+    }
+}
+
+/// `s`, `t`, `re`, … in any case after an apostrophe; `ſ` folds to `s` in the published patterns.
+fn contraction_end(text: &str, at: usize) -> Option<usize> {
+    match text.as_bytes()[at..] {
+        [b's' | b'S' | b't' | b'T' | b'm' | b'M' | b'd' | b'D', ..] => Some(at + 1),
+        [b'r' | b'R' | b'v' | b'V', b'e' | b'E', ..] | [b'l' | b'L', b'l' | b'L', ..] => Some(at + 2),
+        [0xC5, 0xBF, ..] => Some(at + 2),
+        _ => None,
+    }
+}
+
+/// `\s+(?!\S)|\s+`: all white space, but the last one stays for the word that follows.
+fn space_end(text: &str, at: usize) -> usize {
+    let end = run_end(text, at, SPACE);
+    if end == text.len() {
+        return end;
+    }
+    let last = text[at..end].chars().next_back().map_or(0, char::len_utf8);
+    if end - last > at { end - last } else { end }
+}
+
+#[cfg(test)]
+mod tests;
