@@ -6,6 +6,7 @@
 //! * [`matmul`] — weights packed for the SIMD width; `y = x Wᵀ` with 8-bit activations, and its transpose
 //! * [`gemm`] — dense f32 products
 //! * [`attention`] — causal grouped-query attention over pages of keys and values
+//! * [`encoder_attention`] — attention of encoders: every token of a text sees every other
 //!
 //! Determinism: each output is one chain of fused multiply-adds over K in ascending order, whatever the
 //! batch, the thread count or the instruction set. SIMD lanes run across outputs, never across K, so
@@ -25,6 +26,7 @@ pub mod attention_backward;
 pub mod cpu;
 mod dispatch;
 pub mod elementwise;
+pub mod encoder_attention;
 pub mod gemm;
 #[cfg(test)]
 mod gradient_check;
