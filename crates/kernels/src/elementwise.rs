@@ -77,18 +77,17 @@ multiversion! {
         }
     }
 
-    /// Backward of [`silu_mul`], in place: `gate` and `up` become their own gradients,
-    /// `dgate = dout·up·s·(1 + gate·(1 - s))` and `dup = dout·gate·s`, where `s = sigmoid(gate)`.
+    /// Backward of [`silu_mul`] with respect to the gate: `dgate = dout·up·s·(1 + gate·(1 - s))` with
+    /// `s = sigmoid(gate)`. With respect to `up` it is `silu_mul(gate, dout)`.
     ///
     /// # Shapes
     /// All of one length.
-    pub fn silu_mul_backward(dout: &[f32], gate: &mut [f32], up: &mut [f32]) {
-        assert_eq!((gate.len(), up.len()), (dout.len(), dout.len()), "gate and up vs. dout");
-        for ((gate, up), &dout) in gate.iter_mut().zip(up.iter_mut()).zip(dout) {
-            let s = sigmoid(*gate);
-            let dgate = dout * *up * s * (*gate).mul_add(1.0 - s, 1.0);
-            *up = dout * *gate * s;
-            *gate = dgate;
+    pub fn silu_mul_backward(gate: &[f32], up: &[f32], dout: &[f32], dgate: &mut [f32]) {
+        let len = dgate.len();
+        assert_eq!((gate.len(), up.len(), dout.len()), (len, len, len), "inputs vs. dgate");
+        for (((dgate, &gate), &up), &dout) in dgate.iter_mut().zip(gate).zip(up).zip(dout) {
+            let s = sigmoid(gate);
+            *dgate = dout * up * s * gate.mul_add(1.0 - s, 1.0);
         }
     }
 
@@ -156,9 +155,9 @@ mod tests {
             gelu(&mut gelus);
             let mut products = vec![0.0; values.len()];
             silu_mul(&values, &exps, &mut products);
-            let (mut gate, mut up) = (values.clone(), gelus.clone());
-            silu_mul_backward(&products, &mut gate, &mut up);
-            [exps, gelus, products, gate, up].concat()
+            let mut dgate = vec![0.0; values.len()];
+            silu_mul_backward(&values, &gelus, &exps, &mut dgate);
+            [exps, gelus, products, dgate].concat()
         });
         let mut exps = values.clone();
         exp_lanes(&mut exps);
@@ -195,21 +194,15 @@ mod tests {
             let h = 1e-5;
             let dgate = (exact(gate + h, up) - exact(gate - h, up)) / (2.0 * h) * 0.7;
             let dup = (exact(gate, up + h) - exact(gate, up - h)) / (2.0 * h) * 0.7;
-            let (mut g, mut u) = ([gate as f32], [up as f32]);
-            let mut out = [0.0];
-            silu_mul(&g, &u, &mut out);
-            assert!((f64::from(out[0]) - exact(gate, up)).abs() < 1e-5);
-            silu_mul_backward(&[0.7], &mut g, &mut u);
-            assert!(
-                (f64::from(g[0]) - dgate).abs() < 1e-5,
-                "dgate {} vs. {dgate}",
-                g[0]
-            );
-            assert!(
-                (f64::from(u[0]) - dup).abs() < 1e-5,
-                "dup {} vs. {dup}",
-                u[0]
-            );
+            let (gate, up) = ([gate as f32], [up as f32]);
+            let (mut out, mut actual) = ([0.0], [0.0, 0.0]);
+            silu_mul(&gate, &up, &mut out);
+            assert!((f64::from(out[0]) - exact(gate[0].into(), up[0].into())).abs() < 1e-5);
+            silu_mul_backward(&gate, &up, &[0.7], &mut actual[..1]);
+            silu_mul(&gate, &[0.7], &mut actual[1..]);
+            for (what, actual, expected) in [("dgate", actual[0], dgate), ("dup", actual[1], dup)] {
+                assert!((f64::from(actual) - expected).abs() < 1e-5, "{what} {actual} vs. {expected}");
+            }
         }
     }
 }

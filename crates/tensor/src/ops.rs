@@ -1,0 +1,202 @@
+//! The forward of each operation, once: both executors call these, so that their results are equal to the bit.
+//!
+//! Inputs are borrowed, outputs come from the arena. Work is cut into tasks by rows; a row's arithmetic
+//! doesn't depend on the cut. Attention's forward isn't here: generation keeps pages of keys and values.
+
+use hearth_kernels::elementwise;
+use hearth_kernels::gemm::{Accumulate, gemm_nt};
+use hearth_kernels::matmul::matmul;
+use hearth_kernels::norm;
+use hearth_kernels::pool::Pool;
+use hearth_kernels::rope::{Direction, Pairing, RopeTable};
+
+use crate::graph::Rope;
+use crate::tensor::{Arena, Tensor};
+use crate::weight::{Linear, Lora, Param};
+
+/// Values one task works on: a few microseconds, well above the cost of handing a task out.
+const VALUES_PER_TASK: usize = 1 << 14;
+
+/// Where operations run and where their outputs come from.
+#[derive(Debug, Clone, Copy)]
+pub struct Compute<'a> {
+    pub pool: &'a Pool,
+    pub arena: &'a Arena,
+}
+
+/// Rows `ids` of `table`, dequantised.
+///
+/// # Shapes
+/// table `[V, C]`, ids `[T]` → `[T, C]`
+pub fn embedding(compute: Compute<'_>, table: &Linear, ids: &[u32]) -> Tensor {
+    let vocab_size = table.out_features();
+    for &id in ids {
+        assert!((id as usize) < vocab_size, "token id {id} vs. `vocab_size` {vocab_size}");
+    }
+    let mut out = compute.arena.take(ids.len(), table.in_features());
+    let cols = out.cols();
+    compute.pool.for_each_chunk(out.data_mut(), cols, |row, out| {
+        table.weight.row(ids[row] as usize, out);
+    });
+    out
+}
+
+/// `x / sqrt(mean(x²) + eps) · weight`, each row by itself.
+///
+/// # Shapes
+/// x `[T, C]`, weight `[C]` → `[T, C]`
+pub fn rms_norm(compute: Compute<'_>, x: &Tensor, weight: &Param, eps: f32) -> Tensor {
+    let mut out = compute.arena.take(x.rows(), x.cols());
+    let len = values_of_whole_rows(x.cols());
+    compute.pool.for_each_chunk(out.data_mut(), len, |index, out| {
+        let x = &x.data()[index * len..index * len + out.len()];
+        norm::rms_norm(x, &weight.data, eps, out);
+    });
+    out
+}
+
+/// `x Wᵀ + bias + scale·(x Aᵀ) Bᵀ`.
+///
+/// # Shapes
+/// x `[T, in]` → `[T, out]`
+pub fn linear(compute: Compute<'_>, x: &Tensor, layer: &Linear) -> Tensor {
+    assert_eq!(x.cols(), layer.in_features(), "columns of x vs. `in_features`");
+    let mut out = compute.arena.take(x.rows(), layer.out_features());
+    if x.rows() == 0 {
+        return out;
+    }
+    matmul(compute.pool, x.data(), &layer.weight, out.data_mut());
+    if let Some(bias) = &layer.bias {
+        for row in out.data_mut().chunks_exact_mut(bias.data.len()) {
+            elementwise::add_assign(row, &bias.data);
+        }
+    }
+    if let Some(lora) = &layer.lora {
+        let hidden = lora_hidden(compute, x, lora);
+        let rank = hidden.cols();
+        let b = &lora.b.data;
+        gemm_nt(compute.pool, hidden.data(), b, out.data_mut(), rank, Accumulate::Add);
+    }
+    out
+}
+
+/// `scale·x Aᵀ`: what B multiplies, in the forward and in B's gradient.
+pub(crate) fn lora_hidden(compute: Compute<'_>, x: &Tensor, lora: &Lora) -> Tensor {
+    let mut hidden = compute.arena.take(x.rows(), lora.a.rows);
+    let a = &lora.a.data;
+    gemm_nt(compute.pool, x.data(), a, hidden.data_mut(), x.cols(), Accumulate::Overwrite);
+    elementwise::scale(hidden.data_mut(), lora.scale);
+    hidden
+}
+
+/// `silu(gate)·up`, elementwise.
+pub fn silu_mul(compute: Compute<'_>, gate: &Tensor, up: &Tensor) -> Tensor {
+    assert_same_shape(gate, up);
+    let mut out = compute.arena.take(gate.rows(), gate.cols());
+    compute.pool.for_each_chunk(out.data_mut(), VALUES_PER_TASK, |index, out| {
+        let range = index * VALUES_PER_TASK..index * VALUES_PER_TASK + out.len();
+        elementwise::silu_mul(&gate.data()[range.clone()], &up.data()[range], out);
+    });
+    out
+}
+
+/// The gate's part of [`silu_mul`]'s backward; the other's is `silu_mul(gate, dout)`.
+pub(crate) fn silu_mul_backward(
+    compute: Compute<'_>,
+    gate: &Tensor,
+    up: &Tensor,
+    dout: &Tensor,
+) -> Tensor {
+    assert_same_shape(gate, up);
+    assert_same_shape(gate, dout);
+    let mut dgate = compute.arena.take(gate.rows(), gate.cols());
+    compute.pool.for_each_chunk(dgate.data_mut(), VALUES_PER_TASK, |index, dgate| {
+        let range = index * VALUES_PER_TASK..index * VALUES_PER_TASK + dgate.len();
+        let (gate, up) = (&gate.data()[range.clone()], &up.data()[range.clone()]);
+        elementwise::silu_mul_backward(gate, up, &dout.data()[range], dgate);
+    });
+    dgate
+}
+
+/// `a + b` in a's place. Equal to the bit to `b + a`.
+pub fn add_assign(compute: Compute<'_>, a: &mut Tensor, b: &Tensor) {
+    assert_same_shape(a, b);
+    compute.pool.for_each_chunk(a.data_mut(), VALUES_PER_TASK, |index, a| {
+        let start = index * VALUES_PER_TASK;
+        elementwise::add_assign(a, &b.data()[start..start + a.len()]);
+    });
+}
+
+/// The given rows in the given order.
+///
+/// # Shapes
+/// x `[T, C]`, rows `[R]` → `[R, C]`
+pub fn take_rows(compute: Compute<'_>, x: &Tensor, rows: &[usize]) -> Tensor {
+    let mut out = compute.arena.take(rows.len(), x.cols());
+    for (out, &row) in out.data_mut().chunks_exact_mut(x.cols()).zip(rows) {
+        out.copy_from_slice(x.row(row));
+    }
+    out
+}
+
+/// Sines and cosines for every kind of rotation a model uses (one, as a rule), grown on demand.
+#[derive(Debug, Clone, Default)]
+pub struct RopeTables {
+    tables: Vec<RopeTable>,
+}
+
+impl RopeTables {
+    /// The table for `rope` and heads of `head_dim`, holding at least `positions`.
+    pub fn table(&mut self, rope: &Rope, head_dim: usize, positions: usize) -> &RopeTable {
+        let fits = |table: &RopeTable| {
+            table.theta().to_bits() == rope.theta.to_bits() && table.head_dim() == head_dim
+        };
+        let index = self.tables.iter().position(fits).unwrap_or_else(|| {
+            self.tables.push(RopeTable::new(rope.theta, head_dim));
+            self.tables.len() - 1
+        });
+        let table = &mut self.tables[index];
+        if table.positions() < positions {
+            // Doubling: a sequence that grows by one position doesn't move the table each time.
+            table.grow(positions.next_power_of_two());
+        }
+        table
+    }
+}
+
+/// Rotates the heads of each row by the row's position, in place; backward turns them back.
+///
+/// # Shapes
+/// x `[T, heads·D]`, positions `[T]`
+pub fn rotate(
+    compute: Compute<'_>,
+    table: &RopeTable,
+    x: &mut Tensor,
+    positions: &[u32],
+    pairing: Pairing,
+    direction: Direction,
+) {
+    assert_eq!(x.rows(), positions.len(), "rows of x vs. positions");
+    let cols = x.cols();
+    let len = values_of_whole_rows(cols);
+    compute.pool.for_each_chunk(x.data_mut(), len, |index, x| {
+        let start = index * len / cols;
+        table.rotate(x, &positions[start..start + x.len() / cols], pairing, direction);
+    });
+}
+
+impl Rope {
+    /// The kernel's name for the pairs.
+    pub fn pairing(&self) -> Pairing {
+        if self.interleaved { Pairing::Interleaved } else { Pairing::Halves }
+    }
+}
+
+/// The largest number of whole rows in a task, in values.
+pub(crate) fn values_of_whole_rows(cols: usize) -> usize {
+    (VALUES_PER_TASK / cols).max(1) * cols
+}
+
+fn assert_same_shape(a: &Tensor, b: &Tensor) {
+    assert_eq!((a.rows(), a.cols()), (b.rows(), b.cols()), "two operands of one shape");
+}

@@ -1,0 +1,291 @@
+//! Executes a forward pass and remembers what its backward needs.
+//!
+//! What is kept of a layer, in values a token: the residual stream before each norm, q, k, v, attention's output
+//! with one log-sum-exp a head, gate and up. Recomputed in the backward: norms, gated products and
+//! rotations, and with [`Keep::Little`] every projection too. An operation without a trained parameter at
+//! or below it keeps nothing and costs nothing in the backward.
+//!
+//! * `backward` — from the loss to [`Gradients`], each operation's rule
+//! * `attention` — packed sequences: causal attention forward and backward
+
+mod attention;
+mod backward;
+mod gradients;
+
+use std::sync::{Arc, Weak};
+
+use hearth_kernels::loss;
+use hearth_kernels::pool::Pool;
+
+use crate::graph::{AttentionSpec, Graph};
+use crate::ops::{self, Compute, RopeTables};
+use crate::tensor::{Arena, Tensor};
+use crate::weight::{Linear, Param};
+
+pub use gradients::Gradients;
+
+/// What a tape holds on to between forward and backward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Outputs of projections: nothing that needs a matrix product is computed twice.
+    Projections,
+    /// The residual stream and attention's output; projections are recomputed (checkpointing, Chen et
+    /// al. 2016): about a fifth of the memory for two thirds of a forward more.
+    Little,
+}
+
+/// A value on the tape. The tape itself holds it only if the backward needs it, so drop it when done.
+#[derive(Debug, Clone)]
+pub struct Var {
+    index: usize,
+    value: Arc<Tensor>,
+}
+
+impl Var {
+    pub fn value(&self) -> &Tensor {
+        &self.value
+    }
+}
+
+/// Records one forward pass over sequences laid one after the other.
+#[derive(Debug)]
+pub struct Tape<'a> {
+    pool: &'a Pool,
+    arena: Arena,
+    keep: Keep,
+    sequence_lens: Vec<usize>,
+    /// Each row's position in its sequence.
+    positions: Vec<u32>,
+    rope_tables: RopeTables,
+    nodes: Vec<Node>,
+    losses: Vec<Loss>,
+}
+
+#[derive(Debug)]
+struct Node {
+    op: Op,
+    /// Whether a trained parameter is in this operation or below it.
+    needs_grad: bool,
+    /// The value as long as somebody holds it.
+    value: Weak<Tensor>,
+    /// The value if the backward needs it.
+    kept: Option<Arc<Tensor>>,
+}
+
+/// An operation with its inputs' places on the tape.
+#[derive(Debug, Clone)]
+enum Op {
+    Embedding,
+    RmsNorm { x: usize, weight: Param, eps: f32 },
+    Linear { x: usize, layer: Linear },
+    Attention { qkv: [usize; 3], spec: AttentionSpec, log_sum_exp: Arc<Vec<f32>> },
+    SiluMul { gate: usize, up: usize },
+    Add { a: usize, b: usize },
+    TakeRows { x: usize, rows: Arc<[usize]>, num_rows: usize },
+}
+
+impl Op {
+    fn inputs(&self) -> Vec<usize> {
+        match *self {
+            Self::Embedding => vec![],
+            Self::RmsNorm { x, .. } | Self::Linear { x, .. } | Self::TakeRows { x, .. } => vec![x],
+            Self::Attention { qkv, .. } => qkv.to_vec(),
+            Self::SiluMul { gate, up } => vec![gate, up],
+            Self::Add { a, b } => vec![a, b],
+        }
+    }
+}
+
+/// A cross-entropy whose gradient is a row of logits times a factor.
+#[derive(Debug)]
+struct Loss {
+    logits: usize,
+    value: Arc<Tensor>,
+    targets: Vec<u32>,
+    log_sums: Vec<f64>,
+    /// weight / Σ weights
+    factors: Vec<f32>,
+}
+
+impl<'a> Tape<'a> {
+    /// An empty tape for rows that are sequences of the given lengths, one after the other. `arena` may
+    /// be shared with other tapes, one after the other, so that memory is reused from step to step.
+    pub fn new(pool: &'a Pool, arena: &Arena, sequence_lens: &[usize], keep: Keep) -> Self {
+        Self {
+            pool,
+            arena: arena.clone(),
+            keep,
+            sequence_lens: sequence_lens.to_vec(),
+            positions: sequence_lens.iter().flat_map(|&len| 0..len as u32).collect(),
+            rope_tables: RopeTables::default(),
+            nodes: Vec::new(),
+            losses: Vec::new(),
+        }
+    }
+
+    /// The mean of `-ln p(target)` over the rows, each with its weight: `Σ weight·loss / Σ weight`. The
+    /// gradients of several losses on one tape are added.
+    ///
+    /// # Shapes
+    /// logits `[R, V]`; targets, weights `[R]`
+    pub fn cross_entropy(&mut self, logits: Var, targets: &[u32], weights: &[f32]) -> f64 {
+        let Var { index, value } = logits;
+        assert_eq!((targets.len(), weights.len()), (value.rows(), value.rows()), "vs. rows");
+        let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+        assert!(total > 0.0, "weights add up to {total}: there is nothing to learn from");
+        let losses = loss::cross_entropy(self.pool, value.data(), targets);
+        let weighted = losses.iter().zip(weights).map(|((loss, _), &weight)| f64::from(weight) * loss);
+        let mean = weighted.sum::<f64>() / total;
+        if self.nodes[index].needs_grad {
+            self.losses.push(Loss {
+                logits: index,
+                value,
+                targets: targets.to_vec(),
+                log_sums: losses.iter().map(|&(_, log_sum)| log_sum).collect(),
+                factors: weights.iter().map(|&w| (f64::from(w) / total) as f32).collect(),
+            });
+        }
+        mean
+    }
+
+    /// Bytes of values held for the backward, those of losses included.
+    pub fn kept_bytes(&self) -> usize {
+        let kept = self.nodes.iter().filter_map(|node| node.kept.as_ref());
+        let values = kept.chain(self.losses.iter().map(|loss| &loss.value));
+        values.map(|value| size_of_val(value.data())).sum()
+    }
+
+    fn compute<'b>(&'b self) -> Compute<'b> {
+        Compute { pool: self.pool, arena: &self.arena }
+    }
+
+    fn record(&mut self, op: Op, needs_grad: bool, value: Tensor) -> Var {
+        let value = Arc::new(value);
+        let weak = Arc::downgrade(&value);
+        self.nodes.push(Node { op, needs_grad, value: weak, kept: None });
+        Var { index: self.nodes.len() - 1, value }
+    }
+
+    fn needs_grad(&self, inputs: &[usize]) -> bool {
+        inputs.iter().any(|&input| self.nodes[input].needs_grad)
+    }
+
+    /// Whether the backward computes this value again instead of keeping it.
+    fn recomputes(&self, index: usize) -> bool {
+        match self.nodes[index].op {
+            Op::RmsNorm { .. } | Op::SiluMul { .. } => true,
+            Op::Linear { .. } => self.keep == Keep::Little,
+            Op::Embedding | Op::Attention { .. } | Op::Add { .. } | Op::TakeRows { .. } => false,
+        }
+    }
+
+    /// Makes sure that the backward can have the value at `index`: from what it is computed of, if that
+    /// is cheap and still there, else by keeping it. False if the value is gone.
+    fn keep(&mut self, index: usize) -> bool {
+        if self.nodes[index].kept.is_some() {
+            return true;
+        }
+        if self.recomputes(index) {
+            let inputs = self.nodes[index].op.inputs();
+            if inputs.iter().all(|&input| self.keep(input)) {
+                return true;
+            }
+        }
+        self.nodes[index].kept = self.nodes[index].value.upgrade();
+        self.nodes[index].kept.is_some()
+    }
+
+    /// [`Self::keep`] for a value that the caller holds.
+    fn keep_held(&mut self, var: &Var) {
+        assert!(self.keep(var.index), "a value of another tape");
+    }
+}
+
+impl Graph for Tape<'_> {
+    type Var = Var;
+
+    fn embedding(&mut self, table: &Linear, ids: &[u32]) -> Var {
+        assert_eq!(ids.len(), self.positions.len(), "ids vs. the sequences' lengths");
+        let value = ops::embedding(self.compute(), table, ids);
+        self.record(Op::Embedding, false, value)
+    }
+
+    fn rms_norm(&mut self, x: &Var, weight: &Param, eps: f32) -> Var {
+        let needs_grad = weight.id.is_some() || self.needs_grad(&[x.index]);
+        if needs_grad {
+            self.keep_held(x);
+        }
+        let value = ops::rms_norm(self.compute(), &x.value, weight, eps);
+        let op = Op::RmsNorm { x: x.index, weight: weight.clone(), eps };
+        self.record(op, needs_grad, value)
+    }
+
+    fn linear(&mut self, x: &Var, layer: &Linear) -> Var {
+        let trained = |param: &Param| param.id.is_some();
+        let lora_trained = layer.lora.as_ref().is_some_and(|l| trained(&l.a) || trained(&l.b));
+        let needs_grad = lora_trained
+            || layer.bias.as_ref().is_some_and(trained)
+            || self.needs_grad(&[x.index]);
+        if lora_trained {
+            self.keep_held(x);
+        }
+        let value = ops::linear(self.compute(), &x.value, layer);
+        self.record(Op::Linear { x: x.index, layer: layer.clone() }, needs_grad, value)
+    }
+
+    fn attention(&mut self, q: Var, k: Var, v: Var, spec: &AttentionSpec) -> Var {
+        let qkv = [q.index, k.index, v.index];
+        let needs_grad = self.needs_grad(&qkv);
+        let (value, log_sum_exp) = self.attend([&q.value, &k.value, &v.value], spec);
+        if needs_grad {
+            for var in [&q, &k, &v] {
+                self.keep_held(var);
+            }
+        }
+        let log_sum_exp = Arc::new(log_sum_exp);
+        let var = self.record(Op::Attention { qkv, spec: *spec, log_sum_exp }, needs_grad, value);
+        if needs_grad {
+            self.keep_held(&var);
+        }
+        var
+    }
+
+    fn silu_mul(&mut self, gate: Var, up: Var) -> Var {
+        let needs_grad = self.needs_grad(&[gate.index, up.index]);
+        if needs_grad {
+            self.keep_held(&gate);
+            self.keep_held(&up);
+        }
+        let value = ops::silu_mul(self.compute(), &gate.value, &up.value);
+        self.record(Op::SiluMul { gate: gate.index, up: up.index }, needs_grad, value)
+    }
+
+    fn add(&mut self, a: Var, b: Var) -> Var {
+        let needs_grad = self.needs_grad(&[a.index, b.index]);
+        let op = Op::Add { a: a.index, b: b.index };
+        // In the place of an operand that nobody else holds; the other is often the residual stream.
+        let (mut sum, other) = match (Arc::try_unwrap(a.value), Arc::try_unwrap(b.value)) {
+            (Ok(a), Ok(b)) => (a, Arc::new(b)),
+            (Ok(a), Err(b)) => (a, b),
+            (Err(a), Ok(b)) => (b, a),
+            (Err(a), Err(b)) => (self.copy(&a), b),
+        };
+        ops::add_assign(self.compute(), &mut sum, &other);
+        self.record(op, needs_grad, sum)
+    }
+
+    fn take_rows(&mut self, x: Var, rows: &[usize]) -> Var {
+        let needs_grad = self.needs_grad(&[x.index]);
+        let value = ops::take_rows(self.compute(), &x.value, rows);
+        let op = Op::TakeRows { x: x.index, rows: rows.into(), num_rows: x.value.rows() };
+        self.record(op, needs_grad, value)
+    }
+}
+
+impl Tape<'_> {
+    fn copy(&self, x: &Tensor) -> Tensor {
+        let mut copy = self.arena.take(x.rows(), x.cols());
+        copy.data_mut().copy_from_slice(x.data());
+        copy
+    }
+}
