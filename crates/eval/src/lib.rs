@@ -9,6 +9,7 @@
 //! * [`bootstrap`] — seeded 95 % intervals for a mean and for a paired difference
 //! * [`compare`] — records of all ways → summaries, the best way, the content of `report.json`
 //! * [`table`] — the comparison as plain text
+//! * [`report`] — the comparison as one self-contained HTML page
 
 pub mod question;
 
@@ -19,6 +20,8 @@ pub mod bootstrap;
 pub mod compare;
 
 pub mod table;
+
+pub mod report;
 
 mod error;
 
