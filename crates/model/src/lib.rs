@@ -1,3 +1,20 @@
 //! One decoder many families are data for; encoders; LoRA; GGUF and safetensors.
+//!
+//! * [`files`] — weights on disk, read safely
+//! * [`config`] — a decoder's shape, from either kind of file
+//! * [`decoder`] — the forward definition that training and generation share
+//! * [`load`] — a file or folder to a [`Model`] in memory
+//! * [`lora`] — adapters
 
 pub mod files;
+pub mod config;
+pub mod decoder;
+pub mod load;
+pub mod lora;
+pub mod error;
+
+pub use config::ModelConfig;
+pub use decoder::Decoder;
+pub use error::{Error, Result};
+pub use load::Model;
+pub use lora::{Adapter, LoraConfig};

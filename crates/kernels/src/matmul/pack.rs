@@ -11,6 +11,7 @@ use half::{bf16, f16};
 
 use super::{BLOCK, BlockPacking, PANEL, Packing};
 use crate::gemm::pack_strips;
+use crate::pool::Pool;
 use crate::quant::{self, Format, Group};
 
 /// A matrix `[rows, cols]` in panels. Immutable.
@@ -48,6 +49,11 @@ impl PackedMatrix {
     /// # Panics
     /// If `bytes` isn't `rows` whole rows; quantised rows of a GGUF file always are whole blocks of 32.
     pub fn from_blocks(format: Format, rows: usize, cols: usize, bytes: &[u8]) -> Self {
+        Self::from_blocks_with(&Pool::new(1), format, rows, cols, bytes)
+    }
+
+    /// [`Self::from_blocks`] with the panels shared among the threads of a pool.
+    pub fn from_blocks_with(pool: &Pool, format: Format, rows: usize, cols: usize, bytes: &[u8]) -> Self {
         let row_bytes = format.row_bytes(cols).expect("a row of whole blocks");
         assert_eq!(
             bytes.len(),
@@ -96,14 +102,19 @@ impl PackedMatrix {
             Packing::Blocks(packing),
             blocks * (packing.quant_bytes() + packing.scales() * PANEL * 2),
         );
-        for (row, bytes) in bytes.chunks_exact(row_bytes).enumerate() {
-            let panel = matrix.panel_mut(row / PANEL);
-            let mut column = 0;
-            quant::groups(format, bytes, |group| {
-                put_group(packing, panel, blocks, row % PANEL, column, group);
-                column += group.len;
-            });
-        }
+        let lines = matrix.panel_bytes / 64;
+        pool.for_each_chunk(&mut matrix.panels, lines, |index, lines| {
+            let panel = bytes_of(lines);
+            let first = index * PANEL * row_bytes;
+            let rows = &bytes[first..(first + PANEL * row_bytes).min(bytes.len())];
+            for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+                let mut column = 0;
+                quant::groups(format, row, |group| {
+                    put_group(packing, panel, blocks, lane, column, group);
+                    column += group.len;
+                });
+            }
+        });
         matrix
     }
 
@@ -263,6 +274,11 @@ impl PackedMatrix {
         assert_eq!(out.len(), self.cols, "out isn't a row");
         self.decode(row, 0, out);
     }
+}
+
+fn bytes_of(lines: &mut [Line]) -> &mut [u8] {
+    // SAFETY: lines are plain bytes without padding, laid one after the other.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 64) }
 }
 
 /// Where the scale (0), second scale (1) or minimum (last) of a block's row lies in a panel.

@@ -1,0 +1,107 @@
+//! What is asked of an engine and what comes back.
+
+use hearth_tokenizer::TokenId;
+
+use crate::sampling::Sampling;
+
+/// One completion of one prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    pub prompt: Vec<TokenId>,
+    /// Name given to [`crate::Engine::add_adapter`]; `None` is the base model.
+    pub adapter: Option<String>,
+    /// Tokens to generate at most; fewer if the context ends before.
+    pub max_tokens: usize,
+    pub sampling: Sampling,
+    /// Tokens that end the answer and aren't part of it.
+    pub stop_ids: Vec<TokenId>,
+    /// Texts that end the answer and aren't part of it.
+    pub stop: Vec<String>,
+    /// How many alternatives to report with each token's log-probability; `None` computes none.
+    pub logprobs: Option<usize>,
+}
+
+impl Request {
+    /// A greedy request on the base model.
+    pub fn greedy(prompt: Vec<TokenId>, max_tokens: usize, stop_ids: Vec<TokenId>) -> Self {
+        Self {
+            prompt,
+            adapter: None,
+            max_tokens,
+            sampling: Sampling::greedy(),
+            stop_ids,
+            stop: Vec::new(),
+            logprobs: None,
+        }
+    }
+}
+
+/// A generated token. `text` is what the stream can show by now: it may be empty while a character is
+/// unfinished or a stop text may be beginning, and then holds more than this token's text later.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Token {
+    pub id: TokenId,
+    pub text: String,
+    /// Natural logarithm of the token's probability before temperature, if asked for.
+    pub logprob: Option<f32>,
+    /// The most probable tokens, best first.
+    pub top: Vec<(TokenId, f32)>,
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// A stop token or a stop text.
+    Stop,
+    /// `max_tokens` or the end of the context.
+    Length,
+}
+
+/// What was computed: the sum over requests is what the engine did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub prompt_tokens: usize,
+    /// Of the prompt's tokens, those whose keys and values were reused.
+    pub cached_tokens: usize,
+    /// Generated tokens, the stop token included.
+    pub completion_tokens: usize,
+}
+
+/// What a stream yields: tokens, then one end.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    Token(Token),
+    /// The last event of a good stream. `text` is what was still held back.
+    Done { finish: Finish, usage: Usage, text: String },
+    Failed(Error),
+}
+
+/// A whole answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion {
+    pub text: String,
+    pub tokens: Vec<Token>,
+    pub finish: Finish,
+    pub usage: Usage,
+}
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    #[error("the prompt has {prompt_tokens} tokens, the context holds {max_context} with at least one for the answer")]
+    ContextTooLong { prompt_tokens: usize, max_context: usize },
+    #[error("token id {id} isn't in the vocabulary of {vocab_size}")]
+    TokenId { id: TokenId, vocab_size: usize },
+    #[error("no adapter is called `{name}`")]
+    UnknownAdapter { name: String },
+    #[error("`{name}` must be {expected}, not {value}")]
+    Parameter { name: &'static str, value: f32, expected: &'static str },
+    #[error("the model computed values that aren't finite; its weights are damaged")]
+    NotFinite,
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,30 @@
+//! What can be wrong with a model.
+
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error(transparent)]
+    File(#[from] crate::files::Error),
+    #[error(transparent)]
+    Tokenizer(#[from] hearth_tokenizer::Error),
+    #[error(transparent)]
+    Artifact(#[from] hearth_artifacts::Error),
+    #[error("model family `{name}` isn't supported yet; supported are llama and qwen2")]
+    Family { name: String },
+    #[error("{what}")]
+    Config { what: String },
+    #[error("tensor `{tensor}` has the shape {found:?}, expected {expected:?}")]
+    Shape { tensor: String, found: Vec<usize>, expected: Vec<usize> },
+    #[error("tensor `{tensor}` holds values that aren't finite; the file is damaged")]
+    NotFinite { tensor: String },
+    #[error("`{path}` is neither a GGUF file nor a folder with config.json")]
+    NotAModel { path: PathBuf },
+    #[error("token id {id} isn't in the vocabulary of {vocab_size}")]
+    TokenId { id: u32, vocab_size: usize },
+    #[error("adapter `{path}`: {what}")]
+    Adapter { path: PathBuf, what: String },
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
