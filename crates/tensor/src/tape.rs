@@ -11,6 +11,8 @@
 mod attention;
 mod backward;
 mod gradients;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Weak};
 
