@@ -266,7 +266,7 @@ pub fn compare(
             ways: ways.len(),
         });
     }
-    let scored = score_all(&questions, &ways, records)?;
+    let scored = score_all(&questions, &ways, &records)?;
     // `score_all` orders by question, then way.
     let of_way = |index: usize| -> Vec<&ScoredRecord> {
         scored.iter().skip(index).step_by(ways.len()).collect()
@@ -323,7 +323,7 @@ pub fn score(question: &Question, record: &Record) -> Scores {
 fn score_all(
     questions: &[Question],
     ways: &[WayKind],
-    records: Vec<Record>,
+    records: &[Record],
 ) -> Result<Vec<ScoredRecord>> {
     for (index, question) in questions.iter().enumerate() {
         if questions[..index]
@@ -406,7 +406,8 @@ fn summarise(
         behind_best: None,
         errors: scored.iter().filter(|s| s.record.error.is_some()).count(),
         cuts: scored.iter().filter(|s| s.record.cut.is_some()).count(),
-        preparation_seconds: preparation.iter().map(|p| p.seconds).sum(),
+        // Not `sum`: without a term that is -0.
+        preparation_seconds: preparation.iter().fold(0.0, |sum, p| sum + p.seconds),
         preparation: notes.join("; "),
     }
 }

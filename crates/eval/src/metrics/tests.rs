@@ -113,16 +113,16 @@ fn contains_keeps_words_and_numbers_whole() {
 
 #[test]
 fn a_citation_hits_when_it_names_the_source() {
-    let hit = |cited: &[&str], source: &str| citation_hit(cited.iter().copied(), source);
-    assert_eq!(hit(&[], "a.md"), 0.0);
-    assert_eq!(hit(&["b.md", "a.md"], "a.md"), 1.0);
-    assert_eq!(hit(&["docs/a.md"], "a.md"), 1.0);
-    assert_eq!(hit(&["a.md"], "handbook/docs/a.md"), 1.0);
-    assert_eq!(hit(&["docs\\a.md"], "./docs/a.md"), 1.0);
-    assert_eq!(hit(&["data.md"], "a.md"), 0.0);
-    assert_eq!(hit(&["a.md.bak"], "a.md"), 0.0);
-    assert_eq!(hit(&[""], "a.md"), 0.0);
-    assert_eq!(hit(&["安装/维护.pdf"], "维护.pdf"), 1.0);
+    let hit = |cited: &[&str], source: &str| citation_hit(cited.iter().copied(), source) > 0.0;
+    assert!(!hit(&[], "a.md"));
+    assert!(hit(&["b.md", "a.md"], "a.md"));
+    assert!(hit(&["docs/a.md"], "a.md"));
+    assert!(hit(&["a.md"], "handbook/docs/a.md"));
+    assert!(hit(&["docs\\a.md"], "./docs/a.md"));
+    assert!(!hit(&["data.md"], "a.md"));
+    assert!(!hit(&["a.md.bak"], "a.md"));
+    assert!(!hit(&[""], "a.md"));
+    assert!(hit(&["安装/维护.pdf"], "维护.pdf"));
 }
 
 #[test]
@@ -144,11 +144,11 @@ fn scores_agree_with_each_other() {
     let answers = ["30 min", "半小时", "the blue lamp", "E17", "-4.5 %"];
     for answer in answers {
         let list = accepted(&[answer]);
-        assert_eq!(exact_match(answer, &list), 1.0, "{answer}");
-        assert_eq!(token_f1(answer, &list), 1.0, "{answer}");
-        assert_eq!(contains(answer, &list), 1.0, "{answer}");
+        assert!(exact_match(answer, &list) > 0.999, "{answer}");
+        assert!(token_f1(answer, &list) > 0.999, "{answer}");
+        assert!(contains(answer, &list) > 0.999, "{answer}");
         let longer = format!("so: {answer} — yes");
-        assert_eq!(contains(&longer, &list), 1.0, "{longer}");
+        assert!(contains(&longer, &list) > 0.999, "{longer}");
         assert!(token_f1(&longer, &list) < 1.0, "{longer}");
     }
 }

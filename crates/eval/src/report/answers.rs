@@ -173,7 +173,7 @@ fn answer(scored: &ScoredRecord, question: &Question, is_best: bool) -> String {
             let _ = writeln!(html, "<p class=\"said\">Failed: {}</p>", escape(error));
         }
         None if record.answer.trim().is_empty() => {
-            html.push_str("<p class=\"said none\">said nothing</p>\n")
+            html.push_str("<p class=\"said none\">said nothing</p>\n");
         }
         None => {
             let _ = writeln!(

@@ -111,26 +111,35 @@ pub(super) fn cost(title: &str, points: &[Point<'_>]) -> String {
     );
     let wanted: Vec<f64> = points.iter().map(|point| y_of(point.y)).collect();
     let label_ys = spread(&wanted, 15.0, top + 6.0, top + height - 4.0);
+    for point in points {
+        let x = x_of(point.x);
+        svg.push_str(&whisker([x, y_of(point.ends[0])], [x, y_of(point.ends[1])]));
+    }
+    // Names come last so that no whisker crosses them.
     for (point, label_y) in points.iter().zip(label_ys) {
         let (x, y) = (x_of(point.x), y_of(point.y));
-        svg.push_str(&whisker([x, y_of(point.ends[0])], [x, y_of(point.ends[1])]));
-        let is_right = point.x < end * 0.72;
-        let (label_x, anchor) = if is_right {
-            (x + 16.0, "start")
-        } else {
+        let room = label_room(point.label);
+        let is_crowded = points.iter().any(|other| {
+            (1.0..room).contains(&(x_of(other.x) - x)) && (y_of(other.y) - y).abs() < height / 3.0
+        });
+        let lacks_room = x + room > left + width;
+        let is_left = lacks_room || (is_crowded && x - room > left);
+        let (label_x, anchor) = if is_left {
             (x - 16.0, "end")
+        } else {
+            (x + 16.0, "start")
+        };
+        let leader = if is_left {
+            label_x + 3.0
+        } else {
+            label_x - 3.0
         };
         let class = if point.is_best { "dot best" } else { "dot" };
-        let leader = if is_right {
-            label_x - 3.0
-        } else {
-            label_x + 3.0
-        };
         let _ = write!(
             svg,
             "<line class=\"leader\" x1=\"{x:.1}\" y1=\"{y:.1}\" x2=\"{leader:.1}\" y2=\"{label_y:.1}\"/>\
              <circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5.5\"/>\
-             <text class=\"name\" x=\"{label_x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
+             <text class=\"name halo\" x=\"{label_x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
             label_y + 4.0,
             escape(point.label)
         );
@@ -197,6 +206,11 @@ pub(super) fn loss(title: &str, train: &[LossPoint], validation: &[LossPoint]) -
     }
     svg.push_str("</svg>");
     svg
+}
+
+/// Units a name takes beside its dot: about 7 a letter at 12 units, and the gap.
+fn label_room(label: &str) -> f64 {
+    20.0 + 7.0 * label.chars().count() as f64
 }
 
 fn open(width: f64, height: f64, title: &str) -> String {

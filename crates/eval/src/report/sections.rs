@@ -126,8 +126,9 @@ fn cautions(comparison: &Comparison) -> Vec<String> {
     }
     let failed: usize = comparison.ways.iter().map(|way| way.errors).sum();
     if failed > 0 {
+        let answers = if failed == 1 { "answer" } else { "answers" };
         cautions.push(format!(
-            "{failed} answers failed with an error and count as wrong; they are marked below."
+            "{failed} {answers} failed with an error: counted as wrong and marked below."
         ));
     }
     cautions
