@@ -1,1 +1,32 @@
 //! Documents to chunks to indexes to cited answers.
+//!
+//! In the order the data flows:
+//! * [`document`] — what extraction gives: blocks of text with kind and page
+//! * [`extract`] — one file of a known type → a document
+//! * [`folder`] — a folder → a corpus, and what was left out
+//! * [`words`], [`sentences`] — the parts of English and Chinese text
+//! * [`chunk`] — documents → pieces that can be found and quoted
+//! * [`embed`] — what is asked of an embedder
+//! * [`bm25`], [`vector`] — the two indexes
+//! * [`knowledge_base`] — build, keep, open, search
+
+pub mod document;
+pub mod extract;
+pub mod folder;
+pub mod words;
+
+pub mod sentences;
+
+pub mod chunk;
+pub mod embed;
+
+pub mod bm25;
+pub mod vector;
+
+pub mod knowledge_base;
+
+mod error;
+mod store;
+mod top_k;
+
+pub use error::{Error, ExtractError, Result};

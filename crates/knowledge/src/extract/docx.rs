@@ -1,0 +1,399 @@
+//! Word documents (ECMA-376 WordprocessingML) → blocks: headings by their style's outline level, paragraphs,
+//! list items, table rows.
+//!
+//! Left out on purpose: headers, footers, comments, deleted text and field codes. Page numbers are those
+//! of the last time the document was laid out, if the program that saved it left its page breaks.
+
+use std::collections::HashMap;
+use std::io::{Cursor, Read};
+
+use quick_xml::XmlVersion;
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::reader::Reader;
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use super::{Extracted, MAX_UNPACKED_BYTES};
+use crate::document::{Block, BlockKind};
+use crate::error::ExtractError;
+
+pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
+    // An encrypted Word file is no zip but an OLE container, which starts with these bytes.
+    if bytes.starts_with(&[0xd0, 0xcf, 0x11, 0xe0]) {
+        return Err(ExtractError::Encrypted);
+    }
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(ExtractError::damaged)?;
+    let mut budget = MAX_UNPACKED_BYTES;
+    let styles = match read_part(&mut archive, "word/styles.xml", &mut budget)? {
+        Some(xml) => heading_styles(&xml)?,
+        None => HashMap::new(),
+    };
+    let title = match read_part(&mut archive, "docProps/core.xml", &mut budget)? {
+        Some(xml) => core_title(&xml)?,
+        None => None,
+    };
+    let body = read_part(&mut archive, "word/document.xml", &mut budget)?;
+    let body = body.ok_or_else(|| ExtractError::damaged("no `word/document.xml` inside"))?;
+    let mut reading = Body::new(styles);
+    reading.read(&body)?;
+    Ok(Extracted {
+        title,
+        blocks: reading.finish(),
+        notes: Vec::new(),
+    })
+}
+
+/// Unpacks one part; `budget` is what all parts together may still take.
+fn read_part(
+    archive: &mut ZipArchive<Cursor<&[u8]>>,
+    name: &str,
+    budget: &mut u64,
+) -> Result<Option<String>, ExtractError> {
+    let part = match archive.by_name(name) {
+        Ok(part) => part,
+        Err(ZipError::FileNotFound) => return Ok(None),
+        Err(error) => return Err(ExtractError::damaged(error)),
+    };
+    let mut bytes = Vec::new();
+    part.take(*budget + 1)
+        .read_to_end(&mut bytes)
+        .map_err(ExtractError::damaged)?;
+    *budget = budget
+        .checked_sub(bytes.len() as u64)
+        .ok_or(ExtractError::Bomb {
+            limit: MAX_UNPACKED_BYTES,
+        })?;
+    super::text::decode(&bytes, None).map(|(text, _)| Some(text))
+}
+
+fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
+    let found = element
+        .attributes()
+        .flatten()
+        .find(|attribute| attribute.key.local_name().as_ref() == name)?;
+    let value = found.normalized_value(XmlVersion::Implicit1_0).ok()?;
+    Some(value.into_owned())
+}
+
+/// Style id → heading level, from `w:outlineLvl` (0 is level 1), the style's name, or the style it is based on.
+fn heading_styles(xml: &str) -> Result<HashMap<String, u8>, ExtractError> {
+    let mut levels: HashMap<String, u8> = HashMap::new();
+    let mut parents: Vec<(String, String)> = Vec::new();
+    let mut id = String::new();
+    let mut reader = Reader::from_str(xml);
+    loop {
+        match reader.read_event().map_err(ExtractError::damaged)? {
+            Event::Start(element) | Event::Empty(element) => {
+                let value = || attribute(&element, "val").unwrap_or_default();
+                match element.local_name().as_ref() {
+                    "style" => id = attribute(&element, "styleId").unwrap_or_default(),
+                    "name" => {
+                        if let Some(level) = level_of_name(&value()) {
+                            levels.insert(id.clone(), level);
+                        }
+                    }
+                    "outlineLvl" => {
+                        if let Some(level) = value().parse().ok().filter(|level: &u8| *level < 9) {
+                            levels.insert(id.clone(), level + 1);
+                        }
+                    }
+                    "basedOn" => parents.push((id.clone(), value())),
+                    _ => {}
+                }
+            }
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    // A chain of styles is rarely longer than three.
+    for _ in 0..4 {
+        for (child, parent) in &parents {
+            if let (false, Some(level)) = (levels.contains_key(child), levels.get(parent).copied())
+            {
+                levels.insert(child.clone(), level);
+            }
+        }
+    }
+    Ok(levels)
+}
+
+/// `heading 1` (Word), `Heading 1` (LibreOffice), `标题 1` (Chinese Word), `Title`.
+fn level_of_name(name: &str) -> Option<u8> {
+    let name = name.to_lowercase();
+    if name == "title" || name == "标题" {
+        return Some(1);
+    }
+    let number = name
+        .strip_prefix("heading ")
+        .or_else(|| name.strip_prefix("标题 "))?;
+    number.parse().ok().filter(|level| (1..=9).contains(level))
+}
+
+fn core_title(xml: &str) -> Result<Option<String>, ExtractError> {
+    let mut reader = Reader::from_str(xml);
+    let (mut inside, mut title) = (false, String::new());
+    loop {
+        match reader.read_event().map_err(ExtractError::damaged)? {
+            Event::Start(element) => inside = element.local_name().as_ref() == "title",
+            Event::Text(text) if inside => {
+                title.push_str(&text.xml_content(XmlVersion::Implicit1_0))
+            }
+            Event::End(_) => inside = false,
+            Event::Eof => return Ok(Some(title).filter(|title| !title.trim().is_empty())),
+            _ => {}
+        }
+    }
+}
+
+/// One table that is being read; tables nest.
+#[derive(Default)]
+struct Table {
+    cells: Vec<String>,
+    cell: Vec<String>,
+}
+
+struct Body {
+    styles: HashMap<String, u8>,
+    blocks: Vec<Block>,
+    tables: Vec<Table>,
+    text: String,
+    style: Option<u8>,
+    in_list: bool,
+    /// Inside `w:t`: only there characters are text.
+    in_text: bool,
+    /// Depth of elements whose text isn't shown (deleted runs, the fallback of a drawing).
+    hidden: usize,
+    page: u32,
+    has_pages: bool,
+}
+
+impl Body {
+    fn new(styles: HashMap<String, u8>) -> Self {
+        Self {
+            styles,
+            blocks: Vec::new(),
+            tables: Vec::new(),
+            text: String::new(),
+            style: None,
+            in_list: false,
+            in_text: false,
+            hidden: 0,
+            page: 1,
+            has_pages: false,
+        }
+    }
+
+    fn read(&mut self, xml: &str) -> Result<(), ExtractError> {
+        let mut reader = Reader::from_str(xml);
+        loop {
+            match reader.read_event().map_err(ExtractError::damaged)? {
+                Event::Start(element) => self.start(&element, false),
+                Event::Empty(element) => self.start(&element, true),
+                Event::End(element) => self.end(element.local_name().as_ref()),
+                Event::Text(text) if self.in_text && self.hidden == 0 => {
+                    self.text
+                        .push_str(&text.xml_content(XmlVersion::Implicit1_0));
+                }
+                Event::GeneralRef(reference) if self.in_text && self.hidden == 0 => {
+                    let named = match reference.as_ref() {
+                        "amp" => Some('&'),
+                        "lt" => Some('<'),
+                        "gt" => Some('>'),
+                        "quot" => Some('"'),
+                        "apos" => Some('\''),
+                        _ => reference.resolve_char_ref().ok().flatten(),
+                    };
+                    self.text.extend(named);
+                }
+                Event::Eof => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    fn start(&mut self, element: &BytesStart<'_>, empty: bool) {
+        match element.local_name().as_ref() {
+            "del" | "moveFrom" | "Fallback" | "instrText" | "delText" if !empty => self.hidden += 1,
+            "t" => self.in_text = !empty,
+            "tab" | "ptab" if !self.text.is_empty() => self.text.push(' '),
+            "br" | "cr" => {
+                self.text.push(' ');
+                if attribute(element, "type").as_deref() == Some("page") {
+                    self.page += 1;
+                }
+            }
+            "lastRenderedPageBreak" => {
+                self.has_pages = true;
+                // The saved layout counts explicit breaks too; they come right before it.
+                if !self.text.ends_with(' ') || self.text.trim().len() > 1 {
+                    self.page += 1;
+                }
+            }
+            "pStyle" => {
+                let id = attribute(element, "val").unwrap_or_default();
+                self.style = self.styles.get(&id).copied();
+            }
+            "numId" => self.in_list = attribute(element, "val").as_deref() != Some("0"),
+            "tbl" if !empty => self.tables.push(Table::default()),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, name: &str) {
+        match name {
+            "del" | "moveFrom" | "Fallback" | "instrText" | "delText" => {
+                self.hidden = self.hidden.saturating_sub(1);
+            }
+            "t" => self.in_text = false,
+            "p" => self.end_paragraph(),
+            "tc" => {
+                if let Some(table) = self.tables.last_mut() {
+                    let cell = std::mem::take(&mut table.cell);
+                    table.cells.push(super::one_line(&cell.join(" ")));
+                }
+            }
+            "tr" => {
+                if let Some(table) = self.tables.last_mut() {
+                    let row = std::mem::take(&mut table.cells).join(" | ");
+                    self.push(BlockKind::TableRow, row);
+                }
+            }
+            "tbl" => {
+                self.tables.pop();
+            }
+            _ => {}
+        }
+    }
+
+    fn end_paragraph(&mut self) {
+        let text = std::mem::take(&mut self.text);
+        let (style, in_list) = (self.style.take(), std::mem::take(&mut self.in_list));
+        if let Some(table) = self.tables.last_mut() {
+            table.cell.push(text);
+            return;
+        }
+        match (style, in_list) {
+            (Some(level), _) => self.push(BlockKind::Heading(level), text),
+            (None, true) if !text.trim().is_empty() => {
+                self.push(BlockKind::ListItem, format!("- {}", text.trim()));
+            }
+            _ => self.push(BlockKind::Paragraph, text),
+        }
+    }
+
+    fn push(&mut self, kind: BlockKind, text: String) {
+        if text.chars().any(|c| !c.is_whitespace() && c != '|') {
+            self.blocks.push(Block {
+                kind,
+                text,
+                page: Some(self.page),
+            });
+        }
+    }
+
+    fn finish(mut self) -> Vec<Block> {
+        if !self.has_pages {
+            self.blocks.iter_mut().for_each(|block| block.page = None);
+        }
+        self.blocks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::document::DocumentKind;
+
+    fn docx(parts: &[(&str, &str)]) -> Vec<u8> {
+        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, content) in parts {
+            writer
+                .start_file(*name, zip::write::SimpleFileOptions::default())
+                .unwrap();
+            writer.write_all(content.as_bytes()).unwrap();
+        }
+        writer.finish().unwrap().into_inner()
+    }
+
+    const STYLES: &str = r#"<w:styles xmlns:w="x"><w:style w:styleId="a1"><w:name w:val="heading 1"/></w:style>
+        <w:style w:styleId="own"><w:name w:val="Mine"/><w:basedOn w:val="a1"/></w:style>
+        <w:style w:styleId="o2"><w:name w:val="Other"/><w:pPr><w:outlineLvl w:val="1"/></w:pPr></w:style></w:styles>"#;
+
+    #[test]
+    fn headings_lists_and_tables_come_out_as_blocks() {
+        let body = r#"<w:document xmlns:w="x"><w:body>
+            <w:p><w:pPr><w:pStyle w:val="own"/></w:pPr><w:r><w:t>Safety &amp; care</w:t></w:r></w:p>
+            <w:p><w:pPr><w:pStyle w:val="o2"/></w:pPr><w:r><w:t>电源</w:t></w:r></w:p>
+            <w:p><w:r><w:t xml:space="preserve">Use </w:t></w:r><w:del><w:r><w:delText>no </w:delText></w:r></w:del>
+              <w:r><w:t>230&#160;V.</w:t></w:r></w:p>
+            <w:p><w:pPr><w:numPr><w:ilvl w:val="0"/><w:numId w:val="1"/></w:numPr></w:pPr><w:r><w:t>first</w:t></w:r></w:p>
+            <w:tbl><w:tr><w:tc><w:p><w:r><w:t>Mass</w:t></w:r></w:p></w:tc>
+              <w:tc><w:p><w:r><w:t>3</w:t></w:r></w:p><w:p><w:r><w:t>kg</w:t></w:r></w:p></w:tc></w:tr></w:tbl>
+            </w:body></w:document>"#;
+        let bytes = docx(&[("word/styles.xml", STYLES), ("word/document.xml", body)]);
+        let document = super::super::extract("x.docx", DocumentKind::Docx, &bytes).unwrap();
+        let blocks: Vec<_> = document
+            .blocks
+            .iter()
+            .map(|b| (b.kind, b.text.as_str()))
+            .collect();
+        assert_eq!(
+            blocks,
+            [
+                (BlockKind::Heading(1), "Safety & care"),
+                (BlockKind::Heading(2), "电源"),
+                (BlockKind::Paragraph, "Use 230 V."),
+                (BlockKind::ListItem, "- first"),
+                (BlockKind::TableRow, "Mass | 3 kg"),
+            ]
+        );
+        assert_eq!(document.title, "Safety & care");
+        assert_eq!(document.blocks[0].page, None);
+    }
+
+    #[test]
+    fn a_compression_bomb_is_refused_before_it_is_unpacked() {
+        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        writer
+            .start_file(
+                "word/document.xml",
+                zip::write::SimpleFileOptions::default(),
+            )
+            .unwrap();
+        let zeros = vec![b' '; 1 << 20];
+        for _ in 0..=(MAX_UNPACKED_BYTES >> 20) {
+            writer.write_all(&zeros).unwrap();
+        }
+        let bytes = writer.finish().unwrap().into_inner();
+        assert!(bytes.len() < 4 << 20);
+        assert_eq!(
+            extract(&bytes),
+            Err(ExtractError::Bomb {
+                limit: MAX_UNPACKED_BYTES
+            })
+        );
+    }
+
+    #[test]
+    fn a_broken_archive_says_so() {
+        assert!(matches!(
+            extract(b"PK\x03\x04 nothing"),
+            Err(ExtractError::Damaged { .. })
+        ));
+        assert_eq!(
+            extract(&[0xd0, 0xcf, 0x11, 0xe0, 0xa1]),
+            Err(ExtractError::Encrypted)
+        );
+        let cut = docx(&[("word/document.xml", "<w:document><w:p")]);
+        assert!(matches!(extract(&cut), Err(ExtractError::Damaged { .. })));
+        let other = docx(&[("other.xml", "<x/>")]);
+        assert!(
+            extract(&other)
+                .unwrap_err()
+                .to_string()
+                .contains("word/document.xml")
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! PDF (ISO 32000) → blocks with page numbers: text where it is drawn, headings by size of type.
+//!
+//! `content` runs a page's drawing program and notes each character with its place, `font` says which characters
+//! the codes mean, `layout` makes lines and paragraphs. Left out on purpose: pictures (no OCR), forms, annotations.
+
+mod cmap;
+mod content;
+mod font;
+mod layout;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lopdf::{Document, LoadOptions};
+
+use super::{Extracted, MAX_UNPACKED_BYTES};
+use crate::document::{Block, BlockKind};
+use crate::error::ExtractError;
+use layout::Paragraph;
+
+/// One stream may unpack to this; a page of dense text needs a thousandth.
+const MAX_STREAM_BYTES: usize = 64 << 20;
+
+/// Above this share of characters without meaning a document is refused, below it the loss is noted.
+const MAX_UNKNOWN_SHARE: f64 = 0.3;
+
+/// Type this much larger than the body's is a heading.
+const HEADING_SCALE: f64 = 1.12;
+
+/// Longer lines are no headings, whatever their type.
+const MAX_HEADING_CHARS: usize = 120;
+
+pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
+    let document = load(bytes)?;
+    let mut reader = content::Reader::new(&document);
+    let mut pages: Vec<(u32, Vec<Paragraph>)> = Vec::new();
+    let (mut empty_pages, mut unknown, mut total) = (Vec::new(), 0, 0);
+    let mut budget = MAX_UNPACKED_BYTES;
+    for (number, page_id) in document.get_pages() {
+        let page = reader.read_page(page_id, &mut budget)?;
+        unknown += page.unknown;
+        total += page.unknown + page.glyphs.len();
+        let paragraphs = layout::paragraphs(&page);
+        if paragraphs.is_empty() {
+            empty_pages.push(number);
+        } else {
+            pages.push((number, paragraphs));
+        }
+    }
+    if unknown as f64 > MAX_UNKNOWN_SHARE * total as f64 {
+        return Err(ExtractError::UnknownCharacters { unknown, total });
+    }
+    let mut notes = Vec::new();
+    if unknown > 0 {
+        notes.push(format!(
+            "{unknown} of {total} characters have no meaning in their font"
+        ));
+    }
+    if !empty_pages.is_empty() && !pages.is_empty() {
+        notes.push(format!("no text on pages {empty_pages:?} (scans?)"));
+    }
+    let repeated = drop_repeated_margins(&mut pages);
+    if repeated > 0 {
+        notes.push(format!(
+            "{repeated} running heads, feet and page numbers left out"
+        ));
+    }
+    Ok(Extracted {
+        title: title(&document),
+        blocks: blocks(pages),
+        notes,
+    })
+}
+
+fn load(bytes: &[u8]) -> Result<Document, ExtractError> {
+    let options = LoadOptions {
+        max_decompressed_size: Some(MAX_STREAM_BYTES),
+        ..LoadOptions::default()
+    };
+    let document =
+        Document::load_mem_with_options(bytes, options).map_err(|error| match error {
+            lopdf::Error::Decryption(_) | lopdf::Error::InvalidPassword => ExtractError::Encrypted,
+            error => ExtractError::damaged(error),
+        })?;
+    if document.is_encrypted() {
+        return Err(ExtractError::Encrypted);
+    }
+    if document.get_pages().is_empty() {
+        return Err(ExtractError::damaged("no pages can be found inside"));
+    }
+    Ok(document)
+}
+
+fn title(document: &Document) -> Option<String> {
+    let info = document.trailer.get(b"Info").ok()?;
+    let (_, info) = document.dereference(info).ok()?;
+    let title = lopdf::decode_text_string(info.as_dict().ok()?.get(b"Title").ok()?).ok()?;
+    // Programs put the name of the source file here, which says less than the first heading.
+    let is_file_name = [".doc", ".docx", ".html", ".tex", ".indd", ".odt"]
+        .iter()
+        .any(|extension| title.to_lowercase().ends_with(extension));
+    let meaningless =
+        ["untitled", "about:blank", "(anonymous)"].contains(&title.to_lowercase().as_str());
+    (!is_file_name && !meaningless).then_some(title)
+}
+
+/// Takes out first and last lines that stand, but for their digits, on at least three and half of all pages.
+fn drop_repeated_margins(pages: &mut [(u32, Vec<Paragraph>)]) -> usize {
+    let mask = |paragraph: &Paragraph| -> String {
+        paragraph
+            .text
+            .chars()
+            .map(|c| if c.is_numeric() { '#' } else { c })
+            .collect()
+    };
+    let margin = |paragraphs: &[Paragraph]| -> BTreeSet<usize> {
+        let by_height = |index: &usize| ordered(paragraphs[*index].y);
+        let top = (0..paragraphs.len()).max_by_key(by_height);
+        let bottom = (0..paragraphs.len()).min_by_key(by_height);
+        top.into_iter().chain(bottom).collect()
+    };
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for (_, paragraphs) in pages.iter() {
+        let masks: BTreeSet<String> = margin(paragraphs)
+            .into_iter()
+            .map(|index| mask(&paragraphs[index]))
+            .collect();
+        masks
+            .into_iter()
+            .for_each(|mask| *counts.entry(mask).or_default() += 1);
+    }
+    let needed = 3.max(pages.len() / 2);
+    let mut dropped = 0;
+    for (_, paragraphs) in pages.iter_mut() {
+        // A running head and a foot: two lines a page at most.
+        for index in margin(paragraphs).into_iter().rev() {
+            if counts[&mask(&paragraphs[index])] >= needed {
+                paragraphs.remove(index);
+                dropped += 1;
+            }
+        }
+    }
+    dropped
+}
+
+fn ordered(value: f64) -> i64 {
+    (value * 1000.0) as i64
+}
+
+fn blocks(pages: Vec<(u32, Vec<Paragraph>)>) -> Vec<Block> {
+    let levels = Levels::new(pages.iter().flat_map(|(_, paragraphs)| paragraphs));
+    let mut blocks = Vec::new();
+    for (number, paragraphs) in pages {
+        for paragraph in paragraphs {
+            let kind = match paragraph.kind {
+                BlockKind::Paragraph => levels.kind(&paragraph),
+                kind => kind,
+            };
+            blocks.push(Block {
+                kind,
+                text: paragraph.text,
+                page: Some(number),
+            });
+        }
+    }
+    blocks
+}
+
+/// The sizes of type in a document, in tenths of a point.
+struct Levels {
+    body: i64,
+    /// Sizes of headings, the largest first.
+    headings: Vec<i64>,
+}
+
+impl Levels {
+    fn new<'a>(paragraphs: impl Iterator<Item = &'a Paragraph> + Clone) -> Self {
+        let mut chars: BTreeMap<i64, usize> = BTreeMap::new();
+        for paragraph in paragraphs.clone() {
+            *chars.entry(tenths(paragraph.size)).or_default() += paragraph.text.chars().count();
+        }
+        let body = chars
+            .iter()
+            .max_by_key(|(_, count)| **count)
+            .map_or(0, |(size, _)| *size);
+        let large = paragraphs
+            .filter(|paragraph| is_short(paragraph))
+            .map(|p| tenths(p.size));
+        let large: BTreeSet<i64> = large
+            .filter(|&size| size as f64 > HEADING_SCALE * body as f64)
+            .collect();
+        Self {
+            body,
+            headings: large.into_iter().rev().collect(),
+        }
+    }
+
+    fn kind(&self, paragraph: &Paragraph) -> BlockKind {
+        let size = tenths(paragraph.size);
+        if !is_short(paragraph) {
+            return BlockKind::Paragraph;
+        }
+        if let Some(rank) = self.headings.iter().position(|&heading| heading == size) {
+            return BlockKind::Heading((rank as u8).min(4) + 1);
+        }
+        let ends = paragraph
+            .text
+            .ends_with(['.', '。', ':', '：', ',', '，', ';', '；', '!', '?']);
+        if paragraph.bold && size >= self.body && !ends && paragraph.num_lines == 1 {
+            return BlockKind::Heading((self.headings.len() as u8).min(4) + 1);
+        }
+        BlockKind::Paragraph
+    }
+}
+
+fn is_short(paragraph: &Paragraph) -> bool {
+    paragraph.num_lines <= 3
+        && paragraph.text.chars().count() <= MAX_HEADING_CHARS
+        && paragraph.text.chars().any(char::is_alphabetic)
+}
+
+fn tenths(size: f64) -> i64 {
+    (size * 10.0).round() as i64
+}
