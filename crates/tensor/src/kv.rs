@@ -37,6 +37,11 @@ impl KvCache {
         self.pages.len() * self.layout.page_len() * size_of::<f32>()
     }
 
+    /// Where its pages lie: sequences that share a page name the same address.
+    pub fn page_addresses(&self) -> impl Iterator<Item = usize> {
+        self.pages.iter().map(|page| Arc::as_ptr(page).addr())
+    }
+
     /// A sequence that starts with the first `len` positions of this one, without copying them.
     ///
     /// # Panics

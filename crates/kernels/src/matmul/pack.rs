@@ -200,8 +200,24 @@ impl PackedMatrix {
     fn panel_mut(&mut self, index: usize) -> &mut [u8] {
         let lines =
             &mut self.panels[index * self.panel_bytes / 64..(index + 1) * self.panel_bytes / 64];
-        // SAFETY: lines are plain bytes without padding, laid one after the other.
-        unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), self.panel_bytes) }
+        bytes_of(lines)
+    }
+
+    /// Whether every weight is finite: dense values, or the scales and minima of blocks.
+    pub fn is_finite(&self) -> bool {
+        (0..self.panels()).all(|index| {
+            let panel = self.panel(index);
+            let half = |bits: &[u8]| u16::from_le_bytes([bits[0], bits[1]]);
+            match self.packing {
+                Packing::F32 => panel
+                    .chunks_exact(4)
+                    .all(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite()),
+                Packing::BF16 => panel.chunks_exact(2).all(|b| bf16::from_bits(half(b)).is_finite()),
+                Packing::Blocks(packing) => panel[self.cols / BLOCK * packing.quant_bytes()..]
+                    .chunks_exact(2)
+                    .all(|b| f16::from_bits(half(b)).is_finite()),
+            }
+        })
     }
 
     /// Columns `start..start + k` of a dense panel as f32 `[k, 16]`; bf16 goes through `widened`.
