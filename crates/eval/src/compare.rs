@@ -252,7 +252,7 @@ impl Comparison {
 /// the same questions; a way that was not run at all is left out, and `setup.notes` should say so.
 pub fn compare(
     questions: Vec<Question>,
-    records: Vec<Record>,
+    records: &[Record],
     preparations: &[Preparation],
     setup: Setup,
 ) -> Result<Comparison> {
@@ -266,7 +266,7 @@ pub fn compare(
             ways: ways.len(),
         });
     }
-    let scored = score_all(&questions, &ways, &records)?;
+    let scored = score_all(&questions, &ways, records)?;
     // `score_all` orders by question, then way.
     let of_way = |index: usize| -> Vec<&ScoredRecord> {
         scored.iter().skip(index).step_by(ways.len()).collect()

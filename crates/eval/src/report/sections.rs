@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use super::chart::{self, Bar, Point};
 use super::escape::escape;
-use crate::bootstrap::Interval;
 use crate::compare::{Comparison, Fact, WaySummary};
 use crate::table::{duration, percent};
+use crate::verdict::{self, signed};
 
 /// Below this many questions an interval says little: at 30 a share of one half is known to ±18
 /// points (1.96 · √(0.25 / 30)).
@@ -43,69 +43,13 @@ pub(super) fn head(comparison: &Comparison) -> String {
     html
 }
 
-/// Which way is best, by how much, and whether the lead may be chance.
+/// The verdict with the best way's title set off.
 fn verdict(comparison: &Comparison) -> String {
-    let Some(best) = comparison.way(comparison.best) else {
-        return String::new();
-    };
-    if best.contains <= 0.0 {
-        return "No way answered a single question. Read the answers below before choosing one."
-            .to_owned();
-    }
-    let [low, high] = best.ci95.contains;
-    let mut text = format!(
-        "<strong>{}</strong> answers the most: {} of the questions (95 % interval {:.0}–{:.0} %).",
-        best.way.title(),
-        percent(best.contains),
-        low * 100.0,
-        high * 100.0
-    );
-    let others = comparison.ways.iter().filter(|way| way.way != best.way);
-    let runner_up = others.max_by(|a, b| a.contains.total_cmp(&b.contains).then(b.way.cmp(&a.way)));
-    if let Some((way, behind)) = runner_up.and_then(|way| Some((way, way.behind_best?))) {
-        let _ = write!(text, " {}", lead(way, behind));
-    }
-    if let Some(rate) = best.citation_hit {
-        let _ = write!(
-            text,
-            " {} of its answers cite the document that holds the answer.",
-            percent(rate)
-        );
-    }
-    text
-}
-
-fn lead(runner_up: &WaySummary, behind: Interval) -> String {
-    let title = runner_up.way.title();
-    let points = behind.mean * 100.0;
-    let (low, high) = (signed(behind.low), signed(behind.high));
-    if points < 0.05 {
-        return format!(
-            "{title} answers just as many; the tie is broken by F1, then citations, then cost \
-             (interval of the difference: {low} to {high} points)."
-        );
-    }
-    if behind.holds_zero() {
-        format!(
-            "Its lead of {points:.0} points over the next, {title}, may be chance: question by \
-             question, the difference lies between {low} and {high} points."
-        )
-    } else {
-        format!(
-            "That is {points:.0} points more than the next, {title}; question by question, the \
-             difference lies between {low} and {high} points."
-        )
-    }
-}
-
-fn signed(share: f64) -> String {
-    let points = (share * 100.0).round();
-    if points < 0.0 {
-        format!("−{:.0}", -points)
-    } else if points > 0.0 {
-        format!("+{points:.0}")
-    } else {
-        "0".to_owned()
+    let text = verdict::sentences(comparison);
+    let title = comparison.best.title();
+    match text.strip_prefix(title) {
+        Some(rest) => format!("<strong>{}</strong>{}", escape(title), escape(rest)),
+        None => escape(&text),
     }
 }
 

@@ -44,7 +44,7 @@ fn equal_answers_go_to_the_cheaper_then_to_the_simpler_way() {
             record.seconds = 1.0;
             change(record);
         }
-        compare(questions.clone(), records, &[], sample::setup())
+        compare(questions.clone(), &records, &[], sample::setup())
             .unwrap()
             .best
     };
@@ -66,7 +66,7 @@ fn a_failed_answer_counts_as_wrong() {
         record.error = None;
     }
     records[0].error = Some("out of memory".to_owned());
-    let comparison = compare(questions, records, &[], sample::setup()).unwrap();
+    let comparison = compare(questions, &records, &[], sample::setup()).unwrap();
     assert_eq!(comparison.ways[0].errors, 1);
     assert!((comparison.ways[0].contains - 23.0 / 24.0).abs() < 1e-9);
 }
@@ -75,10 +75,10 @@ fn a_failed_answer_counts_as_wrong() {
 fn the_order_of_records_changes_nothing() {
     let questions = sample::questions();
     let mut records = sample::records(&questions);
-    let forward = compare(questions.clone(), records.clone(), &[], sample::setup()).unwrap();
+    let forward = compare(questions.clone(), &records, &[], sample::setup()).unwrap();
     records.reverse();
     assert_eq!(
-        compare(questions, records, &[], sample::setup()).unwrap(),
+        compare(questions, &records, &[], sample::setup()).unwrap(),
         forward
     );
 }
@@ -87,22 +87,19 @@ fn the_order_of_records_changes_nothing() {
 fn records_that_do_not_cover_the_questions_are_an_error() {
     let questions = sample::questions();
     let all = sample::records(&questions);
-    let check = |records: Vec<Record>, expected: &str| {
+    let check = |records: &[Record], expected: &str| {
         let error = compare(questions.clone(), records, &[], sample::setup()).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     };
-    check(Vec::new(), "nothing to compare: 24 questions, 0 ways");
-    check(
-        all[1..].to_vec(),
-        "way `base` has 0 records for question `q1`",
-    );
+    check(&[], "nothing to compare: 24 questions, 0 ways");
+    check(&all[1..], "way `base` has 0 records for question `q1`");
     let mut twice = all.clone();
     twice.push(all[3].clone());
-    check(twice, "way `finetune` has 2 records for question `q1`");
+    check(&twice, "way `finetune` has 2 records for question `q1`");
     let mut stray = all.clone();
     stray[0].question_id = "q99".to_owned();
-    check(stray, "question `q99`, which wasn't asked");
-    let empty = compare(Vec::new(), all, &[], sample::setup()).unwrap_err();
+    check(&stray, "question `q99`, which wasn't asked");
+    let empty = compare(Vec::new(), &all, &[], sample::setup()).unwrap_err();
     assert!(empty.to_string().contains("nothing to compare"), "{empty}");
 }
 

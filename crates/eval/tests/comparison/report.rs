@@ -127,7 +127,7 @@ fn a_lead_that_may_be_chance_is_called_so() {
     let questions = sample::questions();
     let mut records = sample::records(&questions);
     records.retain(|r| matches!(r.way, WayKind::Base | WayKind::Rag));
-    let clear = compare(questions.clone(), records.clone(), &[], sample::setup()).unwrap();
+    let clear = compare(questions.clone(), &records, &[], sample::setup()).unwrap();
     let html = report::html(&clear);
     assert!(html.contains("points more than the next, Base model"));
     assert!(!html.contains("may be chance"));
@@ -135,7 +135,7 @@ fn a_lead_that_may_be_chance_is_called_so() {
     for record in &mut records {
         record.answer = "no idea".to_owned();
     }
-    let none = compare(questions, records, &[], sample::setup()).unwrap();
+    let none = compare(questions, &records, &[], sample::setup()).unwrap();
     assert!(report::html(&none).contains("No way answered a single question"));
 }
 
@@ -145,7 +145,7 @@ fn a_bare_comparison_makes_a_page_too() {
     let questions = sample::questions()[..1].to_vec();
     records.retain(|r| r.way == WayKind::Base && r.question_id == questions[0].id);
     records[0].seconds = 0.0;
-    let comparison = compare(questions, records, &[], Setup::default()).unwrap();
+    let comparison = compare(questions, &records, &[], Setup::default()).unwrap();
     let html = report::html(&comparison);
     tags(&html);
     assert!(

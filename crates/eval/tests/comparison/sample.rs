@@ -184,5 +184,5 @@ pub(crate) fn comparison() -> Comparison {
             note: "index and adapter".to_owned(),
         },
     ];
-    compare(questions, records, &preparations, setup()).unwrap()
+    compare(questions, &records, &preparations, setup()).unwrap()
 }
