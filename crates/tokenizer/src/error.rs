@@ -51,6 +51,8 @@ pub enum Error {
          so training would see other ids than generation"
     )]
     PromptNotPrefix { message_index: usize },
+    #[error("conversation uses every private-use character, so none is left to guard its text with")]
+    NoGuard,
     #[error("message content part of type `{kind}` isn't text")]
     ContentPart { kind: String },
 }

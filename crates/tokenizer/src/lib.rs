@@ -29,12 +29,18 @@ mod stream;
 
 pub mod conversation;
 
+mod template;
+
+mod chat;
 
 
+
+pub use chat::{ChatFormat, Example, TemplateSource};
 pub use conversation::{Conversation, Message, Role};
 pub use error::{Error, Result};
 pub use json::chat_template;
 pub use normalizer::Normalizer;
 pub use stream::StreamDecoder;
+pub use template::Date;
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{Kind, TokenId, TokenKind, Vocabulary};

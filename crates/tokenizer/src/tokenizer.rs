@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::added::{AddedToken, AddedTokens};
+use crate::added::AddedTokens;
 use crate::bpe::{Bpe, Scratch};
 use crate::error::Result;
 use crate::normalizer::Normalizer;
@@ -264,10 +264,6 @@ impl Tokenizer {
 
     pub(crate) fn ids_mut(&mut self) -> &mut ControlIds {
         &mut self.ids
-    }
-
-    pub(crate) fn added(&self) -> impl Iterator<Item = &AddedToken> {
-        self.added.iter()
     }
 
     pub(crate) fn added_tokens(&self) -> &AddedTokens {
