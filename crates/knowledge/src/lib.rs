@@ -9,6 +9,8 @@
 //! * [`embed`] — what is asked of an embedder
 //! * [`bm25`], [`vector`] — the two indexes
 //! * [`knowledge_base`] — build, keep, open, search
+//! * [`questions`], [`pairs`], [`facts`] — questions from a file, from a chat model, by rule; held out without leaks
+//! * [`answer`], [`cite`] — prompts over passages or documents, and citations that are checked
 
 pub mod document;
 pub mod extract;
@@ -24,6 +26,13 @@ pub mod bm25;
 pub mod vector;
 
 pub mod knowledge_base;
+
+pub mod facts;
+pub mod pairs;
+pub mod questions;
+
+pub mod answer;
+pub mod cite;
 
 mod error;
 mod store;
