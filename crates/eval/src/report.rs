@@ -1,8 +1,8 @@
 //! The comparison as one HTML page that is read without a network: styles, script and charts inline.
 //!
 //! Everything that came from outside (documents, questions, answers, file names) goes through
-//! [`escape`]; the page loads nothing and its policy forbids it to. The charts are SVG drawn by
-//! [`chart`]; the parts of the page are in [`sections`] and [`answers`].
+//! `escape`; the page loads nothing and its policy forbids it to. The charts are SVG drawn by
+//! `chart`; the parts of the page are in `sections` and `answers`.
 
 mod answers;
 
