@@ -29,7 +29,7 @@ pub(super) struct Point<'a> {
 pub(super) fn bars(title: &str, bars: &[Bar<'_>]) -> String {
     let (left, width, row) = (118.0, 200.0, 27.0);
     let bottom = 8.0 + row * bars.len() as f64;
-    let mut svg = open(360.0, bottom + 22.0, title);
+    let mut svg = open(374.0, bottom + 22.0, title);
     for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
         let x = left + width * tick;
         let _ = write!(
