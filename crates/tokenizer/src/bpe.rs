@@ -12,6 +12,8 @@ use crate::vocabulary::TokenId;
 /// Below this many bytes scanning beats the heap: a few cache lines of ranks.
 const SCAN_LIMIT: usize = 128;
 const NO_MERGE: u64 = u64::MAX;
+/// Bits of the filter for each slot: at most one in six is set, in a thirty-second of the table's memory.
+const FILTER_BITS: usize = 4;
 const NO_TOKEN: TokenId = TokenId::MAX;
 
 const UNTRIED: u8 = 0;
@@ -99,7 +101,10 @@ impl Bpe {
     fn merge_by_scan(&self, scratch: &mut Scratch) {
         let Scratch { ids, merges } = scratch;
         merges.clear();
-        merges.extend(ids.windows(2).map(|pair| self.merges.find(pair[0], pair[1])));
+        merges.extend(
+            ids.windows(2)
+                .map(|pair| self.merges.find(pair[0], pair[1])),
+        );
         loop {
             let mut best = NO_MERGE;
             let mut at = 0;
@@ -164,30 +169,48 @@ impl Bpe {
 }
 
 /// Open addressing from a pair of ids to `rank << 32 | result`; far faster than a general map for this one use.
+///
+/// Most pairs that are asked for don't merge, and the table of a large vocabulary is bigger than a core's cache. So a
+/// bitmap of hashes (a Bloom filter with one hash) answers most of those first.
 #[derive(Debug)]
 struct PairTable {
     slots: Vec<(u64, u64)>,
     shift: u32,
+    filter: Vec<u64>,
 }
 
 impl PairTable {
     const EMPTY: u64 = u64::MAX;
 
     fn with_capacity(num_pairs: usize) -> Self {
-        let num_slots = (num_pairs * 2).next_power_of_two().max(2);
-        Self { slots: vec![(Self::EMPTY, NO_MERGE); num_slots], shift: 64 - num_slots.ilog2() }
+        let num_slots = (num_pairs + num_pairs / 2).next_power_of_two().max(16);
+        Self {
+            slots: vec![(Self::EMPTY, NO_MERGE); num_slots],
+            shift: 64 - num_slots.ilog2(),
+            filter: vec![0; num_slots * FILTER_BITS / 64],
+        }
+    }
+
+    /// Word and bit of the filter: the hash's bits below those that choose the slot.
+    #[inline]
+    fn filter_bit(&self, hash: u64) -> (usize, u64) {
+        let place = (hash >> (self.shift - FILTER_BITS.ilog2())) as usize;
+        (place / 64, 1 << (place % 64))
     }
 
     /// Fibonacci hashing (Knuth, TAOCP 3, 6.4): the high bits of a product with 2^64 / φ.
     #[inline]
-    fn slot(&self, key: u64) -> usize {
-        (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift) as usize
+    fn hash(key: u64) -> u64 {
+        key.wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
 
     /// A pair that comes twice keeps its last rank, as in Hugging Face's tokenizers.
     fn insert(&mut self, left: TokenId, right: TokenId, merge: u64) {
         let key = u64::from(left) << 32 | u64::from(right);
-        let mut at = self.slot(key);
+        let hash = Self::hash(key);
+        let (word, bit) = self.filter_bit(hash);
+        self.filter[word] |= bit;
+        let mut at = (hash >> self.shift) as usize;
         while self.slots[at].0 != Self::EMPTY && self.slots[at].0 != key {
             at = (at + 1) & (self.slots.len() - 1);
         }
@@ -197,7 +220,12 @@ impl PairTable {
     #[inline]
     fn find(&self, left: TokenId, right: TokenId) -> u64 {
         let key = u64::from(left) << 32 | u64::from(right);
-        let mut at = self.slot(key);
+        let hash = Self::hash(key);
+        let (word, bit) = self.filter_bit(hash);
+        if self.filter[word] & bit == 0 {
+            return NO_MERGE;
+        }
+        let mut at = (hash >> self.shift) as usize;
         loop {
             let (found, merge) = self.slots[at];
             if found == key {
@@ -219,14 +247,20 @@ mod tests {
     /// Bytes are their own ids; each merge makes the next id.
     fn bpe(pairs: &[(TokenId, TokenId)]) -> Bpe {
         let byte_ids = std::array::from_fn(|byte| Some(byte as TokenId));
-        let merges: Vec<_> =
-            pairs.iter().enumerate().map(|(rank, pair)| (pair.0, pair.1, 256 + rank as u32)).collect();
+        let merges: Vec<_> = pairs
+            .iter()
+            .enumerate()
+            .map(|(rank, pair)| (pair.0, pair.1, 256 + rank as u32))
+            .collect();
         Bpe::new(byte_ids, &merges, 256 + pairs.len(), false)
     }
 
     fn merged(bpe: &Bpe, word: &[u8], by: impl Fn(&Bpe, &mut Scratch)) -> Vec<TokenId> {
         let ids = word.iter().map(|byte| u32::from(*byte)).collect();
-        let mut scratch = Scratch { ids, merges: Vec::new() };
+        let mut scratch = Scratch {
+            ids,
+            merges: Vec::new(),
+        };
         by(bpe, &mut scratch);
         scratch.ids
     }
@@ -234,11 +268,22 @@ mod tests {
     #[test]
     fn equal_ranks_merge_from_the_left() {
         let bpe = bpe(&[(97, 97), (256, 97)]);
-        for (word, expected) in
-            [("", vec![]), ("a", vec![97]), ("aaa", vec![257]), ("aaaa", vec![256, 256])]
-        {
-            assert_eq!(merged(&bpe, word.as_bytes(), Bpe::merge_by_scan), expected, "{word}");
-            assert_eq!(merged(&bpe, word.as_bytes(), Bpe::merge_by_heap), expected, "{word}");
+        for (word, expected) in [
+            ("", vec![]),
+            ("a", vec![97]),
+            ("aaa", vec![257]),
+            ("aaaa", vec![256, 256]),
+        ] {
+            assert_eq!(
+                merged(&bpe, word.as_bytes(), Bpe::merge_by_scan),
+                expected,
+                "{word}"
+            );
+            assert_eq!(
+                merged(&bpe, word.as_bytes(), Bpe::merge_by_heap),
+                expected,
+                "{word}"
+            );
         }
     }
 

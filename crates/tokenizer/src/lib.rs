@@ -33,8 +33,6 @@ mod template;
 
 mod chat;
 
-
-
 pub use chat::{ChatFormat, Example, TemplateSource};
 pub use conversation::{Conversation, Message, Role};
 pub use error::{Error, Result};

@@ -6,7 +6,8 @@
 use crate::classes::{LETTER, NUMBER, SPACE, class};
 use crate::error::{Error, Result};
 
-pub(crate) const GPT2_PATTERN: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+pub(crate) const GPT2_PATTERN: &str =
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 pub(crate) const QWEN2_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 pub(crate) const LLAMA3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
@@ -15,11 +16,16 @@ pub(crate) const LLAMA3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{
 pub(crate) enum Splitter {
     Gpt2,
     /// The family's pattern, with at most so many digits in a word.
-    Tiktoken { max_digits: usize },
+    Tiktoken {
+        max_digits: usize,
+    },
     /// Each number character on its own.
     Digits,
     /// Any other pattern; text between matches is kept as words of its own unless `matches_only`.
-    Pattern { regex: Box<fancy_regex::Regex>, matches_only: bool },
+    Pattern {
+        regex: Box<fancy_regex::Regex>,
+        matches_only: bool,
+    },
     /// At white space, which is dropped.
     WhiteSpace,
 }
@@ -32,7 +38,10 @@ impl Splitter {
             QWEN2_PATTERN => Self::Tiktoken { max_digits: 1 },
             LLAMA3_PATTERN => Self::Tiktoken { max_digits: 3 },
             r"\p{N}" => Self::Digits,
-            _ => Self::Pattern { regex: Box::new(compile(pattern)?), matches_only: false },
+            _ => Self::Pattern {
+                regex: Box::new(compile(pattern)?),
+                matches_only: false,
+            },
         })
     }
 
@@ -55,8 +64,10 @@ impl Splitter {
 }
 
 pub(crate) fn compile(pattern: &str) -> Result<fancy_regex::Regex> {
-    fancy_regex::Regex::new(pattern)
-        .map_err(|source| Error::Pattern { pattern: pattern.to_owned(), source: Box::new(source) })
+    fancy_regex::Regex::new(pattern).map_err(|source| Error::Pattern {
+        pattern: pattern.to_owned(),
+        source: Box::new(source),
+    })
 }
 
 /// Gives the words of `text` to `word`, in order.
@@ -71,10 +82,18 @@ pub(crate) fn split<'t>(splitters: &[Splitter], text: &'t str, word: &mut dyn Fn
         Splitter::Gpt2 => scan(text, gpt2_end, rest, word),
         Splitter::Tiktoken { max_digits } => {
             let max_digits = *max_digits;
-            scan(text, |text, at| tiktoken_end(text, at, max_digits), rest, word);
+            scan(
+                text,
+                |text, at| tiktoken_end(text, at, max_digits),
+                rest,
+                word,
+            );
         }
         Splitter::Digits => scan(text, digits_end, rest, word),
-        Splitter::Pattern { regex, matches_only } => {
+        Splitter::Pattern {
+            regex,
+            matches_only,
+        } => {
             split_by_pattern(regex, text, &mut |piece, is_match| {
                 if is_match || !matches_only {
                     split(rest, piece, word);
@@ -133,7 +152,11 @@ fn split_by_pattern<'t>(
 #[inline]
 fn char_at(text: &str, at: usize) -> Option<char> {
     let byte = *text.as_bytes().get(at)?;
-    if byte < 0x80 { Some(char::from(byte)) } else { text[at..].chars().next() }
+    if byte < 0x80 {
+        Some(char::from(byte))
+    } else {
+        text[at..].chars().next()
+    }
 }
 
 /// End of the run of characters whose class is exactly `wanted`.
@@ -194,8 +217,14 @@ fn tiktoken_end(text: &str, at: usize, max_digits: usize) -> usize {
     let first_class = class(first);
     match first_class {
         LETTER => return run_end(text, after, LETTER),
-        NUMBER => return text[at..].char_indices().take(max_digits).take_while(|(_, c)| class(*c) == NUMBER)
-            .last().map_or(after, |(offset, c)| at + offset + c.len_utf8()),
+        NUMBER => {
+            return text[at..]
+                .char_indices()
+                .take(max_digits)
+                .take_while(|(_, c)| class(*c) == NUMBER)
+                .last()
+                .map_or(after, |(offset, c)| at + offset + c.len_utf8());
+        }
         _ => {}
     }
     let next_class = char_at(text, after).map(class);
@@ -205,7 +234,10 @@ fn tiktoken_end(text: &str, at: usize, max_digits: usize) -> usize {
     if first_class == 0 || (first == ' ' && next_class == Some(0)) {
         let end = run_end(text, after, 0);
         let rest = &text.as_bytes()[end..];
-        let num_breaks = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let num_breaks = rest
+            .iter()
+            .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+            .count();
         return end + num_breaks;
     }
     let spaces = &text[at..run_end(text, at, SPACE)];
@@ -219,7 +251,9 @@ fn tiktoken_end(text: &str, at: usize, max_digits: usize) -> usize {
 fn contraction_end(text: &str, at: usize) -> Option<usize> {
     match text.as_bytes()[at..] {
         [b's' | b'S' | b't' | b'T' | b'm' | b'M' | b'd' | b'D', ..] => Some(at + 1),
-        [b'r' | b'R' | b'v' | b'V', b'e' | b'E', ..] | [b'l' | b'L', b'l' | b'L', ..] => Some(at + 2),
+        [b'r' | b'R' | b'v' | b'V', b'e' | b'E', ..] | [b'l' | b'L', b'l' | b'L', ..] => {
+            Some(at + 2)
+        }
         [0xC5, 0xBF, ..] => Some(at + 2),
         _ => None,
     }

@@ -16,7 +16,11 @@ pub struct StreamDecoder {
 
 impl StreamDecoder {
     pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
-        Self { tokenizer, pending: Vec::new(), has_text: false }
+        Self {
+            tokenizer,
+            pending: Vec::new(),
+            has_text: false,
+        }
     }
 
     /// The text that this token completes; empty while a character is unfinished.
@@ -55,7 +59,9 @@ fn take_complete(pending: &mut Vec<u8>) -> String {
                 let valid = &pending[used..used + error.valid_up_to()];
                 text.push_str(&String::from_utf8_lossy(valid));
                 used += error.valid_up_to();
-                let Some(invalid) = error.error_len() else { break };
+                let Some(invalid) = error.error_len() else {
+                    break;
+                };
                 text.push(char::REPLACEMENT_CHARACTER);
                 used += invalid;
             }

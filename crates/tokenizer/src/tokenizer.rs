@@ -114,20 +114,18 @@ impl Tokenizer {
                 });
             }
             Model::Unigram(unigram) => {
-                // Pieces are stored with spaces for SentencePiece's `▁`, which text may also spell itself.
-                let text =
-                    if text.contains('▁') { Cow::Owned(text.replace('▁', " ")) } else { text };
-                if self.splitters.is_empty() {
-                    let text = self.with_space_prefix(text, is_first);
-                    for_each_spaced_word(&text, |word| unigram.encode(word, ids));
-                } else {
-                    let mut is_first = is_first;
-                    split(&self.splitters, &text, &mut |piece| {
-                        let piece = self.with_space_prefix(Cow::Borrowed(piece), is_first);
-                        is_first = false;
-                        for_each_spaced_word(&piece, |word| unigram.encode(word, ids));
-                    });
-                }
+                let mut is_first = is_first;
+                split(&self.splitters, &text, &mut |piece| {
+                    // Pieces are stored with spaces for SentencePiece's `▁`, which text may also spell itself.
+                    let spaced = if piece.contains('▁') {
+                        Cow::Owned(piece.replace('▁', " "))
+                    } else {
+                        Cow::Borrowed(piece)
+                    };
+                    let spaced = self.with_space_prefix(spaced, is_first);
+                    is_first = false;
+                    for_each_spaced_word(&spaced, |word| unigram.encode(word, ids));
+                });
             }
         }
     }
@@ -173,7 +171,10 @@ impl Tokenizer {
     pub fn wrap(&self, ids: &[TokenId]) -> Vec<TokenId> {
         let bos = self.ids.bos.filter(|_| self.ids.add_bos);
         let eos = self.ids.eos.filter(|_| self.ids.add_eos);
-        bos.into_iter().chain(ids.iter().copied()).chain(eos).collect()
+        bos.into_iter()
+            .chain(ids.iter().copied())
+            .chain(eos)
+            .collect()
     }
 
     /// Text for a reader: control tokens are left out, bytes that aren't UTF-8 become U+FFFD.
@@ -215,12 +216,17 @@ impl Tokenizer {
 
     /// Whether it is a control token or the unknown token, which plain text never becomes.
     pub fn is_special(&self, id: TokenId) -> bool {
-        self.kinds.get(id as usize).is_some_and(|kind| kind.is_special())
+        self.kinds
+            .get(id as usize)
+            .is_some_and(|kind| kind.is_special())
     }
 
     /// The token with exactly this text, special ones included.
     pub fn token_to_id(&self, token: &str) -> Option<TokenId> {
-        self.named.get(token).copied().or_else(|| self.tokens.find(token.as_bytes()))
+        self.named
+            .get(token)
+            .copied()
+            .or_else(|| self.tokens.find(token.as_bytes()))
     }
 
     /// How many bytes of `text` the vocabulary can't spell and [`Self::encode`] leaves out (0 for whole vocabularies).

@@ -21,8 +21,13 @@ impl Guard {
     pub(crate) fn for_conversation(conversation: &Conversation, template: &str) -> Result<Self> {
         let mut taken: HashSet<char> = template.chars().filter(|c| *c >= '\u{e000}').collect();
         let json = serde_json::to_value(conversation)?;
-        for_each_string(&json, &mut |text| taken.extend(text.chars().filter(|c| *c >= '\u{e000}')));
-        ('\u{e000}'..=char::MAX).find(|c| !taken.contains(c)).map(Self).ok_or(Error::NoGuard)
+        for_each_string(&json, &mut |text| {
+            taken.extend(text.chars().filter(|c| *c >= '\u{e000}'))
+        });
+        ('\u{e000}'..=char::MAX)
+            .find(|c| !taken.contains(c))
+            .map(Self)
+            .ok_or(Error::NoGuard)
     }
 
     /// Breaks each spelling of a token that `wanted` accepts.
@@ -63,7 +68,11 @@ impl Guard {
     }
 
     pub(crate) fn remove(self, text: &str) -> Cow<'_, str> {
-        if text.contains(self.0) { Cow::Owned(text.replace(self.0, "")) } else { Cow::Borrowed(text) }
+        if text.contains(self.0) {
+            Cow::Owned(text.replace(self.0, ""))
+        } else {
+            Cow::Borrowed(text)
+        }
     }
 }
 
@@ -90,9 +99,10 @@ pub(crate) fn map_strings(value: &Value, f: &impl Fn(&str) -> String) -> Value {
     match value {
         Value::String(text) => Value::String(f(text)),
         Value::Array(items) => items.iter().map(|item| map_strings(item, f)).collect(),
-        Value::Object(fields) => {
-            fields.iter().map(|(key, item)| (f(key), map_strings(item, f))).collect()
-        }
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, item)| (f(key), map_strings(item, f)))
+            .collect(),
         other => other.clone(),
     }
 }
@@ -130,6 +140,11 @@ mod tests {
     #[test]
     fn the_guard_is_a_character_nobody_wrote() {
         let conversation = Conversation::from(vec![Message::user("\u{e000}\u{e001}")]);
-        assert_eq!(Guard::for_conversation(&conversation, "\u{e002}").unwrap().0, '\u{e003}');
+        assert_eq!(
+            Guard::for_conversation(&conversation, "\u{e002}")
+                .unwrap()
+                .0,
+            '\u{e003}'
+        );
     }
 }

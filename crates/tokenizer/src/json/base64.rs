@@ -13,7 +13,12 @@ pub(crate) fn decode(text: &str) -> Result<Vec<u8>> {
             b'0'..=b'9' => byte - b'0' + 52,
             b'+' => 62,
             b'/' => 63,
-            _ => return Err(Error::CharacterMap { offset, reason: "its text isn't base64" }),
+            _ => {
+                return Err(Error::CharacterMap {
+                    offset,
+                    reason: "its text isn't base64",
+                });
+            }
         };
         bits = bits << 6 | u32::from(value);
         num_bits += 6;
@@ -31,9 +36,14 @@ mod tests {
 
     #[test]
     fn vectors_of_the_standard() {
-        for (text, expected) in
-            [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYmE=", "fooba"), ("Zm9vYmFy", "foobar")]
-        {
+        for (text, expected) in [
+            ("", ""),
+            ("Zg==", "f"),
+            ("Zm8=", "fo"),
+            ("Zm9v", "foo"),
+            ("Zm9vYmE=", "fooba"),
+            ("Zm9vYmFy", "foobar"),
+        ] {
             assert_eq!(decode(text).unwrap(), expected.as_bytes());
         }
         assert_eq!(decode("+/+/").unwrap(), [0xFB, 0xFF, 0xBF]);

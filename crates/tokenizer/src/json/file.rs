@@ -100,7 +100,9 @@ fn merges<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Str
         Merge::Pair(left, right) => Ok((left, right)),
         Merge::Line(line) => match line.split_once(' ') {
             Some((left, right)) => Ok((left.to_owned(), right.to_owned())),
-            None => Err(D::Error::custom(format!("merge `{line}` isn't two parts with a space between"))),
+            None => Err(D::Error::custom(format!(
+                "merge `{line}` isn't two parts with a space between"
+            ))),
         },
     };
     merges.into_iter().map(pair).collect()

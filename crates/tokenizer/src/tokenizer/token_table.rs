@@ -13,7 +13,11 @@ pub(crate) struct TokenTable {
 
 impl TokenTable {
     pub(crate) fn new() -> Self {
-        Self { bytes: Vec::new(), ends: Vec::new(), slots: vec![(0, 0); 2] }
+        Self {
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            slots: vec![(0, 0); 2],
+        }
     }
 
     /// Appends a token's bytes; `write` fills them in.
@@ -29,7 +33,9 @@ impl TokenTable {
     #[inline]
     pub(crate) fn bytes(&self, id: TokenId) -> &[u8] {
         let id = id as usize;
-        let Some(end) = self.ends.get(id) else { return &[] };
+        let Some(end) = self.ends.get(id) else {
+            return &[];
+        };
         let start = if id == 0 { 0 } else { self.ends[id - 1] };
         &self.bytes[start as usize..*end as usize]
     }
