@@ -58,7 +58,7 @@ struct Factors {
     step_size: f32,
     /// 1 / sqrt(1 - β₂ᵗ)
     second_correction: f32,
-    /// 1 - lr·weight_decay
+    /// `1 - lr·weight_decay`
     keep: f32,
 }
 

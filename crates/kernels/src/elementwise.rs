@@ -1,4 +1,4 @@
-//! Functions of one element at a time: exp, SiLU, GELU, addition.
+//! Functions of one element at a time: exp, `SiLU`, GELU, addition.
 //!
 //! `exp` is our own polynomial, not the C library's: equal bits on every machine, and it vectorises.
 //! GELU uses the error function's approximation 7.1.26 of Abramowitz & Stegun (1964), absolute error below 1.5e-7.
@@ -172,10 +172,10 @@ mod tests {
         let mut values = [0.0, 1.0, -1.0, 2.0, -3.0, 10.0, -10.0];
         let expected = [
             0.0,
-            0.841_344_75,
-            -0.158_655_25,
+            0.841_344_8,
+            -0.158_655_26,
             1.954_499_7,
-            -0.004_049_694,
+            -0.004_049_69,
             10.0,
             0.0,
         ];
@@ -201,7 +201,10 @@ mod tests {
             silu_mul_backward(&gate, &up, &[0.7], &mut actual[..1]);
             silu_mul(&gate, &[0.7], &mut actual[1..]);
             for (what, actual, expected) in [("dgate", actual[0], dgate), ("dup", actual[1], dup)] {
-                assert!((f64::from(actual) - expected).abs() < 1e-5, "{what} {actual} vs. {expected}");
+                assert!(
+                    (f64::from(actual) - expected).abs() < 1e-5,
+                    "{what} {actual} vs. {expected}"
+                );
             }
         }
     }

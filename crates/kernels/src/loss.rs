@@ -210,8 +210,8 @@ mod tests {
             log_prob_of(&[f32::NEG_INFINITY, 3.0], 1).to_bits(),
             0.0f32.to_bits()
         );
-        assert_eq!(log_prob_of(&[f32::NEG_INFINITY, 3.0], 0), f32::NEG_INFINITY);
-        assert_eq!(log_sum_exp(&[f32::NEG_INFINITY; 3]), f64::NEG_INFINITY);
+        assert!(log_prob_of(&[f32::NEG_INFINITY, 3.0], 0) < f32::MIN);
+        assert!(log_sum_exp(&[f32::NEG_INFINITY; 3]) < f64::MIN);
         assert_eq!(log_prob_of(&[3e38, -3e38], 0).to_bits(), 0.0f32.to_bits());
         assert!(log_sum_exp(&[1.0, f32::NAN]).is_nan());
     }

@@ -1,7 +1,7 @@
-//! RMSNorm (Zhang & Sennrich 2019) with backward, and LayerNorm (Ba et al. 2016) forward.
+//! RMSNorm (Zhang & Sennrich 2019) with backward, and `LayerNorm` (Ba et al. 2016) forward.
 //!
 //! Each row by itself: sums run in 16 lanes in order of the columns, so a row's result depends on nothing
-//! but the row. LayerNorm has no backward: only encoders use it, and they aren't trained yet.
+//! but the row. `LayerNorm` has no backward: only encoders use it, and they aren't trained yet.
 
 use crate::dispatch::{LANES, dot, multiversion, sum_lanes};
 

@@ -45,13 +45,21 @@ pub struct StepReport {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum OptimizerError {
     #[error("the gradient of parameter `{}` is `{value}` at `{index}`, expected a finite number", param.0)]
-    NotFinite { param: ParamId, index: usize, value: f32 },
+    NotFinite {
+        param: ParamId,
+        index: usize,
+        value: f32,
+    },
     #[error("there is a gradient for parameter `{}`, which is not among the parameters given", param.0)]
     UnknownParam { param: ParamId },
     #[error("parameter `{}` is given twice, expected each one once", param.0)]
     GivenTwice { param: ParamId },
     #[error("parameter `{}` has `{len}` values, its gradient or moments have `{found}`", param.0)]
-    WrongLen { param: ParamId, len: usize, found: usize },
+    WrongLen {
+        param: ParamId,
+        len: usize,
+        found: usize,
+    },
 }
 
 /// AdamW (Loshchilov & Hutter 2019) with its moments.
@@ -64,7 +72,11 @@ pub struct AdamW {
 
 impl AdamW {
     pub fn new(config: AdamWConfig) -> Self {
-        Self { config, num_steps: 0, moments: BTreeMap::new() }
+        Self {
+            config,
+            num_steps: 0,
+            moments: BTreeMap::new(),
+        }
     }
 
     /// Goes on from a checkpoint: what [`Self::num_steps`] and [`Self::moments`] said.
@@ -73,7 +85,11 @@ impl AdamW {
         num_steps: u32,
         moments: impl IntoIterator<Item = (ParamId, Moments)>,
     ) -> Self {
-        Self { config, num_steps, moments: moments.into_iter().collect() }
+        Self {
+            config,
+            num_steps,
+            moments: moments.into_iter().collect(),
+        }
     }
 
     /// Steps taken so far.
@@ -108,11 +124,27 @@ impl AdamW {
             _ => 1.0,
         };
         self.num_steps += 1;
-        let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
+        let AdamWConfig {
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            ..
+        } = self.config;
         let step = self.num_steps;
-        let settings = AdamWStep { lr, beta1, beta2, eps, weight_decay, gradient_scale, step };
+        let settings = AdamWStep {
+            lr,
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            gradient_scale,
+            step,
+        };
         for (id, gradient) in gradients.iter() {
-            let param = by_id.get_mut(&id).expect("`check` has found every gradient's parameter");
+            let param = by_id
+                .get_mut(&id)
+                .expect("`check` has found every gradient's parameter");
             let moments = self.moments.entry(id).or_insert_with(|| Moments {
                 first: vec![0.0; gradient.len()],
                 second: vec![0.0; gradient.len()],
@@ -124,7 +156,11 @@ impl AdamW {
             };
             adamw(&mut slices, gradient, &settings);
         }
-        Ok(StepReport { gradient_norm, gradient_scale, num_updated: gradients.len() })
+        Ok(StepReport {
+            gradient_norm,
+            gradient_scale,
+            num_updated: gradients.len(),
+        })
     }
 
     fn check(
@@ -133,13 +169,19 @@ impl AdamW {
         gradients: &Gradients,
     ) -> Result<(), OptimizerError> {
         for (id, gradient) in gradients.iter() {
-            let param = by_id.get(&id).ok_or(OptimizerError::UnknownParam { param: id })?;
+            let param = by_id
+                .get(&id)
+                .ok_or(OptimizerError::UnknownParam { param: id })?;
             let len = param.data.len();
             let moments = self.moments.get(&id);
             let lens = moments.map_or([len; 2], |m| [m.first.len(), m.second.len()]);
             for found in [gradient.len(), lens[0], lens[1]] {
                 if found != len {
-                    return Err(OptimizerError::WrongLen { param: id, len, found });
+                    return Err(OptimizerError::WrongLen {
+                        param: id,
+                        len,
+                        found,
+                    });
                 }
             }
         }
@@ -157,8 +199,15 @@ fn global_norm(gradients: &Gradients) -> Result<f64, OptimizerError> {
         }
         // Squares of finite f32 values never overflow f64, so this finds every NaN and infinity.
         if !of_param.is_finite() {
-            let index = gradient.iter().position(|value| !value.is_finite()).unwrap_or(0);
-            return Err(OptimizerError::NotFinite { param, index, value: gradient[index] });
+            let index = gradient
+                .iter()
+                .position(|value| !value.is_finite())
+                .unwrap_or(0);
+            return Err(OptimizerError::NotFinite {
+                param,
+                index,
+                value: gradient[index],
+            });
         }
         total += of_param;
     }
@@ -166,96 +215,4 @@ fn global_norm(gradients: &Gradients) -> Result<f64, OptimizerError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CONFIG: AdamWConfig = AdamWConfig {
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: 0.0,
-        max_gradient_norm: Some(1.0),
-    };
-
-    fn param(id: Option<u32>, data: &[f32]) -> Param {
-        let id = id.map(ParamId);
-        Param { data: Arc::new(data.to_vec()), rows: 1, cols: data.len(), id }
-    }
-
-    fn gradients(of: &[(u32, &[f32])]) -> Gradients {
-        let mut gradients = Gradients::new();
-        for (id, gradient) in of {
-            gradients.add(ParamId(*id), gradient.to_vec());
-        }
-        gradients
-    }
-
-    #[test]
-    fn the_norm_is_over_all_parameters_and_clips_to_the_limit() {
-        let mut params = [param(Some(0), &[0.0]), param(Some(1), &[0.0, 0.0])];
-        let report = AdamW::new(CONFIG)
-            .step(&mut params, &gradients(&[(0, &[2.0]), (1, &[4.0, 4.0])]), 0.1)
-            .unwrap();
-        assert_eq!(
-            report,
-            StepReport { gradient_norm: 6.0, gradient_scale: 1.0 / 6.0, num_updated: 2 }
-        );
-        let report =
-            AdamW::new(CONFIG).step(&mut params, &gradients(&[(0, &[0.5])]), 0.1).unwrap();
-        assert_eq!(report, StepReport { gradient_norm: 0.5, gradient_scale: 1.0, num_updated: 1 });
-    }
-
-    #[test]
-    fn a_quadratic_is_minimised_and_frozen_parameters_stay() {
-        let mut params = [param(Some(3), &[4.0, -2.0]), param(None, &[7.0])];
-        let mut optimizer = AdamW::new(CONFIG);
-        for _ in 0..400 {
-            let gradient: Vec<f32> = params[0].data.iter().map(|w| 2.0 * (w - 1.0)).collect();
-            optimizer.step(&mut params, &gradients(&[(3, &gradient)]), 0.05).unwrap();
-        }
-        assert!(params[0].data.iter().all(|w| (w - 1.0).abs() < 1e-2), "{:?}", params[0].data);
-        assert_eq!(*params[1].data, [7.0]);
-        assert_eq!(optimizer.num_steps(), 400);
-    }
-
-    #[test]
-    fn bad_steps_name_the_parameter_and_change_nothing() {
-        let nan = f32::NAN;
-        let cases: [(&[(u32, &[f32])], &str); 4] = [
-            (&[(0, &[1.0]), (1, &[0.0, nan])], "the gradient of parameter `1` is `NaN` at `1`"),
-            (&[(0, &[f32::INFINITY])], "the gradient of parameter `0` is `inf` at `0`"),
-            (&[(0, &[1.0]), (9, &[1.0])], "parameter `9`, which is not among"),
-            (&[(1, &[1.0])], "parameter `1` has `2` values, its gradient or moments have `1`"),
-        ];
-        for (gradient, message) in cases {
-            let mut params = [param(Some(0), &[5.0]), param(Some(1), &[6.0, 6.0])];
-            let mut optimizer = AdamW::new(CONFIG);
-            let error = optimizer.step(&mut params, &gradients(gradient), 0.1).unwrap_err();
-            assert!(error.to_string().contains(message), "{error}");
-            assert_eq!((params[0].data[0], optimizer.num_steps()), (5.0, 0));
-        }
-        let mut twice = [param(Some(0), &[5.0]), param(Some(0), &[5.0])];
-        let error = AdamW::new(CONFIG).step(&mut twice, &Gradients::new(), 0.1).unwrap_err();
-        assert_eq!(error, OptimizerError::GivenTwice { param: ParamId(0) });
-    }
-
-    #[test]
-    fn a_resumed_run_equals_an_uninterrupted_one_to_the_bit() {
-        let steps = |optimizer: &mut AdamW, params: &mut [Param; 1], range: std::ops::Range<u32>| {
-            for step in range {
-                let gradient = [(step as f32).sin(), (step as f32).cos()];
-                optimizer.step(params.iter_mut(), &gradients(&[(0, &gradient)]), 0.01).unwrap();
-            }
-        };
-        let (mut whole, mut in_parts) = ([param(Some(0), &[1.0, 2.0])], [param(Some(0), &[1.0, 2.0])]);
-        let mut optimizer = AdamW::new(CONFIG);
-        steps(&mut optimizer, &mut whole, 0..9);
-        let mut first = AdamW::new(CONFIG);
-        steps(&mut first, &mut in_parts, 0..4);
-        let saved: Vec<_> = first.moments().map(|(id, moments)| (id, moments.clone())).collect();
-        let mut second = AdamW::resume(CONFIG, first.num_steps(), saved);
-        steps(&mut second, &mut in_parts, 4..9);
-        assert_eq!(whole[0].data, in_parts[0].data);
-        assert_eq!(optimizer, second);
-    }
-}
+mod tests;

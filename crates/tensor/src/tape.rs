@@ -78,12 +78,33 @@ struct Node {
 #[derive(Debug, Clone)]
 enum Op {
     Embedding,
-    RmsNorm { x: usize, weight: Param, eps: f32 },
-    Linear { x: usize, layer: Linear },
-    Attention { qkv: [usize; 3], spec: AttentionSpec, log_sum_exp: Arc<Vec<f32>> },
-    SiluMul { gate: usize, up: usize },
-    Add { a: usize, b: usize },
-    TakeRows { x: usize, rows: Arc<[usize]>, num_rows: usize },
+    RmsNorm {
+        x: usize,
+        weight: Param,
+        eps: f32,
+    },
+    Linear {
+        x: usize,
+        layer: Linear,
+    },
+    Attention {
+        qkv: [usize; 3],
+        spec: AttentionSpec,
+        log_sum_exp: Arc<[f32]>,
+    },
+    SiluMul {
+        gate: usize,
+        up: usize,
+    },
+    Add {
+        a: usize,
+        b: usize,
+    },
+    TakeRows {
+        x: usize,
+        rows: Arc<[usize]>,
+        num_rows: usize,
+    },
 }
 
 impl Op {
@@ -118,7 +139,10 @@ impl<'a> Tape<'a> {
             arena: arena.clone(),
             keep,
             sequence_lens: sequence_lens.to_vec(),
-            positions: sequence_lens.iter().flat_map(|&len| 0..len as u32).collect(),
+            positions: sequence_lens
+                .iter()
+                .flat_map(|&len| 0..len as u32)
+                .collect(),
             rope_tables: RopeTables::default(),
             nodes: Vec::new(),
             losses: Vec::new(),
@@ -132,11 +156,21 @@ impl<'a> Tape<'a> {
     /// logits `[R, V]`; targets, weights `[R]`
     pub fn cross_entropy(&mut self, logits: Var, targets: &[u32], weights: &[f32]) -> f64 {
         let Var { index, value } = logits;
-        assert_eq!((targets.len(), weights.len()), (value.rows(), value.rows()), "vs. rows");
+        assert_eq!(
+            (targets.len(), weights.len()),
+            (value.rows(), value.rows()),
+            "vs. rows"
+        );
         let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
-        assert!(total > 0.0, "weights add up to {total}: there is nothing to learn from");
+        assert!(
+            total > 0.0,
+            "weights add up to {total}: there is nothing to learn from"
+        );
         let losses = loss::cross_entropy(self.pool, value.data(), targets);
-        let weighted = losses.iter().zip(weights).map(|((loss, _), &weight)| f64::from(weight) * loss);
+        let weighted = losses
+            .iter()
+            .zip(weights)
+            .map(|((loss, _), &weight)| f64::from(weight) * loss);
         let mean = weighted.sum::<f64>() / total;
         if self.nodes[index].needs_grad {
             self.losses.push(Loss {
@@ -144,7 +178,10 @@ impl<'a> Tape<'a> {
                 value,
                 targets: targets.to_vec(),
                 log_sums: losses.iter().map(|&(_, log_sum)| log_sum).collect(),
-                factors: weights.iter().map(|&w| (f64::from(w) / total) as f32).collect(),
+                factors: weights
+                    .iter()
+                    .map(|&w| (f64::from(w) / total) as f32)
+                    .collect(),
             });
         }
         mean
@@ -157,15 +194,26 @@ impl<'a> Tape<'a> {
         values.map(|value| size_of_val(value.data())).sum()
     }
 
-    fn compute<'b>(&'b self) -> Compute<'b> {
-        Compute { pool: self.pool, arena: &self.arena }
+    fn compute(&self) -> Compute<'_> {
+        Compute {
+            pool: self.pool,
+            arena: &self.arena,
+        }
     }
 
     fn record(&mut self, op: Op, needs_grad: bool, value: Tensor) -> Var {
         let value = Arc::new(value);
         let weak = Arc::downgrade(&value);
-        self.nodes.push(Node { op, needs_grad, value: weak, kept: None });
-        Var { index: self.nodes.len() - 1, value }
+        self.nodes.push(Node {
+            op,
+            needs_grad,
+            value: weak,
+            kept: None,
+        });
+        Var {
+            index: self.nodes.len() - 1,
+            value,
+        }
     }
 
     fn needs_grad(&self, inputs: &[usize]) -> bool {
@@ -207,7 +255,11 @@ impl Graph for Tape<'_> {
     type Var = Var;
 
     fn embedding(&mut self, table: &Linear, ids: &[u32]) -> Var {
-        assert_eq!(ids.len(), self.positions.len(), "ids vs. the sequences' lengths");
+        assert_eq!(
+            ids.len(),
+            self.positions.len(),
+            "ids vs. the sequences' lengths"
+        );
         let value = ops::embedding(self.compute(), table, ids);
         self.record(Op::Embedding, false, value)
     }
@@ -218,21 +270,34 @@ impl Graph for Tape<'_> {
             self.keep_held(x);
         }
         let value = ops::rms_norm(self.compute(), &x.value, weight, eps);
-        let op = Op::RmsNorm { x: x.index, weight: weight.clone(), eps };
+        let op = Op::RmsNorm {
+            x: x.index,
+            weight: weight.clone(),
+            eps,
+        };
         self.record(op, needs_grad, value)
     }
 
     fn linear(&mut self, x: &Var, layer: &Linear) -> Var {
         let trained = |param: &Param| param.id.is_some();
-        let lora_trained = layer.lora.as_ref().is_some_and(|l| trained(&l.a) || trained(&l.b));
-        let needs_grad = lora_trained
-            || layer.bias.as_ref().is_some_and(trained)
-            || self.needs_grad(&[x.index]);
+        let lora_trained = layer
+            .lora
+            .as_ref()
+            .is_some_and(|l| trained(&l.a) || trained(&l.b));
+        let needs_grad =
+            lora_trained || layer.bias.as_ref().is_some_and(trained) || self.needs_grad(&[x.index]);
         if lora_trained {
             self.keep_held(x);
         }
         let value = ops::linear(self.compute(), &x.value, layer);
-        self.record(Op::Linear { x: x.index, layer: layer.clone() }, needs_grad, value)
+        self.record(
+            Op::Linear {
+                x: x.index,
+                layer: layer.clone(),
+            },
+            needs_grad,
+            value,
+        )
     }
 
     fn attention(&mut self, q: Var, k: Var, v: Var, spec: &AttentionSpec) -> Var {
@@ -244,8 +309,16 @@ impl Graph for Tape<'_> {
                 self.keep_held(var);
             }
         }
-        let log_sum_exp = Arc::new(log_sum_exp);
-        let var = self.record(Op::Attention { qkv, spec: *spec, log_sum_exp }, needs_grad, value);
+        let log_sum_exp = log_sum_exp.into();
+        let var = self.record(
+            Op::Attention {
+                qkv,
+                spec: *spec,
+                log_sum_exp,
+            },
+            needs_grad,
+            value,
+        );
         if needs_grad {
             self.keep_held(&var);
         }
@@ -259,12 +332,22 @@ impl Graph for Tape<'_> {
             self.keep_held(&up);
         }
         let value = ops::silu_mul(self.compute(), &gate.value, &up.value);
-        self.record(Op::SiluMul { gate: gate.index, up: up.index }, needs_grad, value)
+        self.record(
+            Op::SiluMul {
+                gate: gate.index,
+                up: up.index,
+            },
+            needs_grad,
+            value,
+        )
     }
 
     fn add(&mut self, a: Var, b: Var) -> Var {
         let needs_grad = self.needs_grad(&[a.index, b.index]);
-        let op = Op::Add { a: a.index, b: b.index };
+        let op = Op::Add {
+            a: a.index,
+            b: b.index,
+        };
         // In the place of an operand that nobody else holds; the other is often the residual stream.
         let (mut sum, other) = match (Arc::try_unwrap(a.value), Arc::try_unwrap(b.value)) {
             (Ok(a), Ok(b)) => (a, Arc::new(b)),
@@ -279,7 +362,11 @@ impl Graph for Tape<'_> {
     fn take_rows(&mut self, x: Var, rows: &[usize]) -> Var {
         let needs_grad = self.needs_grad(&[x.index]);
         let value = ops::take_rows(self.compute(), &x.value, rows);
-        let op = Op::TakeRows { x: x.index, rows: rows.into(), num_rows: x.value.rows() };
+        let op = Op::TakeRows {
+            x: x.index,
+            rows: rows.into(),
+            num_rows: x.value.rows(),
+        };
         self.record(op, needs_grad, value)
     }
 }

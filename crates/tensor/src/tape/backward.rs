@@ -28,7 +28,10 @@ impl Tape<'_> {
     /// [`Self::backward`], added to what `gradients` holds. With micro-batches, `scale` is each
     /// one's share of the batch's weights.
     pub fn backward_into(mut self, scale: f32, gradients: &mut Gradients) {
-        let mut pass = Pass { outputs: (0..self.nodes.len()).map(|_| None).collect(), gradients };
+        let mut pass = Pass {
+            outputs: (0..self.nodes.len()).map(|_| None).collect(),
+            gradients,
+        };
         for loss in std::mem::take(&mut self.losses) {
             let index = loss.logits;
             let dlogits = self.loss_backward(loss, scale);
@@ -43,7 +46,13 @@ impl Tape<'_> {
     }
 
     fn loss_backward(&self, loss: Loss, scale: f32) -> Tensor {
-        let Loss { value, targets, log_sums, mut factors, .. } = loss;
+        let Loss {
+            value,
+            targets,
+            log_sums,
+            mut factors,
+            ..
+        } = loss;
         elementwise::scale(&mut factors, scale);
         // In the place of the logits, unless the caller still holds them.
         let mut dlogits = Arc::try_unwrap(value).unwrap_or_else(|value| self.copy(&value));
@@ -59,10 +68,14 @@ impl Tape<'_> {
                 self.rms_norm_backward(pass, x, (&weight, eps), &dout);
             }
             Op::Linear { x, layer } => self.linear_backward(pass, x, &layer, &dout),
-            Op::Attention { qkv, spec, log_sum_exp } => {
+            Op::Attention {
+                qkv,
+                spec,
+                log_sum_exp,
+            } => {
                 let out = self.value(index);
                 let [q, k, v] = qkv.map(|input| self.value(input));
-                let saved = (&*out, log_sum_exp.as_slice());
+                let saved = (&*out, &*log_sum_exp);
                 let dqkv = self.attend_backward([&q, &k, &v], &spec, saved, &dout);
                 for (input, gradient) in qkv.into_iter().zip(dqkv) {
                     self.pass_down(pass, input, gradient);
@@ -105,8 +118,8 @@ impl Tape<'_> {
             return;
         }
         // Added to what has come from above already: the residual stream's gradient is not copied.
-        let dx = pass.outputs[x]
-            .get_or_insert_with(|| self.arena.zeros(value.rows(), value.cols()));
+        let dx =
+            pass.outputs[x].get_or_insert_with(|| self.arena.zeros(value.rows(), value.cols()));
         let len = ops::values_of_whole_rows(value.cols());
         self.pool.for_each_chunk(dx.data_mut(), len, |index, dx| {
             let range = index * len..index * len + dx.len();
@@ -115,13 +128,7 @@ impl Tape<'_> {
         });
     }
 
-    fn linear_backward(
-        &mut self,
-        pass: &mut Pass<'_>,
-        x: usize,
-        layer: &Linear,
-        dout: &Tensor,
-    ) {
+    fn linear_backward(&mut self, pass: &mut Pass<'_>, x: usize, layer: &Linear, dout: &Tensor) {
         if dout.rows() == 0 {
             return;
         }
@@ -154,10 +161,24 @@ impl Tape<'_> {
         let Lora { a, b, scale } = lora;
         let (rows, rank) = (dout.rows(), a.rows);
         let mut g = self.arena.take(rows, rank);
-        gemm_nn(self.pool, dout.data(), &b.data, g.data_mut(), b.rows, Accumulate::Overwrite);
+        gemm_nn(
+            self.pool,
+            dout.data(),
+            &b.data,
+            g.data_mut(),
+            b.rows,
+            Accumulate::Overwrite,
+        );
         elementwise::scale(g.data_mut(), *scale);
         if let Some(dx) = dx {
-            gemm_nn(self.pool, g.data(), &a.data, dx.data_mut(), rank, Accumulate::Add);
+            gemm_nn(
+                self.pool,
+                g.data(),
+                &a.data,
+                dx.data_mut(),
+                rank,
+                Accumulate::Add,
+            );
         }
         if a.id.is_none() && b.id.is_none() {
             return;
@@ -168,7 +189,14 @@ impl Tape<'_> {
         }
         if let Some(db) = pass.gradients.of(b) {
             let hidden = ops::lora_hidden(self.compute(), &value, lora);
-            gemm_tn(self.pool, dout.data(), hidden.data(), db, rows, Accumulate::Add);
+            gemm_tn(
+                self.pool,
+                dout.data(),
+                hidden.data(),
+                db,
+                rows,
+                Accumulate::Add,
+            );
         }
     }
 
