@@ -5,18 +5,19 @@
 //! rotations, and with [`Keep::Little`] every projection too. An operation without a trained parameter at
 //! or below it keeps nothing and costs nothing in the backward.
 //!
+//! * `losses` — cross-entropy of logits, or of a head without holding them
 //! * `backward` — from the loss to [`Gradients`], each operation's rule
 //! * `attention` — packed sequences: causal attention forward and backward
 
 mod attention;
 mod backward;
 mod gradients;
+mod losses;
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, Weak};
 
-use hearth_kernels::loss;
 use hearth_kernels::pool::Pool;
 
 use crate::graph::{AttentionSpec, Graph};
@@ -25,6 +26,7 @@ use crate::tensor::{Arena, Tensor};
 use crate::weight::{Linear, Param};
 
 pub use gradients::Gradients;
+use losses::Loss;
 
 /// What a tape holds on to between forward and backward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,17 +121,6 @@ impl Op {
     }
 }
 
-/// A cross-entropy whose gradient is a row of logits times a factor.
-#[derive(Debug)]
-struct Loss {
-    logits: usize,
-    value: Arc<Tensor>,
-    targets: Vec<u32>,
-    log_sums: Vec<f64>,
-    /// weight / Σ weights
-    factors: Vec<f32>,
-}
-
 impl<'a> Tape<'a> {
     /// An empty tape for rows that are sequences of the given lengths, one after the other. `arena` may
     /// be shared with other tapes, one after the other, so that memory is reused from step to step.
@@ -149,48 +140,10 @@ impl<'a> Tape<'a> {
         }
     }
 
-    /// The mean of `-ln p(target)` over the rows, each with its weight: `Σ weight·loss / Σ weight`. The
-    /// gradients of several losses on one tape are added.
-    ///
-    /// # Shapes
-    /// logits `[R, V]`; targets, weights `[R]`
-    pub fn cross_entropy(&mut self, logits: Var, targets: &[u32], weights: &[f32]) -> f64 {
-        let Var { index, value } = logits;
-        assert_eq!(
-            (targets.len(), weights.len()),
-            (value.rows(), value.rows()),
-            "vs. rows"
-        );
-        let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
-        assert!(
-            total > 0.0,
-            "weights add up to {total}: there is nothing to learn from"
-        );
-        let losses = loss::cross_entropy(self.pool, value.data(), targets);
-        let weighted = losses
-            .iter()
-            .zip(weights)
-            .map(|((loss, _), &weight)| f64::from(weight) * loss);
-        let mean = weighted.sum::<f64>() / total;
-        if self.nodes[index].needs_grad {
-            self.losses.push(Loss {
-                logits: index,
-                value,
-                targets: targets.to_vec(),
-                log_sums: losses.iter().map(|&(_, log_sum)| log_sum).collect(),
-                factors: weights
-                    .iter()
-                    .map(|&w| (f64::from(w) / total) as f32)
-                    .collect(),
-            });
-        }
-        mean
-    }
-
     /// Bytes of values held for the backward, those of losses included.
     pub fn kept_bytes(&self) -> usize {
-        let kept = self.nodes.iter().filter_map(|node| node.kept.as_ref());
-        let values = kept.chain(self.losses.iter().map(|loss| &loss.value));
+        let kept = self.nodes.iter().filter_map(|node| node.kept.as_deref());
+        let values = kept.chain(self.losses.iter().map(Loss::held));
         values.map(|value| size_of_val(value.data())).sum()
     }
 

@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use hearth_kernels::elementwise;
 use hearth_kernels::gemm::{Accumulate, gemm_nn, gemm_tn};
-use hearth_kernels::loss;
 use hearth_kernels::matmul::matmul_transposed;
 use hearth_kernels::norm;
 
-use super::{Gradients, Loss, Op, Tape};
+use super::{Gradients, Op, Tape};
 use crate::ops;
 use crate::tensor::Tensor;
 use crate::weight::{Linear, Lora, Param};
@@ -33,9 +32,8 @@ impl Tape<'_> {
             gradients,
         };
         for loss in std::mem::take(&mut self.losses) {
-            let index = loss.logits;
-            let dlogits = self.loss_backward(loss, scale);
-            self.pass_down(&mut pass, index, dlogits);
+            let (index, gradient) = self.loss_backward(loss, scale);
+            self.pass_down(&mut pass, index, gradient);
         }
         for index in (0..self.nodes.len()).rev() {
             if let Some(dout) = pass.outputs[index].take() {
@@ -43,22 +41,6 @@ impl Tape<'_> {
             }
             self.nodes[index].kept = None;
         }
-    }
-
-    fn loss_backward(&self, loss: Loss, scale: f32) -> Tensor {
-        let Loss {
-            value,
-            targets,
-            log_sums,
-            mut factors,
-            ..
-        } = loss;
-        elementwise::scale(&mut factors, scale);
-        // In the place of the logits, unless the caller still holds them.
-        let mut dlogits = Arc::try_unwrap(value).unwrap_or_else(|value| self.copy(&value));
-        let rows = dlogits.data_mut();
-        loss::cross_entropy_backward(self.pool, rows, &targets, &log_sums, &factors);
-        dlogits
     }
 
     fn node_backward(&mut self, pass: &mut Pass<'_>, index: usize, dout: Tensor) {

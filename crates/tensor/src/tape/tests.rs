@@ -177,6 +177,27 @@ fn a_held_value_keeps_its_bits_through_the_backward() {
 }
 
 #[test]
+fn a_loss_without_all_logits_has_the_bits_of_one_with_them() {
+    let mut decoder = Decoder::new(2, true);
+    decoder.adapt(0, 3);
+    let run = |without: bool| {
+        let pool = Pool::new(2);
+        let mut tape = Tape::new(&pool, &Arena::default(), &[5], Keep::Projections);
+        let (targets, weights) = ([2, 3, 4], [1.0, 0.25, 3.0]);
+        let ids = [1, 2, 3, 4, 5];
+        let loss = if without {
+            let x = decoder.normed(&mut tape, &ids, &[0, 1, 4]);
+            tape.cross_entropy_of_head(&x, &decoder.embedding, &targets, &weights)
+        } else {
+            let logits = decoder.forward(&mut tape, &ids, &[0, 1, 4]);
+            tape.cross_entropy(logits, &targets, &weights)
+        };
+        (loss.to_bits(), tape.backward(1.0))
+    };
+    assert_eq!(run(false), run(true));
+}
+
+#[test]
 fn losses_of_one_tape_add_up() {
     let mut decoder = Decoder::new(2, false);
     decoder.adapt(1, 3);

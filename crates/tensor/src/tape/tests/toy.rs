@@ -205,8 +205,14 @@ impl Decoder {
         params
     }
 
-    /// Logits of `rows` of the final hidden states; the embedding is the head too.
+    /// Logits of `rows`; the embedding is the head too.
     pub(super) fn forward<G: Graph>(&self, graph: &mut G, ids: &[u32], rows: &[usize]) -> G::Var {
+        let normed = self.normed(graph, ids, rows);
+        graph.linear(&normed, &self.embedding)
+    }
+
+    /// What the head multiplies: the final hidden states of `rows`, normed.
+    pub(super) fn normed<G: Graph>(&self, graph: &mut G, ids: &[u32], rows: &[usize]) -> G::Var {
         let mut x = graph.embedding(&self.embedding, ids);
         for (layer_index, layer) in self.layers.iter().enumerate() {
             let normed = graph.rms_norm(&x, &layer.attention_norm, 1e-5);
@@ -227,7 +233,6 @@ impl Decoder {
             x = graph.add(x, out);
         }
         let x = graph.take_rows(x, rows);
-        let normed = graph.rms_norm(&x, &self.norm, 1e-5);
-        graph.linear(&normed, &self.embedding)
+        graph.rms_norm(&x, &self.norm, 1e-5)
     }
 }
