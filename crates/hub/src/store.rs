@@ -33,16 +33,16 @@ impl Hub {
         folders.sort();
         let mut found = Vec::new();
         for folder in folders.iter().filter(|folder| folder.is_dir()) {
-            match Card::read(folder).filter(|card| folder.join(&card.file).is_file()) {
-                Some(card) => found.push(Local::of_card(folder, card)),
-                None => {
-                    let text = format!("`{}` holds no finished pull", folder.display());
-                    progress.event(Event::Note {
-                        stage: STAGE,
-                        text: &text,
-                    });
-                }
+            let card = Card::read(folder).filter(|card| folder.join(&card.file).is_file());
+            if let Some(card) = card {
+                found.push(Local::of_card(folder, card));
+                continue;
             }
+            let text = format!("`{}` holds no finished pull", folder.display());
+            progress.event(Event::Note {
+                stage: STAGE,
+                text: &text,
+            });
         }
         Ok(found)
     }

@@ -22,7 +22,7 @@ use memmap2::Mmap;
 use super::{Error, Result, TensorView, map, tensor_bytes};
 use reader::Reader;
 
-/// ggml's GGML_MAX_DIMS.
+/// ggml's `GGML_MAX_DIMS`.
 const MAX_DIMS: u32 = 4;
 /// `general.alignment` where the file doesn't say.
 const DEFAULT_ALIGNMENT: u32 = 32;

@@ -2,10 +2,12 @@
 //!
 //! In: an open file. Out: a [`Vocabulary`] for `hearth_tokenizer`, the template's source, names for people.
 //! Keys follow `docs/gguf.md` of ggml (`tokenizer.ggml.*`, `general.*`). Left out: SentencePiece BPE
-//! (`tokenizer.ggml.model` = `llama`) and WordPiece (`bert`), which the tokenizer doesn't know.
+//! (`tokenizer.ggml.model` = `llama`) and `WordPiece` (`bert`), which the tokenizer doesn't know.
 
-use hearth_tokenizer::{Kind, TokenKind, Vocabulary};
+use hearth_tokenizer::normalizer::Charsmap;
+use hearth_tokenizer::{Kind, Normalizer, TokenKind, Vocabulary};
 
+use super::gguf::Value;
 use super::{Error, GgufFile, Result};
 
 /// What a file says about itself.
@@ -89,7 +91,37 @@ pub fn vocabulary(file: &GgufFile) -> Result<Vocabulary> {
     vocabulary.add_eos = flag("tokenizer.ggml.add_eos_token", vocabulary.add_eos)?;
     let prefix = vocabulary.add_space_prefix;
     vocabulary.add_space_prefix = flag("tokenizer.ggml.add_space_prefix", prefix)?;
+    vocabulary.normalizers = normalizers(file, &vocabulary)?;
     Ok(vocabulary)
+}
+
+/// GGUF names no normalisers for byte BPE: Qwen2's own tokenizer composes (NFC), the other families' don't.
+fn normalizers(file: &GgufFile, vocabulary: &Vocabulary) -> Result<Vec<Normalizer>> {
+    if vocabulary.kind == Kind::ByteBpe {
+        let is_qwen2 = vocabulary.pre == "qwen2";
+        return Ok(is_qwen2.then_some(Normalizer::Nfc).into_iter().collect());
+    }
+    let mut normalizers = Vec::new();
+    let key = "tokenizer.ggml.precompiled_charsmap";
+    if let Some(Value::Array(blob)) = file.value(key) {
+        // Writers differ in whether the bytes are signed.
+        let bytes = blob.iter().map(|value| match value {
+            Value::Integer(byte @ -128..=255) => Ok(byte as u8),
+            _ => Err(malformed(file, key, "isn't bytes".into())),
+        });
+        let blob = bytes.collect::<Result<Vec<_>>>()?;
+        let map = Charsmap::parse(&blob)
+            .map_err(|error| malformed(file, key, format!("isn't a character map: {error}")))?;
+        normalizers.push(Normalizer::Charsmap(map));
+    }
+    if file.find("tokenizer.ggml.remove_extra_whitespaces")? == Some(true) {
+        normalizers.push(Normalizer::Strip {
+            left: true,
+            right: true,
+        });
+        normalizers.push(Normalizer::CollapseSpaces);
+    }
+    Ok(normalizers)
 }
 
 fn merges(file: &GgufFile) -> Result<Vec<&str>> {
@@ -137,10 +169,14 @@ mod tests {
     use crate::files::gguf::writer::GgufWriter;
 
     fn byte_bpe() -> GgufWriter {
+        byte_bpe_of("smollm")
+    }
+
+    fn byte_bpe_of(pre: &str) -> GgufWriter {
         GgufWriter::default()
             .string("general.architecture", "llama")
             .string("tokenizer.ggml.model", "gpt2")
-            .string("tokenizer.ggml.pre", "smollm")
+            .string("tokenizer.ggml.pre", pre)
             .strings("tokenizer.ggml.tokens", &["<end>", "a", "b", "ab"])
             .i32s("tokenizer.ggml.token_type", &[3, 1, 1, 1])
             .u32("tokenizer.ggml.eos_token_id", 0)
@@ -180,6 +216,36 @@ mod tests {
         assert_eq!(card.languages, ["en", "zh"]);
     }
 
+    #[test]
+    fn normalisers_are_those_of_the_family() {
+        let merges = |pre| byte_bpe_of(pre).strings("tokenizer.ggml.merges", &["a b"]);
+        let count = |writer: &GgufWriter| {
+            let (_folder, file) = open(writer);
+            vocabulary(&file).unwrap().normalizers.len()
+        };
+        assert_eq!((count(&merges("qwen2")), count(&merges("smollm"))), (1, 0));
+        let unigram = GgufWriter::default()
+            .string("tokenizer.ggml.model", "t5")
+            .strings("tokenizer.ggml.tokens", &["a"])
+            .f32s("tokenizer.ggml.scores", &[-1.0])
+            .bool("tokenizer.ggml.remove_extra_whitespaces", true);
+        assert_eq!(count(&unigram), 2);
+        // A map of one empty trie node and no replacements.
+        let map = [4, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(
+            count(
+                &unigram
+                    .clone()
+                    .i32s("tokenizer.ggml.precompiled_charsmap", &map)
+            ),
+            3
+        );
+        check(
+            &unigram.i32s("tokenizer.ggml.precompiled_charsmap", &[9]),
+            "`tokenizer.ggml.precompiled_charsmap` isn't a character map",
+        );
+    }
+
     fn check(writer: &GgufWriter, expected: &str) {
         let (_folder, file) = open(writer);
         let message = vocabulary(&file).unwrap_err().to_string();
@@ -195,7 +261,7 @@ mod tests {
         );
         let merges = byte_bpe().strings("tokenizer.ggml.merges", &["a b"]);
         check(
-            &merges.clone().u32("tokenizer.ggml.bos_token_id", 4),
+            &merges.u32("tokenizer.ggml.bos_token_id", 4),
             "`tokenizer.ggml.bos_token_id` is 4, but there are 4 tokens",
         );
         check(

@@ -11,7 +11,7 @@ const MAX_DEPTH: usize = 4;
 
 /// The value types, numbered as in `enum gguf_metadata_value_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     U8,
     I8,
     U16,
@@ -140,7 +140,7 @@ impl Place {
     }
 }
 
-fn take<'a, const N: usize>(bytes: &'a [u8]) -> ([u8; N], &'a [u8]) {
+fn take<const N: usize>(bytes: &[u8]) -> ([u8; N], &[u8]) {
     let (head, rest) = bytes
         .split_first_chunk()
         .expect("the walk at opening saw the value end inside the file");
