@@ -1,0 +1,177 @@
+//! A model folder as the hub has it, small enough to be made by code in a test.
+//!
+//! Out: config.json, model.safetensors (F32), tokenizer.json, `tokenizer_config.json` and
+//! chat_template.jinja (`ChatML`). Weights are random from a seed. Rows of the output head that aren't printable
+//! ASCII are zero, so that greedy answers are readable text and never end by themselves.
+
+use std::io;
+use std::path::Path;
+
+use serde_json::{Map, json};
+
+use crate::tokenizer_json::{SPECIAL, VOCAB_SIZE, tokenizer_json};
+
+const CHAT_TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n\
+    {{ message.content }}<|im_end|>\n{% endfor %}\
+    {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    Llama,
+    /// With biases on q, k and v.
+    Qwen2,
+}
+
+/// The shape of a tiny model; names as in `config.json`.
+#[derive(Debug, Clone, Copy)]
+pub struct TinyModel {
+    pub family: Family,
+    pub seed: u64,
+    pub hidden_size: usize,
+    pub num_layers: usize,
+    pub num_heads: usize,
+    pub num_kv_heads: usize,
+    pub intermediate_size: usize,
+    pub max_seq_len: usize,
+}
+
+/// Two layers of 64 with grouped heads, and a context that takes a while to fill.
+pub const TINY: TinyModel = TinyModel {
+    family: Family::Qwen2,
+    seed: 1,
+    hidden_size: 64,
+    num_layers: 2,
+    num_heads: 4,
+    num_kv_heads: 2,
+    intermediate_size: 128,
+    max_seq_len: 4096,
+};
+
+/// Writes [`TINY`] into a folder, which is made if need be.
+pub fn tiny_model(folder: &Path) -> io::Result<()> {
+    TINY.write(folder)
+}
+
+impl TinyModel {
+    /// Writes the model into a folder, which is made if need be.
+    pub fn write(&self, folder: &Path) -> io::Result<()> {
+        fs_err::create_dir_all(folder)?;
+        let json = |name: &str, value: &serde_json::Value| {
+            fs_err::write(folder.join(name), serde_json::to_vec_pretty(value)?)
+        };
+        json("config.json", &self.config_json())?;
+        json("tokenizer.json", &tokenizer_json())?;
+        json("tokenizer_config.json", &json!({ "eos_token": SPECIAL[2], "pad_token": SPECIAL[0] }))?;
+        fs_err::write(folder.join("chat_template.jinja"), CHAT_TEMPLATE)?;
+        fs_err::write(folder.join("model.safetensors"), safetensors(&self.tensors()))
+    }
+
+    fn config_json(&self) -> serde_json::Value {
+        json!({
+            "model_type": match self.family { Family::Llama => "llama", Family::Qwen2 => "qwen2" },
+            "vocab_size": VOCAB_SIZE,
+            "hidden_size": self.hidden_size,
+            "num_hidden_layers": self.num_layers,
+            "num_attention_heads": self.num_heads,
+            "num_key_value_heads": self.num_kv_heads,
+            "intermediate_size": self.intermediate_size,
+            "max_position_embeddings": self.max_seq_len,
+            "rope_theta": 10_000.0,
+            "rms_norm_eps": 1e-6,
+            "hidden_act": "silu",
+            "tie_word_embeddings": false,
+        })
+    }
+
+    fn tensors(&self) -> Vec<Tensor> {
+        let hidden = self.hidden_size;
+        let head_dim = hidden / self.num_heads;
+        let (q, kv) = (self.num_heads * head_dim, self.num_kv_heads * head_dim);
+        let mut random = Random(self.seed);
+        let mut tensors = vec![random.matrix("model.embed_tokens.weight", VOCAB_SIZE, hidden, 1.0)];
+        for layer in 0..self.num_layers {
+            let name = |part: &str| format!("model.layers.{layer}.{part}");
+            for part in ["input_layernorm.weight", "post_attention_layernorm.weight"] {
+                tensors.push(Tensor::ones(&name(part), hidden));
+            }
+            for (part, rows, cols) in [
+                ("self_attn.q_proj", q, hidden),
+                ("self_attn.k_proj", kv, hidden),
+                ("self_attn.v_proj", kv, hidden),
+                ("self_attn.o_proj", hidden, q),
+                ("mlp.gate_proj", self.intermediate_size, hidden),
+                ("mlp.up_proj", self.intermediate_size, hidden),
+                ("mlp.down_proj", hidden, self.intermediate_size),
+            ] {
+                let scale = 1.0 / (cols as f32).sqrt();
+                tensors.push(random.matrix(&name(&format!("{part}.weight")), rows, cols, scale));
+                let has_bias = matches!(part, "self_attn.q_proj" | "self_attn.k_proj" | "self_attn.v_proj");
+                if has_bias && self.family == Family::Qwen2 {
+                    let mut bias = random.matrix(&name(&format!("{part}.bias")), 1, rows, 0.1);
+                    bias.shape = vec![rows];
+                    tensors.push(bias);
+                }
+            }
+        }
+        tensors.push(Tensor::ones("model.norm.weight", hidden));
+        let mut head = random.matrix("lm_head.weight", VOCAB_SIZE, hidden, 0.5);
+        for (id, row) in head.data.chunks_exact_mut(hidden).enumerate() {
+            if !(usize::from(b' ')..=usize::from(b'~')).contains(&id) {
+                row.fill(0.0);
+            }
+        }
+        tensors.push(head);
+        tensors
+    }
+}
+
+struct Tensor {
+    name: String,
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+impl Tensor {
+    fn ones(name: &str, len: usize) -> Self {
+        Self { name: name.into(), shape: vec![len], data: vec![1.0; len] }
+    }
+}
+
+/// `SplitMix64` (Steele et al. 2014).
+struct Random(u64);
+
+impl Random {
+    fn matrix(&mut self, name: &str, rows: usize, cols: usize, scale: f32) -> Tensor {
+        let data = (0..rows * cols).map(|_| self.signed() * scale).collect();
+        Tensor { name: name.into(), shape: vec![rows, cols], data }
+    }
+
+    /// Uniform in −√3..√3: variance 1.
+    fn signed(&mut self) -> f32 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        let unit = (z >> 40) as f32 / (1u32 << 24) as f32;
+        (2.0 * unit - 1.0) * 3.0f32.sqrt()
+    }
+}
+
+/// Eight bytes of header length, a JSON header padded by spaces to a multiple of eight, the data.
+fn safetensors(tensors: &[Tensor]) -> Vec<u8> {
+    let mut header = Map::new();
+    let mut end = 0;
+    for tensor in tensors {
+        let start = end;
+        end += tensor.data.len() * size_of::<f32>();
+        let entry = json!({ "dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end] });
+        header.insert(tensor.name.clone(), entry);
+    }
+    let mut header = serde_json::Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(&header);
+    file.extend(tensors.iter().flat_map(|tensor| &tensor.data).flat_map(|value| value.to_le_bytes()));
+    file
+}
