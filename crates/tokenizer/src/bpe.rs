@@ -40,7 +40,7 @@ pub(crate) struct Scratch {
 impl Bpe {
     /// `merges` hold (left, right, result) in the order of rank.
     pub(crate) fn new(
-        byte_ids: [Option<TokenId>; 256],
+        byte_ids: &[Option<TokenId>; 256],
         merges: &[(TokenId, TokenId, TokenId)],
         num_tokens: usize,
         ignore_merges: bool,
@@ -252,7 +252,7 @@ mod tests {
             .enumerate()
             .map(|(rank, pair)| (pair.0, pair.1, 256 + rank as u32))
             .collect();
-        Bpe::new(byte_ids, &merges, 256 + pairs.len(), false)
+        Bpe::new(&byte_ids, &merges, 256 + pairs.len(), false)
     }
 
     fn merged(bpe: &Bpe, word: &[u8], by: impl Fn(&Bpe, &mut Scratch)) -> Vec<TokenId> {

@@ -29,13 +29,11 @@ impl ByteAlphabet {
     pub(crate) fn decode_into(&self, spelling: &str, out: &mut Vec<u8>) -> bool {
         let start = out.len();
         for c in spelling.chars() {
-            match self.byte_of.get(c as usize).copied().flatten() {
-                Some(byte) => out.push(byte),
-                None => {
-                    out.truncate(start);
-                    return false;
-                }
-            }
+            let Some(byte) = self.byte_of.get(c as usize).copied().flatten() else {
+                out.truncate(start);
+                return false;
+            };
+            out.push(byte);
         }
         true
     }

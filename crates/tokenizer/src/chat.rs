@@ -45,7 +45,7 @@ const KNOWN_STOPS: [&str; 8] = [
 pub enum TemplateSource {
     /// The model's own template.
     Model,
-    /// The model has none, but its vocabulary has ChatML's tokens.
+    /// The model has none, but its vocabulary has the tokens of `ChatML`.
     ChatMl,
     /// Neither: `User: …` and `Assistant: …`, which keeps the roles apart by words alone.
     Plain,
@@ -216,7 +216,7 @@ impl ChatFormat {
         };
         let messages = conversation.messages.iter();
         let messages = messages
-            .map(|message| self.guarded(message, &guard))
+            .map(|message| self.guarded(message, guard))
             .collect();
         Ok(Scene {
             format: self,
@@ -228,7 +228,7 @@ impl ChatFormat {
 
     /// Everything a message says, guarded. The assistant may write its user-defined tokens (`<think>`,
     /// `<tool_call>`), as it does when it generates; nobody else may, and control tokens nobody.
-    fn guarded(&self, message: &Message, guard: &Guard) -> Value {
+    fn guarded(&self, message: &Message, guard: Guard) -> Value {
         let is_assistant = message.role == Role::Assistant;
         let insert = |text: &str| {
             guard.insert(text, self.tokenizer.added_tokens(), |token| {

@@ -30,8 +30,8 @@ fn build() -> Table {
     let mut flat = vec![0_u8; char::MAX as usize + 1];
     for (pattern, flag) in [(r"\p{L}", LETTER), (r"\p{N}", NUMBER), (r"\s", SPACE)] {
         for (first, last) in ranges(pattern) {
-            for code in first as usize..=last as usize {
-                flat[code] |= flag;
+            for classes in &mut flat[first as usize..=last as usize] {
+                *classes |= flag;
             }
         }
     }

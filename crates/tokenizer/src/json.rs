@@ -114,8 +114,8 @@ fn unsupported(
 
 fn model_parts(model: ModelField) -> Result<Parts> {
     let kind = match (model.kind.as_deref(), &model.vocab) {
-        (Some("BPE"), Vocab::Ids(_)) | (None, Vocab::Ids(_)) => Kind::ByteBpe,
-        (Some("Unigram"), Vocab::Scores(_)) | (None, Vocab::Scores(_)) => Kind::Unigram,
+        (Some("BPE") | None, Vocab::Ids(_)) => Kind::ByteBpe,
+        (Some("Unigram") | None, Vocab::Scores(_)) => Kind::Unigram,
         (other, _) => return Err(unsupported("model.type", &other, "`BPE` and `Unigram`")),
     };
     for (field, value) in [

@@ -118,7 +118,7 @@ impl Charsmap {
             .split_first_chunk::<4>()
             .ok_or_else(|| damaged(0, "it has no size field"))?;
         let trie_bytes = u32::from_le_bytes(*head) as usize;
-        if trie_bytes == 0 || trie_bytes % 4 != 0 || trie_bytes > rest.len() {
+        if trie_bytes == 0 || !trie_bytes.is_multiple_of(4) || trie_bytes > rest.len() {
             return Err(damaged(0, "the trie's size doesn't fit the file"));
         }
         let (trie, replacements) = rest.split_at(trie_bytes);

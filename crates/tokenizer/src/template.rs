@@ -86,11 +86,18 @@ impl Template {
     }
 }
 
-fn raise_exception(message: String) -> Result<String, minijinja::Error> {
-    Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+fn raise_exception(message: &str) -> Result<String, minijinja::Error> {
+    Err(minijinja::Error::new(
+        ErrorKind::InvalidOperation,
+        message.to_owned(),
+    ))
 }
 
 /// `json.dumps(value, ensure_ascii=False)`: minijinja's own filter escapes HTML and leaves out Python's spaces.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "minijinja hands options over by value"
+)]
 fn to_json(
     value: &Value,
     indent: Option<usize>,
@@ -131,13 +138,12 @@ fn without_generation_tags(source: &str) -> String {
         let inside = &rest[start + 2..end - 2];
         let name = inside.trim_matches(['-', '+']).trim();
         out.push_str(&rest[..start]);
-        match name {
-            "generation" => out.push_str(&format!("{{%{}%}}", inside.replacen(name, "if true", 1))),
-            "endgeneration" => {
-                out.push_str(&format!("{{%{}%}}", inside.replacen(name, "endif", 1)))
-            }
-            _ => out.push_str(&rest[start..end]),
-        }
+        let replacement = match name {
+            "generation" => inside.replacen(name, "if true", 1),
+            "endgeneration" => inside.replacen(name, "endif", 1),
+            _ => inside.to_owned(),
+        };
+        out.extend(["{%", &replacement, "%}"]);
         rest = &rest[end..];
     }
     out.push_str(rest);

@@ -48,7 +48,7 @@ pub(crate) struct ControlIds {
 
 #[derive(Debug)]
 enum Model {
-    ByteBpe(Bpe),
+    ByteBpe(Box<Bpe>),
     Unigram(Unigram),
 }
 
@@ -78,7 +78,7 @@ impl Tokenizer {
     /// The ids of text in which special tokens are recognised: templates and recorded prompts, not user text.
     pub fn encode_special(&self, text: &str) -> Vec<TokenId> {
         let mut ids = Vec::with_capacity(text.len() / 3);
-        self.encode_segments(text, true, |plain| Cow::Borrowed(plain), &mut ids);
+        self.encode_segments(text, true, Cow::Borrowed, &mut ids);
         ids
     }
 
@@ -167,7 +167,7 @@ impl Tokenizer {
         }
     }
 
-    /// Puts bos in front and eos behind where the model wants them, as encoders of the BERT and RoBERTa kind do.
+    /// Puts bos in front and eos behind where the model wants them, as encoders of the BERT kind do.
     pub fn wrap(&self, ids: &[TokenId]) -> Vec<TokenId> {
         let bos = self.ids.bos.filter(|_| self.ids.add_bos);
         let eos = self.ids.eos.filter(|_| self.ids.add_eos);

@@ -1,5 +1,11 @@
 //! The one conversation definition: prompts, training examples and stops, on templates of three families' shape.
 
+#![expect(
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "all of this file is tests"
+)]
+
 use std::sync::Arc;
 
 use hearth_tokenizer::{

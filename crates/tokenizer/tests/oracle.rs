@@ -1,5 +1,11 @@
 //! Ids against Hugging Face's `tokenizers`, on small vocabularies that it trains here on text of our own.
 
+#![expect(
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "all of this file is tests"
+)]
+
 use std::sync::{Arc, LazyLock};
 
 use hearth_tokenizer::{Error, StreamDecoder, Tokenizer};
@@ -177,9 +183,9 @@ fn words_that_are_tokens_skip_the_merges_where_the_file_says_so() {
     json["model"]["ignore_merges"] = false.into();
     let merging = Pair::load(&json);
     merging.check_tricky();
-    let differs = |text: &&str| ignoring.ours.encode(text) != merging.ours.encode(text);
+    let differs = |text: &str| ignoring.ours.encode(text) != merging.ours.encode(text);
     assert!(
-        LINES.iter().any(|text| differs(&text)),
+        LINES.iter().any(|text| differs(text)),
         "the setting must matter for this test to mean something"
     );
 }
@@ -203,8 +209,9 @@ proptest! {
     #[test]
     fn decoding_gives_the_text_back(text in any::<String>(), which in 3..6_usize) {
         let tokenizer = &PAIRS[which].ours;
-        prop_assert_eq!(tokenizer.decode(&tokenizer.encode(&text)), text.clone());
-        prop_assert_eq!(tokenizer.decode_special(&tokenizer.encode_special(&text)), text);
+        prop_assert_eq!(tokenizer.decode(&tokenizer.encode(&text)), text.as_str());
+        let spelled = tokenizer.decode_special(&tokenizer.encode_special(&text));
+        prop_assert_eq!(spelled, text);
     }
 
     #[test]
@@ -304,9 +311,11 @@ fn unigram() -> Value {
 /// A character map in SentencePiece's format: `ａ` → `a`, `…` → `...`, `é` from its parts, U+0001 → nothing.
 /// Its trie is written by hand: units of (offset << 10 | has value << 8 | byte), values at the offset.
 fn charsmap_of(entries: &[(&str, &str)]) -> Vec<u8> {
+    /// Children by byte, and the value.
+    type Node = (Vec<(u8, usize)>, Option<u32>);
     let mut replacements = Vec::new();
     // Blocks of 256 units, one a node, so that offsets never clash.
-    let mut nodes: Vec<(Vec<(u8, usize)>, Option<u32>)> = vec![(Vec::new(), None)];
+    let mut nodes: Vec<Node> = vec![(Vec::new(), None)];
     for (from, to) in entries {
         let mut node = 0;
         for byte in from.bytes() {
@@ -434,16 +443,16 @@ fn files_that_would_be_read_wrongly_are_refused() {
         change(&mut json);
         Tokenizer::from_json(&serde_json::to_vec(&json).unwrap()).unwrap_err()
     };
-    let refused: [&dyn Fn(&mut Value); 6] = [
-        &|json| json["pre_tokenizer"] = Value::Null,
-        &|json| json["pre_tokenizer"] = json!({"type": "BertPreTokenizer"}),
-        &|json| json["normalizer"] = json!({"type": "BertNormalizer"}),
-        &|json| json["model"]["type"] = "WordPiece".into(),
-        &|json| json["model"]["continuing_subword_prefix"] = "##".into(),
-        &|json| json["pre_tokenizer"] = split("").pointer("/pretokenizers/0").unwrap().clone(),
+    let refused: [fn(&mut Value); 6] = [
+        |json| json["pre_tokenizer"] = Value::Null,
+        |json| json["pre_tokenizer"] = json!({"type": "BertPreTokenizer"}),
+        |json| json["normalizer"] = json!({"type": "BertNormalizer"}),
+        |json| json["model"]["type"] = "WordPiece".into(),
+        |json| json["model"]["continuing_subword_prefix"] = "##".into(),
+        |json| json["pre_tokenizer"] = split("").pointer("/pretokenizers/0").unwrap().clone(),
     ];
     for change in refused {
-        let error = changed(change);
+        let error = changed(&change);
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
     }
     let error = changed(&|json| json["model"]["merges"][0] = json!(["q", "Ġzz"]));

@@ -22,7 +22,7 @@ impl Guard {
         let mut taken: HashSet<char> = template.chars().filter(|c| *c >= '\u{e000}').collect();
         let json = serde_json::to_value(conversation)?;
         for_each_string(&json, &mut |text| {
-            taken.extend(text.chars().filter(|c| *c >= '\u{e000}'))
+            taken.extend(text.chars().filter(|c| *c >= '\u{e000}'));
         });
         ('\u{e000}'..=char::MAX)
             .find(|c| !taken.contains(c))

@@ -18,6 +18,10 @@ pub(crate) struct File {
     pub(crate) model: ModelField,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "these are the file's own fields"
+)]
 #[derive(Deserialize)]
 pub(crate) struct AddedTokenField {
     pub(crate) id: TokenId,

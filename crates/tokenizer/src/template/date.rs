@@ -54,21 +54,21 @@ impl Date {
                 out.push(c);
                 continue;
             }
-            match chars.next() {
-                Some('Y') => out.push_str(&format!("{:04}", self.year)),
-                Some('y') => out.push_str(&format!("{:02}", self.year % 100)),
-                Some('m') => out.push_str(&format!("{:02}", self.month)),
-                Some('d') => out.push_str(&format!("{:02}", self.day)),
-                Some('e') => out.push_str(&format!("{:2}", self.day)),
-                Some('B') => out.push_str(month),
-                Some('b') => out.push_str(&month[..3]),
-                Some('A') => out.push_str(weekday),
-                Some('a') => out.push_str(&weekday[..3]),
-                Some('H' | 'M' | 'S') => out.push_str("00"),
-                Some('%') => out.push('%'),
-                Some(other) => out.extend(['%', other]),
-                None => out.push('%'),
-            }
+            let written = match chars.next() {
+                Some('Y') => format!("{:04}", self.year),
+                Some('y') => format!("{:02}", self.year % 100),
+                Some('m') => format!("{:02}", self.month),
+                Some('d') => format!("{:02}", self.day),
+                Some('e') => format!("{:2}", self.day),
+                Some('B') => month.to_owned(),
+                Some('b') => month[..3].to_owned(),
+                Some('A') => weekday.to_owned(),
+                Some('a') => weekday[..3].to_owned(),
+                Some('H' | 'M' | 'S') => "00".to_owned(),
+                Some('%') | None => "%".to_owned(),
+                Some(other) => format!("%{other}"),
+            };
+            out.push_str(&written);
         }
         out
     }

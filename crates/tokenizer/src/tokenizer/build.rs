@@ -86,7 +86,7 @@ impl Parts {
         self.check_ids()?;
         let tokens = self.token_table();
         let model = match self.kind {
-            Kind::ByteBpe => Model::ByteBpe(self.bpe(&tokens)?),
+            Kind::ByteBpe => Model::ByteBpe(Box::new(self.bpe(&tokens)?)),
             Kind::Unigram => Model::Unigram(self.unigram(&tokens)?),
         };
         let mut named: HashMap<String, TokenId> = HashMap::new();
@@ -184,7 +184,7 @@ impl Parts {
             });
         }
         Ok(Bpe::new(
-            byte_ids,
+            &byte_ids,
             &merges,
             tokens.len(),
             self.ignore_merges,
