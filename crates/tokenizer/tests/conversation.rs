@@ -294,6 +294,14 @@ fn an_answer_that_spells_its_end_is_learned_whole() {
 }
 
 #[test]
+fn the_template_budget_lets_a_thousand_messages_pass() {
+    let text = "hello user ".repeat(100);
+    let messages: Vec<_> = (0..1000).map(|_| Message::user(text.as_str())).collect();
+    let ids = format(CHATML).prompt(&messages.into()).unwrap();
+    assert!(ids.len() > 1000 * 100);
+}
+
+#[test]
 fn tool_calls_and_their_results_reach_the_template() {
     let json = r#"{"messages": [
         {"role": "user", "content": "hello"},
