@@ -18,3 +18,4 @@ pub use decoder::Decoder;
 pub use error::{Error, Result};
 pub use load::Model;
 pub use lora::{Adapter, LoraConfig};
+pub mod encoder;

@@ -1,0 +1,146 @@
+//! Tokens to pooled vectors: the post-norm BERT forward pass over texts laid one after the other.
+//!
+//! Each layer: `x = norm(x + attention(x))`, then `x = norm(x + W₂ gelu(W₁ x))`. Every step works row by row or
+//! text by text in one fixed order, which is why batches and threads change nothing.
+
+use hearth_kernels::elementwise::{add_assign, gelu};
+use hearth_kernels::encoder_attention::{EncoderAttentionShape, encoder_attention};
+use hearth_kernels::matmul::matmul;
+use hearth_kernels::norm::layer_norm;
+use hearth_kernels::pool::Pool;
+use hearth_tokenizer::TokenId;
+
+use super::weights::{Layer, LayerNorm, Linear, Weights};
+
+/// Rows of one task between two products: some 10 µs of work.
+const ROWS_PER_TASK: usize = 16;
+
+/// What all steps of a pass share.
+struct Pass<'a> {
+    pool: &'a Pool,
+    weights: &'a Weights,
+    text_lens: Vec<usize>,
+}
+
+impl Weights {
+    /// The mean of the last layer's rows for each text.
+    ///
+    /// # Panics
+    /// If a text is empty or longer than `max_position_embeddings`, or an id is beyond `vocab_size`.
+    pub(super) fn pooled(&self, pool: &Pool, texts: &[&[TokenId]]) -> Vec<Vec<f32>> {
+        let text_lens: Vec<usize> = texts.iter().map(|ids| ids.len()).collect();
+        assert!(!text_lens.contains(&0), "a text without tokens");
+        let pass = Pass {
+            pool,
+            weights: self,
+            text_lens,
+        };
+        let mut x = pass.embed(texts);
+        for layer in &self.layers {
+            pass.layer(layer, &mut x);
+        }
+        pass.mean(&x)
+    }
+}
+
+impl Pass<'_> {
+    fn hidden_size(&self) -> usize {
+        self.weights.config.hidden_size
+    }
+
+    /// `[T, C]`: embeddings of all tokens, normalised.
+    fn embed(&self, texts: &[&[TokenId]]) -> Vec<f32> {
+        let hidden_size = self.hidden_size();
+        let tokens: Vec<(TokenId, usize)> = texts
+            .iter()
+            .flat_map(|ids| ids.iter().enumerate().map(|(position, &id)| (id, position)))
+            .collect();
+        let mut x = vec![0.0; tokens.len() * hidden_size];
+        self.pool
+            .for_each_chunk(&mut x, ROWS_PER_TASK * hidden_size, |task, rows| {
+                let mut sum = vec![0.0; rows.len()];
+                let tokens = &tokens[task * ROWS_PER_TASK..];
+                for (row, &(id, position)) in sum.chunks_exact_mut(hidden_size).zip(tokens) {
+                    self.weights.embeddings.row(id, position, row);
+                }
+                self.norm(&self.weights.embeddings.norm, &sum, rows);
+            });
+        x
+    }
+
+    fn layer(&self, layer: &Layer, x: &mut [f32]) {
+        let config = &self.weights.config;
+        let head_dim = config.hidden_size / config.num_heads;
+        let shape = EncoderAttentionShape {
+            num_heads: config.num_heads,
+            head_dim,
+            scale: (head_dim as f32).sqrt().recip(),
+        };
+        let qkv = self.linear(&layer.qkv, x, |_| {});
+        let mut mixed = vec![0.0; x.len()];
+        encoder_attention(self.pool, &shape, &self.text_lens, &qkv, &mut mixed);
+        drop(qkv);
+        self.add_and_norm(&layer.attention_output, &mixed, &layer.attention_norm, x);
+        let inner = self.linear(&layer.intermediate, x, gelu);
+        self.add_and_norm(&layer.output, &inner, &layer.output_norm, x);
+    }
+
+    /// `activation(x Wᵀ + bias)`.
+    fn linear(
+        &self,
+        linear: &Linear,
+        x: &[f32],
+        activation: impl Fn(&mut [f32]) + Sync,
+    ) -> Vec<f32> {
+        let (rows, cols) = (linear.weight.rows(), linear.weight.cols());
+        let mut y = vec![0.0; x.len() / cols * rows];
+        matmul(self.pool, x, &linear.weight, &mut y);
+        self.pool
+            .for_each_chunk(&mut y, ROWS_PER_TASK * rows, |_, y| {
+                y.chunks_exact_mut(rows)
+                    .for_each(|row| add_assign(row, &linear.bias));
+                activation(y);
+            });
+        y
+    }
+
+    /// `x = norm(x + input Wᵀ + bias)`.
+    fn add_and_norm(&self, linear: &Linear, input: &[f32], norm: &LayerNorm, x: &mut [f32]) {
+        let hidden_size = self.hidden_size();
+        let mut y = vec![0.0; x.len()];
+        matmul(self.pool, input, &linear.weight, &mut y);
+        let chunk_len = ROWS_PER_TASK * hidden_size;
+        self.pool.for_each_chunk(x, chunk_len, |task, x| {
+            let mut sum = y[task * chunk_len..][..x.len()].to_vec();
+            sum.chunks_exact_mut(hidden_size)
+                .for_each(|row| add_assign(row, &linear.bias));
+            add_assign(&mut sum, x);
+            self.norm(norm, &sum, x);
+        });
+    }
+
+    fn norm(&self, norm: &LayerNorm, x: &[f32], out: &mut [f32]) {
+        layer_norm(
+            x,
+            &norm.weight,
+            &norm.bias,
+            self.weights.config.layer_norm_eps,
+            out,
+        );
+    }
+
+    fn mean(&self, x: &[f32]) -> Vec<Vec<f32>> {
+        let hidden_size = self.hidden_size();
+        let mut rest = x;
+        let means = self.text_lens.iter().map(|&len| {
+            let (rows, after) = rest.split_at(len * hidden_size);
+            rest = after;
+            let mut mean = vec![0.0; hidden_size];
+            rows.chunks_exact(hidden_size)
+                .for_each(|row| add_assign(&mut mean, row));
+            mean.iter_mut().for_each(|value| *value /= len as f32);
+            mean
+        });
+        means.collect()
+    }
+}
