@@ -5,12 +5,14 @@
 //! * [`decoder`] — the forward definition that training and generation share
 //! * [`load`] — a file or folder to a [`Model`] in memory
 //! * [`lora`] — adapters
+//! * [`encoder`] — texts to vectors
 
 pub mod files;
 pub mod config;
 pub mod decoder;
 pub mod load;
 pub mod lora;
+pub mod encoder;
 pub mod error;
 
 pub use config::ModelConfig;
@@ -18,4 +20,3 @@ pub use decoder::Decoder;
 pub use error::{Error, Result};
 pub use load::Model;
 pub use lora::{Adapter, LoraConfig};
-pub mod encoder;
