@@ -1,16 +1,17 @@
 //! CPU compute: slices in, slices out. No I/O, no allocation on hot paths that a caller could reuse.
 //!
-//! * [`elementwise`] — exp, SiLU, GELU, addition
 //! * [`pool`] — a spinning thread pool; every result is independent of the number of threads
 //! * [`quant`] — the block formats of GGUF files and their scalar decoding: the reference
 //! * [`matmul`] — weights packed for the SIMD width; `y = x Wᵀ` with 8-bit activations, and its transpose
 //! * [`gemm`] — dense f32 products
 //! * [`attention`] — causal grouped-query attention over pages of keys and values
+//! * [`attention_backward`] — its gradients, probabilities recomputed
 //! * [`encoder_attention`] — attention of encoders: every token of a text sees every other
+//! * [`elementwise`], [`norm`], [`rope`], [`loss`], [`adamw`] — row by row, forward and backward
 //!
 //! Determinism: each output is one chain of fused multiply-adds over K in ascending order, whatever the
 //! batch, the thread count or the instruction set. SIMD lanes run across outputs, never across K, so
-//! the scalar, AVX2 and AVX-512 paths agree to the bit.
+//! the scalar, AVX2 and AVX-512 paths agree to the bit. Norms and losses sum in sixteen lanes and one tree.
 #![expect(
     unsafe_code,
     reason = "the only home of SIMD intrinsics and of the thread pool's hand-over"
