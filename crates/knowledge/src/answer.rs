@@ -156,8 +156,8 @@ pub fn long_prompt(
     let mut full = false;
     for document in documents {
         let open = format!("Document: {}\n{OPEN}\n", quoted(&document.title));
-        let close = format!("{CLOSE}\n\n");
-        let around = count(&open) + count(&close);
+        let close = ">>>\n\n";
+        let around = count(&open) + count(close);
         let mut body = String::new();
         for block in &document.blocks {
             let line = match block.kind {
@@ -179,7 +179,7 @@ pub fn long_prompt(
         }
         if !body.is_empty() {
             prompt.num_documents += 1;
-            prompt.prefix.push_str(&format!("{open}{body}{close}"));
+            prompt.prefix.extend([open.as_str(), &body, close]);
         }
     }
     prompt

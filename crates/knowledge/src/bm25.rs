@@ -80,7 +80,7 @@ impl Bm25Index {
     }
 }
 
-/// English function words are left out, as in Lucene; Chinese ones cost nothing, being in nearly every text.
+/// Function words of both languages are left out: they are in nearly every text.
 fn index_forms(text: &str) -> impl Iterator<Item = String> {
     let forms = words(text).into_iter().map(|word| word.form);
     forms.filter(|form| !is_function_word(form))
@@ -92,7 +92,9 @@ mod tests {
 
     fn index(texts: &[&str]) -> Bm25Index {
         let mut index = Bm25Index::new();
-        texts.iter().for_each(|text| index.push(text));
+        for text in texts {
+            index.push(text);
+        }
         index
     }
 

@@ -251,9 +251,10 @@ fn close(
 ) -> Chunk {
     let range = open[0].range.start..open[open.len() - 1].range.end;
     let piece = &text[range.clone()];
-    // What all pieces have above them; a chunk of headings alone keeps the ones above it.
-    let mut headings = open[0].headings.clone();
-    for piece in open.iter().skip(1).filter(|piece| piece.heading.is_none()) {
+    // What all text has above it; a chunk of headings alone keeps its first path.
+    let mut bodies = open.iter().filter(|piece| piece.heading.is_none());
+    let mut headings = bodies.next().unwrap_or(&open[0]).headings.clone();
+    for piece in bodies {
         let common = headings
             .iter()
             .zip(&piece.headings)

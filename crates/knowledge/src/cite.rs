@@ -172,9 +172,12 @@ fn marked_sentences(answer: &str) -> Vec<(String, Vec<usize>)> {
         .collect()
 }
 
+/// Where a sentence stands in its passage, and its words.
+type Sentence = (Range<usize>, Vec<Word>);
+
 /// A passage, cut into sentences with their words.
 struct Passage {
-    sentences: Vec<(Range<usize>, Vec<Word>)>,
+    sentences: Vec<Sentence>,
     forms: BTreeSet<String>,
 }
 
@@ -185,7 +188,7 @@ impl Passage {
             let start = range.start + sentence.len() - sentence.trim_start().len();
             start..start + sentence.trim().len()
         });
-        let sentences: Vec<(Range<usize>, Vec<Word>)> = trimmed
+        let sentences: Vec<Sentence> = trimmed
             .map(|range| (range.clone(), plain_words(&text[range])))
             .collect();
         let words = sentences.iter().flat_map(|(_, words)| words);
@@ -230,7 +233,7 @@ impl Claim {
 
     /// The passage's sentence that holds the most of the claim, if that is enough: its share and what to quote.
     fn best(&self, passage: &Passage, enough: f64) -> Option<(f64, Range<usize>)> {
-        let mut best: Option<(f64, &(Range<usize>, Vec<Word>))> = None;
+        let mut best: Option<(f64, &Sentence)> = None;
         for sentence in &passage.sentences {
             let forms: BTreeSet<&str> = sentence.1.iter().map(|word| word.form.as_str()).collect();
             let common = self

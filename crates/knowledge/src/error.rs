@@ -85,8 +85,10 @@ pub enum ExtractError {
     Bomb { limit: u64 },
     #[error("protected by a password")]
     Encrypted,
-    #[error("no text inside (a scan?)")]
+    #[error("no text inside")]
     NoText,
+    #[error("pages without text: probably scanned pictures, which hearth can't read yet")]
+    Scan,
     #[error("its fonts don't say which characters they show ({unknown} of {total} unknown)")]
     UnknownCharacters { unknown: usize, total: usize },
     #[error("binary data, not text")]
@@ -100,7 +102,7 @@ pub enum ExtractError {
 }
 
 impl ExtractError {
-    pub(crate) fn damaged(reason: impl ToString) -> Self {
+    pub(crate) fn damaged(reason: impl std::fmt::Display) -> Self {
         Self::Damaged {
             reason: reason.to_string(),
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::chunk::Chunk;
 use crate::document::Document;
-use crate::pairs::{Language, check};
+use crate::pairs::{Language, Source};
 use crate::questions::Pair;
 use crate::sentences::sentences;
 use crate::words::{is_cjk, normalize};
@@ -41,49 +41,9 @@ const PLAIN_COLUMNS: [&str; 14] = [
 ];
 
 /// Words after a Chinese number that belong to it, longer ones first.
-const CHINESE_UNITS: [&str; 41] = [
-    "平方米",
-    "立方米",
-    "个工作日",
-    "工作日",
-    "个小时",
-    "小时",
-    "分钟",
-    "个月",
-    "公里",
-    "千米",
-    "厘米",
-    "毫米",
-    "公斤",
-    "千克",
-    "毫升",
-    "毫秒",
-    "摄氏度",
-    "万元",
-    "年",
-    "月",
-    "日",
-    "天",
-    "周",
-    "秒",
-    "元",
-    "米",
-    "克",
-    "升",
-    "度",
-    "次",
-    "个",
-    "人",
-    "台",
-    "份",
-    "页",
-    "条",
-    "项",
-    "级",
-    "倍",
-    "块",
-    "位",
-];
+const CHINESE_UNITS: &str = "平方米 立方米 个工作日 工作日 摄氏度 千瓦时 平方公里 毫安时 个小时 小时 分钟 个月 公里 千米 厘米 毫米 \
+    公斤 千克 毫升 毫秒 千瓦 千伏 毫安 兆帕 千帕 赫兹 分贝 万元 亿元 美元 欧元 公顷 年 月 日 天 周 秒 元 米 克 升 度 次 个 人 \
+    台 份 页 条 项 级 倍 块 位 瓦 伏 安 帕 吨 斤 岁 层 楼 折 号 分 名 家 种 件 张 卷 章";
 
 /// All pairs the rules find in one chunk, in the order of the text, no question twice.
 pub fn fact_pairs(chunk: &Chunk, document: &Document) -> Vec<Pair> {
@@ -112,11 +72,12 @@ pub fn fact_pairs(chunk: &Chunk, document: &Document) -> Vec<Pair> {
             }
         }
     }
+    let source = Source::new(chunk);
     let mut asked = BTreeSet::new();
     let pairs = found
         .into_iter()
         .filter_map(|(question, answer, evidence)| {
-            let pair = check(&question, &answer, chunk).ok()?;
+            let pair = source.check(&question, &answer).ok()?;
             asked
                 .insert(normalize(&question))
                 .then_some(Pair { evidence, ..pair })
@@ -356,7 +317,10 @@ fn unit_length(after: &str) -> usize {
     }
     let spaces = after.len() - after.trim_start_matches(' ').len();
     let rest = &after[spaces..];
-    if let Some(unit) = CHINESE_UNITS.iter().find(|unit| rest.starts_with(**unit)) {
+    if let Some(unit) = CHINESE_UNITS
+        .split_whitespace()
+        .find(|unit| rest.starts_with(unit))
+    {
         return spaces + unit.len();
     }
     let word: usize = rest

@@ -155,7 +155,7 @@ impl Found {
             if hidden {
                 self.skip(root, &path, &ExtractError::Hidden);
             } else if path.is_dir() {
-                if self.leads_outside(root, &path) {
+                if leads_outside(root, &path) {
                     self.skip(root, &path, &ExtractError::Link);
                 } else {
                     self.visit(root, &path, depth + 1)?;
@@ -170,21 +170,21 @@ impl Found {
         Ok(())
     }
 
-    /// Linked folders are followed only within the folder that was named.
-    fn leads_outside(&self, root: &Path, path: &Path) -> bool {
-        let inside = || {
-            Some(
-                fs_err::canonicalize(path)
-                    .ok()?
-                    .starts_with(fs_err::canonicalize(root).ok()?),
-            )
-        };
-        path.is_symlink() && inside() != Some(true)
-    }
-
     fn skip(&mut self, root: &Path, path: &Path, reason: &ExtractError) {
         self.skipped.push(skip(&relative(root, path), reason));
     }
+}
+
+/// Linked folders are followed only within the folder that was named.
+fn leads_outside(root: &Path, path: &Path) -> bool {
+    let inside = || {
+        Some(
+            fs_err::canonicalize(path)
+                .ok()?
+                .starts_with(fs_err::canonicalize(root).ok()?),
+        )
+    };
+    path.is_symlink() && inside() != Some(true)
 }
 
 fn relative(root: &Path, path: &Path) -> PathBuf {

@@ -69,14 +69,14 @@ impl KnowledgeBase {
     /// Chunks and embeds the corpus and saves all under `folder`. A build that was stopped goes on where it was;
     /// until the new base is whole, the old one stays.
     pub fn build(
-        corpus: Corpus,
+        corpus: &Corpus,
         config: &Config,
         embedder: &dyn Embedder,
         progress: &dyn Progress,
         folder: &Path,
     ) -> Result<Self> {
         let _lock = Lock::try_acquire(&folder.join("build.lock"))?;
-        let chunks = chunk_corpus(&corpus, &config.chunk, &|text| embedder.count_tokens(text));
+        let chunks = chunk_corpus(corpus, &config.chunk, &|text| embedder.count_tokens(text));
         let passages: Vec<String> = chunks
             .iter()
             .map(|chunk| chunk.passage(&corpus.documents[chunk.document.0 as usize].title))
@@ -301,7 +301,9 @@ impl EmbedJob<'_> {
             let texts: Vec<&str> = batch.iter().map(|(_, passage)| *passage).collect();
             let made = self.embedder.embed_passages(&texts);
             let mut vectors = check_shape(self.embedder, made, texts.len())?;
-            vectors.iter_mut().for_each(|vector| normalize(vector));
+            for vector in &mut vectors {
+                normalize(vector);
+            }
             let rows = batch
                 .iter()
                 .zip(&vectors)

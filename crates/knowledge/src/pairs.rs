@@ -71,6 +71,7 @@ pub fn pair_prompt(
 /// Takes a model's reply apart and checks each pair against the chunk.
 pub fn parse_pairs(reply: &str, chunk: &Chunk) -> (Vec<Pair>, Vec<Rejected>) {
     let (mut kept, mut rejected) = (Vec::new(), Vec::new());
+    let source = Source::new(chunk);
     let mut questions = BTreeSet::new();
     let mut open: Option<String> = None;
     for line in reply.lines() {
@@ -87,7 +88,7 @@ pub fn parse_pairs(reply: &str, chunk: &Chunk) -> (Vec<Pair>, Vec<Rejected>) {
                 let Some(question) = open.take() else {
                     continue;
                 };
-                match check(&question, text, chunk) {
+                match source.check(&question, text) {
                     Err(reason) => rejected.push(Rejected { question, reason }),
                     Ok(_) if !questions.insert(normalize(&question)) => {
                         rejected.push(Rejected {
@@ -142,63 +143,79 @@ fn labelled(line: &str) -> Option<(Label, &str)> {
     })
 }
 
-/// Makes a pair of a question and an answer if they are sound.
-pub(crate) fn check(question: &str, answer: &str, chunk: &Chunk) -> Result<Pair, String> {
-    let question = question.trim();
-    let answer = answer
-        .trim()
-        .trim_matches(['"', '“', '”'])
-        .trim_end_matches(['.', '。'])
-        .trim();
-    let asked: BTreeSet<String> = content_words(question).into_iter().collect();
-    let has_cjk = question.chars().any(is_cjk);
-    if asked.len() < 2 || question.chars().count() < if has_cjk { 5 } else { 10 } {
-        return Err("the question is too short to ask for something".into());
+/// A chunk with its words, against which pairs are checked.
+pub(crate) struct Source<'a> {
+    chunk: &'a Chunk,
+    words: BTreeSet<String>,
+    text: String,
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(chunk: &'a Chunk) -> Self {
+        Self {
+            chunk,
+            words: plain_words(&chunk.text)
+                .into_iter()
+                .map(|word| word.form)
+                .collect(),
+            text: normalize(&chunk.text),
+        }
     }
-    let lower = normalize(question);
-    let about_text = [
-        "passage",
-        "the text",
-        "this section",
-        "the document",
-        "原文",
-        "本文",
-        "文中",
-        "段落",
-    ];
-    if about_text.iter().any(|words| lower.contains(words)) {
-        return Err("the question is about the passage, not about a thing".into());
+
+    /// Makes a pair of a question and an answer if they are sound.
+    pub(crate) fn check(&self, question: &str, answer: &str) -> Result<Pair, String> {
+        let question = question.trim();
+        let answer = answer
+            .trim()
+            .trim_matches(['"', '“', '”'])
+            .trim_end_matches(['.', '。'])
+            .trim();
+        let asked: BTreeSet<String> = content_words(question).into_iter().collect();
+        let has_cjk = question.chars().any(is_cjk);
+        if asked.len() < 2 || question.chars().count() < if has_cjk { 5 } else { 10 } {
+            return Err("the question is too short to ask for something".into());
+        }
+        let lower = normalize(question);
+        let about_text = [
+            "passage",
+            "the text",
+            "this section",
+            "the document",
+            "原文",
+            "本文",
+            "文中",
+            "段落",
+        ];
+        if about_text.iter().any(|words| lower.contains(words)) {
+            return Err("the question is about the passage, not about a thing".into());
+        }
+        let answer_words = content_words(answer);
+        if answer_words.is_empty() {
+            return Err("the answer holds no content".into());
+        }
+        if answer_words.len() > MAX_ANSWER_WORDS {
+            return Err(format!("the answer has more than {MAX_ANSWER_WORDS} words"));
+        }
+        if answer_words.iter().all(|word| asked.contains(word)) {
+            return Err("the question gives the answer away".into());
+        }
+        // Chinese words may be cut differently out of context, so the characters decide.
+        let missing = answer_words.iter().find(|word| {
+            let in_text = word.chars().any(is_cjk) && self.text.contains(word.as_str());
+            !(in_text || self.words.contains(*word))
+        });
+        if let Some(word) = missing {
+            return Err(format!("`{word}` of the answer isn't in the passage"));
+        }
+        let evidence = evidence(&answer_words, &asked, &self.chunk.text);
+        Ok(Pair {
+            question: question.into(),
+            answer: answer.into(),
+            document: self.chunk.document,
+            chunk: self.chunk.id,
+            evidence,
+        })
     }
-    let answer_words = content_words(answer);
-    if answer_words.is_empty() {
-        return Err("the answer holds no content".into());
-    }
-    if answer_words.len() > MAX_ANSWER_WORDS {
-        return Err(format!("the answer has more than {MAX_ANSWER_WORDS} words"));
-    }
-    if answer_words.iter().all(|word| asked.contains(word)) {
-        return Err("the question gives the answer away".into());
-    }
-    let known: BTreeSet<String> = plain_words(&chunk.text)
-        .into_iter()
-        .map(|word| word.form)
-        .collect();
-    // Chinese words may be cut differently out of context, so the characters decide.
-    let text = normalize(&chunk.text);
-    let missing = answer_words.iter().find(|word| {
-        !known.contains(*word) && !(word.chars().any(is_cjk) && text.contains(word.as_str()))
-    });
-    if let Some(word) = missing {
-        return Err(format!("`{word}` of the answer isn't in the passage"));
-    }
-    let evidence = evidence(&answer_words, &asked, &chunk.text);
-    Ok(Pair {
-        question: question.into(),
-        answer: answer.into(),
-        document: chunk.document,
-        chunk: chunk.id,
-        evidence,
-    })
 }
 
 /// The sentence with the most words of the answer, then of the question.

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 /// Short forms whose point ends no sentence.
-const SHORT_FORMS: [&str; 18] = [
+const SHORT_FORMS: [&str; 21] = [
     "e.g", "i.e", "etc", "dr", "mr", "mrs", "ms", "prof", "no", "fig", "vs", "approx", "st", "inc",
-    "ltd", "cf", "sec", "ch",
+    "ltd", "cf", "sec", "ch", "co", "corp", "tel",
 ];
 
 /// The sentences of `text`, one after the other without gaps; white space belongs to the sentence before it.

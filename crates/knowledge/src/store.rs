@@ -37,7 +37,7 @@ impl Store {
     pub(crate) fn building(folder: &Path) -> Result<Self> {
         fs_err::create_dir_all(folder)?;
         let path = folder.join(BUILDING);
-        let store = Self::connect(&path).and_then(|store| store.with_schema());
+        let store = Self::connect(&path).and_then(Self::with_schema);
         if let Err(Error::Sqlite { .. }) = store {
             // A damaged left-over holds nothing but vectors that can be made again.
             fs_err::remove_file(&path)?;

@@ -1,4 +1,4 @@
-//! Word documents (ECMA-376 WordprocessingML) → blocks: headings by their style's outline level, paragraphs,
+//! Word documents (ECMA-376 `WordprocessingML`) → blocks: headings by their style's outline level, paragraphs,
 //! list items, table rows.
 //!
 //! Left out on purpose: headers, footers, comments, deleted text and field codes. Page numbers are those
@@ -117,7 +117,7 @@ fn heading_styles(xml: &str) -> Result<HashMap<String, u8>, ExtractError> {
     Ok(levels)
 }
 
-/// `heading 1` (Word), `Heading 1` (LibreOffice), `标题 1` (Chinese Word), `Title`.
+/// `heading 1` (Word), `Heading 1` (`LibreOffice`), `标题 1` (Chinese Word), `Title`.
 fn level_of_name(name: &str) -> Option<u8> {
     let name = name.to_lowercase();
     if name == "title" || name == "标题" {
@@ -136,7 +136,7 @@ fn core_title(xml: &str) -> Result<Option<String>, ExtractError> {
         match reader.read_event().map_err(ExtractError::damaged)? {
             Event::Start(element) => inside = element.local_name().as_ref() == "title",
             Event::Text(text) if inside => {
-                title.push_str(&text.xml_content(XmlVersion::Implicit1_0))
+                title.push_str(&text.xml_content(XmlVersion::Implicit1_0));
             }
             Event::End(_) => inside = false,
             Event::Eof => return Ok(Some(title).filter(|title| !title.trim().is_empty())),

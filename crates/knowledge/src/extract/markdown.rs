@@ -1,4 +1,4 @@
-//! Markdown (CommonMark with tables) → blocks; markup is dropped, the text of links and images stays.
+//! Markdown (`CommonMark` with tables) → blocks; markup is dropped, the text of links and images stays.
 //!
 //! A YAML block at the start gives the title and is no text.
 

@@ -49,13 +49,23 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
     if unknown as f64 > MAX_UNKNOWN_SHARE * total as f64 {
         return Err(ExtractError::UnknownCharacters { unknown, total });
     }
+    if pages.is_empty() {
+        return Err(if document.xref_recovery.is_some() {
+            ExtractError::damaged("the file is cut off or broken, and no text could be recovered")
+        } else {
+            ExtractError::Scan
+        });
+    }
     let mut notes = Vec::new();
+    if document.xref_recovery.is_some() {
+        notes.push("the file is damaged; what could be recovered was read".to_string());
+    }
     if unknown > 0 {
         notes.push(format!(
             "{unknown} of {total} characters have no meaning in their font"
         ));
     }
-    if !empty_pages.is_empty() && !pages.is_empty() {
+    if !empty_pages.is_empty() {
         notes.push(format!("no text on pages {empty_pages:?} (scans?)"));
     }
     let repeated = drop_repeated_margins(&mut pages);
@@ -124,9 +134,9 @@ fn drop_repeated_margins(pages: &mut [(u32, Vec<Paragraph>)]) -> usize {
             .into_iter()
             .map(|index| mask(&paragraphs[index]))
             .collect();
-        masks
-            .into_iter()
-            .for_each(|mask| *counts.entry(mask).or_default() += 1);
+        for mask in masks {
+            *counts.entry(mask).or_default() += 1;
+        }
     }
     let needed = 3.max(pages.len() / 2);
     let mut dropped = 0;

@@ -114,20 +114,20 @@ fn a_stopped_build_leaves_no_base_and_goes_on_with_what_it_has() {
     let folder = Folder::new("resume");
     let failing = HashedWords::new(9);
     let error =
-        KnowledgeBase::build(corpus(10), &config(), &failing, &Silent, &folder.0).unwrap_err();
+        KnowledgeBase::build(&corpus(10), &config(), &failing, &Silent, &folder.0).unwrap_err();
     assert_eq!(error.to_string(), "embedder `hashed-words`: out of power");
     assert!(matches!(
         KnowledgeBase::open(&folder.0),
         Err(Error::Missing { .. })
     ));
     let second = HashedWords::new(usize::MAX);
-    let base = KnowledgeBase::build(corpus(10), &config(), &second, &Silent, &folder.0).unwrap();
+    let base = KnowledgeBase::build(&corpus(10), &config(), &second, &Silent, &folder.0).unwrap();
     assert_eq!(base.chunks().len(), 20);
     assert_eq!(second.embedded.load(Ordering::Relaxed), 20 - 8);
 
     // The same vectors as without the stop.
     let whole = Folder::new("whole");
-    let other = KnowledgeBase::build(corpus(10), &config(), &second, &Silent, &whole.0).unwrap();
+    let other = KnowledgeBase::build(&corpus(10), &config(), &second, &Silent, &whole.0).unwrap();
     assert_eq!(base.vectors, other.vectors);
 }
 
@@ -135,15 +135,15 @@ fn a_stopped_build_leaves_no_base_and_goes_on_with_what_it_has() {
 fn a_rebuild_embeds_only_what_changed_and_the_old_base_stays_until_then() {
     let folder = Folder::new("rebuild");
     let first = HashedWords::new(usize::MAX);
-    let base = KnowledgeBase::build(corpus(5), &config(), &first, &Silent, &folder.0).unwrap();
+    let base = KnowledgeBase::build(&corpus(5), &config(), &first, &Silent, &folder.0).unwrap();
     assert!(base.is_current(&corpus(5).hash(), &config(), "hashed-words"));
     assert!(!base.is_current(&corpus(6).hash(), &config(), "hashed-words"));
     assert!(!base.is_current(&corpus(5).hash(), &config(), "other"));
     let failing = HashedWords::new(0);
-    KnowledgeBase::build(corpus(6), &config(), &failing, &Silent, &folder.0).unwrap_err();
+    KnowledgeBase::build(&corpus(6), &config(), &failing, &Silent, &folder.0).unwrap_err();
     assert_eq!(KnowledgeBase::open(&folder.0).unwrap().documents().len(), 5);
     let again = HashedWords::new(usize::MAX);
-    KnowledgeBase::build(corpus(6), &config(), &again, &Silent, &folder.0).unwrap();
+    KnowledgeBase::build(&corpus(6), &config(), &again, &Silent, &folder.0).unwrap();
     assert_eq!(again.embedded.load(Ordering::Relaxed), 2);
     assert_eq!(KnowledgeBase::open(&folder.0).unwrap().documents().len(), 6);
 }
@@ -152,7 +152,7 @@ fn a_rebuild_embeds_only_what_changed_and_the_old_base_stays_until_then() {
 fn every_method_finds_the_part_and_hybrid_tells_the_ranks() {
     let folder = Folder::new("search");
     let embedder = HashedWords::new(usize::MAX);
-    let base = KnowledgeBase::build(corpus(12), &config(), &embedder, &Silent, &folder.0).unwrap();
+    let base = KnowledgeBase::build(&corpus(12), &config(), &embedder, &Silent, &folder.0).unwrap();
     for method in [Method::Bm25, Method::Dense, Method::Hybrid] {
         let hits = base
             .search("the part that weighs 119 grams", method, 3, &embedder)
@@ -192,7 +192,7 @@ fn a_base_of_another_format_or_embedder_is_refused() {
     let folder = Folder::new("format");
     let embedder = HashedWords::new(usize::MAX);
     let mut base =
-        KnowledgeBase::build(corpus(1), &config(), &embedder, &Silent, &folder.0).unwrap();
+        KnowledgeBase::build(&corpus(1), &config(), &embedder, &Silent, &folder.0).unwrap();
     base.embedder = "other".into();
     let error = base.search("x", Method::Dense, 1, &embedder).unwrap_err();
     assert!(

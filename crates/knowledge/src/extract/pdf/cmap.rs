@@ -1,4 +1,4 @@
-//! CMap programs (Adobe Technical Note 5014): byte codes → Unicode text, and how long the codes are.
+//! `CMap` programs (Adobe Technical Note 5014): byte codes → Unicode text, and how long the codes are.
 
 use std::collections::HashMap;
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use lopdf::content::Content;
 use lopdf::{Dictionary, Document, Object, ObjectId};
+use unicode_normalization::UnicodeNormalization;
 
 use super::MAX_STREAM_BYTES;
 use super::font::{Font, entry, number};
@@ -249,7 +250,7 @@ impl<'a> Run<'_, 'a> {
         self.state.font = dictionary.map(|dictionary| self.reader.font(dictionary));
     }
 
-    /// Draws a form XObject: a page's part with its own resources.
+    /// Draws a form `XObject`: a page's part with its own resources.
     fn form(&mut self, operands: &[Object], resources: &[&'a Dictionary], depth: usize) {
         let document = self.reader.document;
         let name = operands.first().and_then(|name| name.as_name().ok());
@@ -320,7 +321,7 @@ impl<'a> Run<'_, 'a> {
             match shown.text {
                 Some(text) => {
                     let start = self.page.text.len();
-                    self.page.text.push_str(&text);
+                    push_plain(&mut self.page.text, &text);
                     let range = start..self.page.text.len();
                     self.page
                         .glyphs
@@ -330,6 +331,18 @@ impl<'a> Run<'_, 'a> {
             }
             self.text_matrix = multiply(&[1.0, 0.0, 0.0, 1.0, advance, 0.0], &self.text_matrix);
         });
+    }
+}
+
+/// Ligatures and the radicals that fonts show for whole characters become the letters and characters themselves.
+fn push_plain(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '\u{fb00}'..='\u{fb06}' | '\u{2e80}'..='\u{2fdf}' => {
+                out.extend(std::iter::once(c).nfkc());
+            }
+            _ => out.push(c),
+        }
     }
 }
 
@@ -387,4 +400,14 @@ fn resource<'a>(
         let category = entry(document, dictionary, category)?.as_dict().ok()?;
         entry(document, category, name)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ligatures_and_radicals_become_plain() {
+        let mut out = String::new();
+        super::push_plain(&mut out, "o\u{fb03}ce \u{2f54}泵 ①");
+        assert_eq!(out, "office 水泵 ①");
+    }
 }

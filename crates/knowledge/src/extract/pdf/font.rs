@@ -25,7 +25,7 @@ pub(super) struct Shown<'a> {
 enum Codes {
     /// One byte; the meaning of each.
     Simple(Vec<Option<String>>),
-    /// Two bytes, or what the CMap's code spaces say.
+    /// Two bytes, or what the `CMap`'s code spaces say.
     Composite(Vec<(usize, u32, u32)>),
     /// The codes are characters of this encoding.
     Known(&'static Encoding),
@@ -249,7 +249,7 @@ impl Font {
     }
 }
 
-/// The encodings predefined in ISO 32000-1, table 118, whose codes encoding_rs reads. `Identity-H` is none of them.
+/// The encodings predefined in ISO 32000-1, table 118, whose codes `encoding_rs` reads. `Identity-H` is none of them.
 fn known_encoding(name: &[u8]) -> Option<&'static Encoding> {
     let name = std::str::from_utf8(name).ok()?;
     let name = name

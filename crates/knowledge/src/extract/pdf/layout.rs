@@ -15,6 +15,9 @@ const CELL_GAP: f64 = 1.8;
 /// A paragraph ends where the next baseline is farther away than this, in units of the type's size.
 const PARAGRAPH_GAP: f64 = 1.75;
 
+/// Ragged lines end up to this much earlier than they had to, in units of the type's size.
+const SLACK: f64 = 2.5;
+
 /// Marks the gap between two cells in a line's text.
 const CELL: char = '\t';
 
@@ -168,9 +171,13 @@ fn sort_by_place(glyphs: &mut [&Glyph]) {
 }
 
 fn join(lines: &[Line], paragraphs: &mut Vec<Paragraph>) {
-    let right = lines.iter().map(|line| line.x1).fold(f64::MIN, f64::max);
     let mut start = 0;
     while start < lines.len() {
+        // The column ends where the longest line that begins here does.
+        let column = lines
+            .iter()
+            .filter(|line| (line.x0 - lines[start].x0).abs() < 2.5 * line.size);
+        let right = column.map(|line| line.x1).fold(f64::MIN, f64::max);
         let mut end = start + 1;
         while end < lines.len() && continues(&lines[start..end], &lines[end], right) {
             end += 1;
@@ -178,6 +185,22 @@ fn join(lines: &[Line], paragraphs: &mut Vec<Paragraph>) {
         paragraphs.push(paragraph(&lines[start..end]));
         start = end;
     }
+}
+
+/// True if the first word of `next` would have fitted behind `last`: then the line was ended on purpose.
+fn had_room(last: &Line, next: &Line, right: f64) -> bool {
+    let first = next.text.chars().next().unwrap_or(' ');
+    let num_chars = if is_cjk(first) {
+        1
+    } else {
+        next.text
+            .chars()
+            .take_while(|c| !c.is_whitespace() && !is_cjk(*c))
+            .count()
+    };
+    let all = next.text.chars().count().max(1);
+    let word = (next.x1 - next.x0) * num_chars as f64 / all as f64;
+    last.x1 + word + SLACK * last.size < right
 }
 
 /// Does `next` belong to the paragraph whose lines are `lines`?
@@ -205,7 +228,7 @@ fn continues(lines: &[Line], next: &Line, right: f64) -> bool {
     let far = gap > usual.max(1.3 * size);
     let indented = next.x0 > last.x0 + 1.2 * size && lines.len() > 1;
     let short = last.x1 < right - 0.2 * (right - last.x0);
-    !far && !indented && !(short && ended)
+    !(far || indented || short && ended || had_room(last, next, right))
 }
 
 fn starts_item(text: &str) -> bool {
