@@ -1,3 +1,28 @@
-//! The `hearth` binary.
+//! The `hearth` binary: arguments to a resolved configuration to one call.
+//!
+//! * `args` — the command line
+//! * `commands` — a module for each verb
+//! * `up` — the main job: a folder of documents to a served, measured assistant
+//! * `models` — names to loaded models
+//! * `terminal` — progress for people
 
-fn main() {}
+mod args;
+mod commands;
+mod models;
+mod terminal;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    match commands::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::print_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

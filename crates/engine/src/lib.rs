@@ -7,6 +7,7 @@
 //! * [`sampling`] — logits to a token
 //! * `stop` — where the text ends
 //! * [`score`] — log-probabilities of given tokens, perplexity
+//! * [`bench`] — tokens a second
 
 pub mod request;
 pub mod engine;
@@ -15,6 +16,7 @@ mod prefix;
 pub mod sampling;
 mod stop;
 pub mod score;
+pub mod bench;
 
 pub use engine::{Engine, EngineConfig, Stream};
 pub use request::{Completion, Error, Event, Finish, Request, Result, Token, Usage};

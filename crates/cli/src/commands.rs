@@ -1,0 +1,54 @@
+//! A module for each verb; this one hands over.
+
+mod bench;
+mod eval;
+mod generate;
+mod kb;
+mod models;
+mod serve;
+mod tokenizer;
+
+use anyhow::Result;
+
+use crate::args::{Args, Command};
+use crate::models::Machine;
+use crate::terminal::Terminal;
+use crate::up;
+
+/// What every verb is given.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) machine: Machine,
+    pub(crate) terminal: Terminal,
+    pub(crate) json: bool,
+}
+
+impl Context {
+    /// One line of JSON on standard output.
+    #[expect(clippy::print_stdout, reason = "results go to standard output")]
+    pub(crate) fn print_json(&self, value: &serde_json::Value) {
+        println!("{value}");
+    }
+
+    #[expect(clippy::print_stdout, reason = "results go to standard output")]
+    pub(crate) fn print(&self, text: &str) {
+        println!("{text}");
+    }
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    let context =
+        Context { machine: Machine::new(args.threads)?, terminal: Terminal::new(), json: args.json };
+    match args.command {
+        Command::Up(args) => up::run(&context, &args),
+        Command::Pull(args) => models::pull(&context, &args),
+        Command::Models => models::list(&context),
+        Command::Rm(args) => models::remove(&context, &args),
+        Command::Tokenizer(command) => tokenizer::run(&context, &command),
+        Command::Eval(command) => eval::run(&context, &command),
+        Command::Generate(args) => generate::run(&context, &args),
+        Command::Kb(command) => kb::run(&context, &command),
+        Command::Serve(args) => serve::run(&context, &args),
+        Command::Bench(command) => bench::run(&context, &command),
+    }
+}

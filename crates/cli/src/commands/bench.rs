@@ -1,0 +1,118 @@
+//! `hearth bench infer|lora`: tokens a second and peak memory on this machine.
+
+use anyhow::Result;
+use hearth_artifacts::progress::Silent;
+use hearth_engine::bench::{Bench, Speed};
+use hearth_model::LoraConfig;
+use hearth_tokenizer::Example;
+use hearth_train::SftConfig;
+use hearth_train::sft::{self, Input};
+use serde_json::json;
+
+use super::Context;
+use crate::args::{BenchCommand, InferArgs, LoraArgs};
+
+pub(super) fn run(context: &Context, command: &BenchCommand) -> Result<()> {
+    match command {
+        BenchCommand::Infer(args) => infer(context, args),
+        BenchCommand::Lora(args) => lora(context, args),
+    }
+}
+
+fn infer(context: &Context, args: &InferArgs) -> Result<()> {
+    let (local, model) = context.machine.model(&args.model, &context.terminal)?;
+    let pool = &context.machine.pool;
+    for &depth in &args.depth {
+        for &batch in &args.batch {
+            let mut bench = Bench::new(&model.decoder, pool, batch, depth);
+            // Warm: pages touched, threads awake.
+            bench.decode(4);
+            for (test, tokens) in [(format!("pp{}", args.pp), args.pp), (format!("tg{}", args.tg), args.tg)] {
+                if tokens == 0 {
+                    continue;
+                }
+                let run = |bench: &mut Bench<'_>| match test.starts_with("pp") {
+                    true => bench.prefill(tokens),
+                    false => bench.decode(tokens),
+                };
+                let speeds: Vec<Speed> = (0..args.repeat.max(1)).map(|_| run(&mut bench)).collect();
+                let tokens_per_s = median(speeds.iter().map(Speed::tokens_per_s).collect());
+                let line = json!({
+                    "what": "infer", "model": local.name, "test": test, "depth": depth, "batch": batch,
+                    "threads": pool.threads(), "tokens_per_s": tokens_per_s, "peak_mib": peak_mib(),
+                });
+                if context.json {
+                    context.print_json(&line);
+                } else {
+                    context.print(&format!("{:28} {test:>6}  depth {depth:>5}  batch {batch:>3}  {tokens_per_s:>8.1} tok/s", local.name));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Steps of 512 tokens, an eighth of which the assistant wrote: what fine-tuning on short answers looks like.
+fn lora(context: &Context, args: &LoraArgs) -> Result<()> {
+    let (local, model) = context.machine.model(&args.model, &context.terminal)?;
+    let vocab_size = model.config().vocab_size;
+    let example = |n: usize| Example {
+        ids: (0..64).map(|i| ((n * 64 + i) * 7919 % vocab_size) as u32).collect(),
+        mask: (0..64).map(|i| i >= 56).collect(),
+        stops: vec![],
+    };
+    let train: Vec<Example> = (0..8 * args.steps).map(example).collect();
+    let validation = vec![example(99_991)];
+    let folder = context.machine.home.cache().join(format!("bench-lora-{}", std::process::id()));
+    let input = Input {
+        decoder: &model.decoder,
+        train: &train,
+        validation: &validation,
+        checkpoint: &folder.join("checkpoint"),
+        time_budget: None,
+    };
+    let config = SftConfig {
+        lora: LoraConfig {
+            r: 8,
+            lora_alpha: 16.0,
+            target_modules: crate::up::TARGETS.map(str::to_owned).to_vec(),
+        },
+        seed: 1,
+        max_steps: args.steps,
+        batch_tokens: 512,
+        lr: 1e-4,
+        warmup_steps: 1,
+        weight_decay: 0.0,
+        max_gradient_norm: 1.0,
+        validate_every: args.steps,
+        patience: 2,
+    };
+    let output = sft::run(&config, &input, &context.machine.pool, &Silent);
+    // The checkpoint of a benchmark is of no use to anybody.
+    let _ = fs_err::remove_dir_all(&folder);
+    let output = output?;
+    let tokens_per_s = output.tokens as f64 / output.seconds;
+    let step_ms = output.seconds * 1e3 / output.steps as f64;
+    if context.json {
+        context.print_json(&json!({
+            "what": "lora", "model": local.name, "tokens_per_s": tokens_per_s, "step_ms": step_ms, "peak_mib": peak_mib(),
+            "first_loss": output.curve.train.first().map(|l| l.loss), "last_loss": output.curve.train.last().map(|l| l.loss),
+        }));
+    } else {
+        context.print(&format!("{:28} LoRA step of 512 tokens: {step_ms:.0} ms, {tokens_per_s:.1} tok/s", local.name));
+    }
+    Ok(())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The process's largest resident size so far, in MiB; `None` where the system doesn't tell.
+pub(crate) fn peak_mib() -> Option<u64> {
+    let status = fs_err::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1024)
+}

@@ -1,0 +1,20 @@
+//! `hearth serve`: one model over HTTP, without documents.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Result;
+use hearth_serve::{Assistant, Server, State};
+
+use super::Context;
+use crate::args::ServeArgs;
+use crate::up::serve_until_cancelled;
+
+pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
+    // The port first: a busy one should not cost a download.
+    let server = Server::bind(SocketAddr::new(args.address.host, args.address.port))?;
+    let (local, model) = context.machine.model(&args.model, &context.terminal)?;
+    let engine = context.machine.engine(&model, args.context);
+    let state = Arc::new(State::new(engine, Assistant::base(&local.name), 1));
+    serve_until_cancelled(context, server, &state)
+}

@@ -1,0 +1,135 @@
+//! Names to loaded models: pulled if need be, then read into memory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use hearth_artifacts::home::Home;
+use hearth_artifacts::progress::Progress;
+use hearth_engine::{Engine, EngineConfig};
+use hearth_hub::{Hub, HubConfig, Local};
+use hearth_kernels::pool::Pool;
+use hearth_knowledge::embed::Embedder;
+use hearth_model::Model;
+use hearth_model::encoder::Encoder;
+
+/// Bytes of keys and values kept of finished conversations: 512 MiB hold some 20 000 tokens of the default model.
+const PREFIX_CACHE_BYTES: usize = 512 << 20;
+
+/// The home folder and the threads: what every verb needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Machine {
+    pub(crate) home: Home,
+    pub(crate) pool: Arc<Pool>,
+}
+
+impl Machine {
+    pub(crate) fn new(threads: Option<u16>) -> Result<Self> {
+        let threads = threads.map_or_else(Pool::default_threads, usize::from);
+        Ok(Self { home: Home::from_env()?, pool: Arc::new(Pool::new(threads)) })
+    }
+
+    pub(crate) fn hub(&self) -> Hub {
+        Hub::new(&self.home, HubConfig::from_env())
+    }
+
+    pub(crate) fn pull(&self, name: &str, progress: &dyn Progress) -> Result<Local> {
+        Ok(self.hub().pull(name, progress)?)
+    }
+
+    /// Pulls and loads a chat model.
+    pub(crate) fn model(&self, name: &str, progress: &dyn Progress) -> Result<(Local, Arc<Model>)> {
+        let local = self.pull(name, progress)?;
+        let model = self.open(&local.path)?;
+        Ok((local, model))
+    }
+
+    pub(crate) fn open(&self, path: &PathBuf) -> Result<Arc<Model>> {
+        let model = Model::open(path, &self.pool);
+        Ok(Arc::new(model.with_context(|| format!("`{}` can't be loaded", path.display()))?))
+    }
+
+    /// Starts an engine with the defaults of this machine.
+    pub(crate) fn engine(&self, model: &Arc<Model>, max_context: usize) -> Arc<Engine> {
+        let config = EngineConfig {
+            max_context,
+            max_batch: 8,
+            prefill_chunk: 256,
+            prefix_cache_bytes: PREFIX_CACHE_BYTES,
+        };
+        Arc::new(Engine::start(Arc::clone(model), Arc::clone(&self.pool), config))
+    }
+
+    /// Pulls and loads a text embedder.
+    pub(crate) fn embedder(&self, name: &str, progress: &dyn Progress) -> Result<TextEmbedder> {
+        let local = self.pull(name, progress)?;
+        let encoder = Encoder::open(&local.path, Arc::clone(&self.pool))?;
+        // Vectors belong to weights, so the name carries their hash.
+        let id = format!("{}@{}", local.name, &local.sha256[..12.min(local.sha256.len())]);
+        Ok(TextEmbedder { id, name: local.name, encoder })
+    }
+}
+
+/// The encoder as the knowledge base and the server see it.
+#[derive(Debug)]
+pub(crate) struct TextEmbedder {
+    id: String,
+    name: String,
+    encoder: Encoder,
+}
+
+impl TextEmbedder {
+    pub(crate) fn short_name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Embedder for TextEmbedder {
+    fn name(&self) -> &str {
+        &self.id
+    }
+
+    fn dim(&self) -> usize {
+        self.encoder.dim()
+    }
+
+    fn embed_queries(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, String> {
+        // A question longer than the encoder's window is found by its beginning, and by all its words in BM25.
+        self.encoder.embed_queries(texts).map(|embedded| embedded.vectors).map_err(|error| error.to_string())
+    }
+
+    fn embed_passages(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, String> {
+        let embedded = self.encoder.embed_passages(texts).map_err(|error| error.to_string())?;
+        match embedded.truncated.first() {
+            None => Ok(embedded.vectors),
+            Some(&index) => {
+                let (max, count) = (self.encoder.max_tokens(), embedded.token_counts[index]);
+                Err(format!("a chunk has {count} tokens, the embedder reads {max}: chunks must be smaller"))
+            }
+        }
+    }
+
+    fn count_tokens(&self, text: &str) -> usize {
+        self.encoder.count_tokens(text)
+    }
+}
+
+impl hearth_serve::Embedding for TextEmbedder {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn embed(&self, texts: &[&str], input_type: hearth_serve::InputType) -> Result<hearth_serve::Embedded, String> {
+        let embedded = match input_type {
+            hearth_serve::InputType::Query => self.encoder.embed_queries(texts),
+            hearth_serve::InputType::Passage => self.encoder.embed_passages(texts),
+        }
+        .map_err(|error| error.to_string())?;
+        if let Some(&index) = embedded.truncated.first() {
+            let (max, count) = (self.encoder.max_tokens(), embedded.token_counts[index]);
+            return Err(format!("input {index} has {count} tokens, `{}` reads at most {max}", self.name));
+        }
+        let num_tokens = embedded.token_counts.iter().sum();
+        Ok(hearth_serve::Embedded { vectors: embedded.vectors, num_tokens })
+    }
+}

@@ -1,0 +1,119 @@
+//! Progress for people: a bar with rate and time left on a terminal, plain lines elsewhere.
+//!
+//! Everything here goes to standard error; standard output belongs to results.
+#![expect(clippy::print_stderr, reason = "the one place that talks to the terminal")]
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use hearth_artifacts::progress::{Event, Progress, Unit};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Prints an error with what caused it.
+pub(crate) fn print_error(error: &anyhow::Error) {
+    eprintln!("error: {error}");
+    let mut shown = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Transparent wrappers repeat their source's words.
+        if !shown.contains(&cause) {
+            eprintln!("  because: {cause}");
+        }
+        shown = cause;
+    }
+}
+
+/// Shows events; knows whether Ctrl-C was pressed.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    is_terminal: bool,
+    bars: Mutex<BTreeMap<String, Bar>>,
+    cancelled: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Bar {
+    bar: ProgressBar,
+    started: Instant,
+}
+
+impl Terminal {
+    /// Takes over Ctrl-C: the first asks running stages to save and stop, the second ends the process.
+    pub(crate) fn new() -> Self {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&cancelled);
+        let handler = ctrlc::set_handler(move || {
+            if flag.swap(true, Ordering::SeqCst) {
+                #[expect(clippy::exit, reason = "a second Ctrl-C means now; every file is written atomically")]
+                std::process::exit(130);
+            }
+            eprintln!("\nstopping; what is done so far is kept (Ctrl-C again to end at once)");
+        });
+        if let Err(error) = handler {
+            eprintln!("note: Ctrl-C can't be caught here ({error})");
+        }
+        Self { is_terminal: std::io::stderr().is_terminal(), bars: Mutex::default(), cancelled }
+    }
+
+    /// A line for the user.
+    pub(crate) fn say(&self, text: &str) {
+        let bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+        match bars.values().next() {
+            Some(bar) if self.is_terminal => bar.bar.println(text),
+            _ => eprintln!("{text}"),
+        }
+    }
+
+    fn start(&self, stage: &str, total: Option<u64>, unit: Unit) {
+        let target = match self.is_terminal {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(total, target).with_style(style(total, unit));
+        bar.set_prefix(stage.to_owned());
+        if !self.is_terminal {
+            eprintln!("{stage} …");
+        }
+        let bar = Bar { bar, started: Instant::now() };
+        self.bars.lock().unwrap_or_else(PoisonError::into_inner).insert(stage.into(), bar);
+    }
+}
+
+fn style(total: Option<u64>, unit: Unit) -> ProgressStyle {
+    let template = match (total, unit) {
+        (Some(_), Unit::Bytes) => "{prefix:>10} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left {msg}",
+        (None, Unit::Bytes) => "{prefix:>10} {spinner} {bytes} {bytes_per_sec} {msg}",
+        (Some(_), _) => "{prefix:>10} {bar:24} {pos}/{len} {per_sec} {eta} left {msg}",
+        (None, _) => "{prefix:>10} {spinner} {pos} {per_sec} {msg}",
+    };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+impl Progress for Terminal {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Start { stage, total, unit } => self.start(stage, total, unit),
+            Event::Advance { stage, done } => {
+                let bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(bar) = bars.get(stage) {
+                    bar.bar.set_position(done);
+                }
+            }
+            Event::Note { stage, text } => self.say(&format!("{stage}: {text}")),
+            Event::Finish { stage, summary } => {
+                let bar = self.bars.lock().unwrap_or_else(PoisonError::into_inner).remove(stage);
+                let seconds = bar.map_or(0.0, |bar| {
+                    bar.bar.finish_and_clear();
+                    bar.started.elapsed().as_secs_f64()
+                });
+                self.say(&format!("{stage}: {summary} ({seconds:.1} s)"));
+            }
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+}
