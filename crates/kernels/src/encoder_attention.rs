@@ -125,7 +125,9 @@ fn attend(
         }
         for (row, mixed) in mixed.chunks_exact_mut(cols).take(count).enumerate() {
             let mixed = &mut mixed[..head_dim];
-            mixed.iter_mut().for_each(|value| *value /= sums[row]);
+            for value in mixed.iter_mut() {
+                *value /= sums[row];
+            }
             write(first + row, mixed);
         }
     }

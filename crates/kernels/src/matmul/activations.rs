@@ -1,17 +1,20 @@
-//! f32 rows to 8-bit blocks of 32 with one scale, and the sums that minima and offsets need.
+//! f32 rows to 16-bit blocks of 32 with one scale, and the sums that minima and offsets need.
 
 use super::BLOCK;
 use crate::dispatch::multiversion;
 use crate::pool::{Parts, Pool};
+
+/// The largest integer: with weights of at most 255, a block's sum stays below 2²⁸.
+const LARGEST: f32 = 32767.0;
 
 /// Quantised rows. Reuse one to save its buffers.
 #[derive(Debug, Default)]
 pub struct Activations {
     rows: usize,
     cols: usize,
-    /// `[M, K]`, in -127..=127.
-    pub(crate) q: Vec<i8>,
-    /// `[M, K / 32]`: the largest magnitude of the block / 127.
+    /// `[M, K]`, in -32767..=32767.
+    pub(crate) q: Vec<i16>,
+    /// `[M, K / 32]`: the largest magnitude of the block / 32767.
     pub(crate) scale: Vec<f32>,
     /// `[M, K / 16]`: minus the sum of the integers of each half block.
     pub(crate) negative_halves: Vec<i32>,
@@ -84,7 +87,7 @@ impl Activations {
 }
 
 multiversion! {
-    fn quantise_blocks(x: &[f32], q: &mut [i8], scale: &mut [f32], negative_halves: &mut [i32]) {
+    fn quantise_blocks(x: &[f32], q: &mut [i16], scale: &mut [f32], negative_halves: &mut [i32]) {
         let (x, _) = x.as_chunks::<BLOCK>();
         let (q, _) = q.as_chunks_mut::<BLOCK>();
         let (negative_halves, _) = negative_halves.as_chunks_mut::<2>();
@@ -100,16 +103,16 @@ multiversion! {
             let largest = largest.iter().fold(0.0f32, |a, &b| a.max(b));
             // Zero for finite values, NaN otherwise.
             let fault: f32 = fault.iter().sum();
-            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            let inverse = if largest > 0.0 { LARGEST / largest } else { 0.0 };
             let mut sums = [0i32; 2];
             for (half, sum) in sums.iter_mut().enumerate() {
                 for lane in half * 16..half * 16 + 16 {
                     let rounded = (x[lane] * inverse).round_ties_even() as i32;
-                    q[lane] = rounded as i8;
+                    q[lane] = rounded as i16;
                     *sum += rounded;
                 }
             }
-            scale[i] = largest / 127.0 + fault;
+            scale[i] = largest / LARGEST + fault;
             negative_halves[i] = [-sums[0], -sums[1]];
         }
     }

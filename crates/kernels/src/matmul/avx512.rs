@@ -1,14 +1,14 @@
-//! The inner loop with AVX-512 VNNI: one register of sixteen rows, four columns a step.
+//! The inner loop with AVX-512 VNNI: one register of sixteen rows, two columns a step.
 //!
-//! Weights of a block are unpacked once for up to eight rows of x; each row keeps its f32 sums in one
-//! register, and `vpdpbusd` takes the four activations of a step as a broadcast memory operand.
+//! Weights of a line are widened to 16 bits once for up to eight rows of x; each row keeps its integer and its
+//! f32 sums in registers, and `vpdpwssd` takes the two activations of a step as a broadcast memory operand.
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm_cvtsi32_si128, _mm256_loadu_si256, _mm512_and_si512, _mm512_cvtepi32_ps,
-    _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mul_ps,
-    _mm512_or_si512, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_sll_epi32, _mm512_slli_epi32, _mm512_srl_epi32, _mm512_srli_epi16,
-    _mm512_storeu_ps,
+    _mm512_cvtph_ps, _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mul_ps,
+    _mm512_or_si512, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_slli_epi16, _mm512_slli_epi32, _mm512_srl_epi16,
+    _mm512_srli_epi16, _mm512_storeu_ps,
 };
 
 use super::{BLOCK, BlockJob, PANEL};
@@ -35,10 +35,7 @@ pub(super) unsafe fn run(job: BlockJob<'_>) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-#[expect(
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "one promise covers every tile"
-)]
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers every tile")]
 unsafe fn rows<const BITS: u8, const MIN: bool, const HALVES: bool>(job: BlockJob<'_>) {
     let mut i = 0;
     // SAFETY: tiles cover rows `0..count` once; the caller's promise.
@@ -62,10 +59,7 @@ unsafe fn rows<const BITS: u8, const MIN: bool, const HALVES: bool>(job: BlockJo
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-#[expect(
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "one promise covers the whole inner loop"
-)]
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers the whole inner loop")]
 unsafe fn tile<const BITS: u8, const MIN: bool, const HALVES: bool, const M: usize>(
     job: BlockJob<'_>,
     row: usize,
@@ -73,14 +67,9 @@ unsafe fn tile<const BITS: u8, const MIN: bool, const HALVES: bool, const M: usi
     let (packing, blocks) = (job.packing, job.x.blocks());
     let first = (job.first + row) * blocks;
     let last_row = first + (M - 1) * blocks;
-    assert!(
-        (last_row + blocks) * BLOCK <= job.x.q.len() && row + M <= job.count,
-        "rows of x"
-    );
-    assert!(
-        job.panel.len() >= blocks * (packing.quant_bytes() + packing.scales() * PANEL * 2),
-        "panel"
-    );
+    assert!((last_row + blocks) * BLOCK <= job.x.q.len() && row + M <= job.count, "rows of x");
+    let panel_bytes = blocks * (packing.quant_bytes() + packing.scales() * PANEL * 2);
+    assert!(job.panel.len() >= panel_bytes, "panel");
     // SAFETY: the assertions above keep every address inside the panel and the activations; y is the
     // caller's promise.
     unsafe {
@@ -88,38 +77,32 @@ unsafe fn tile<const BITS: u8, const MIN: bool, const HALVES: bool, const M: usi
         let mut scales = quants.add(blocks * packing.quant_bytes());
         let mut acc = [_mm512_setzero_ps(); M];
         for block in 0..blocks {
-            let weights = unpack::<BITS>(quants);
             let d = f16_lanes(scales);
-            let second = if MIN || HALVES {
-                f16_lanes(scales.add(PANEL * 2))
-            } else {
-                d
-            };
-            for (m, acc) in acc.iter_mut().enumerate() {
-                let x_block = first + m * blocks + block;
-                let x = job.x.q.as_ptr().add(x_block * BLOCK).cast::<i32>();
-                let x_scale = _mm512_set1_ps(*job.x.scale.as_ptr().add(x_block));
-                if HALVES {
-                    let sums = job.x.negative_halves.as_ptr().add(x_block * 2);
-                    let low = dot(offset::<BITS>(*sums), &weights[..4], x);
-                    let high = dot(offset::<BITS>(*sums.add(1)), &weights[4..], x.add(4));
-                    *acc =
-                        _mm512_fmadd_ps(_mm512_cvtepi32_ps(low), _mm512_mul_ps(d, x_scale), *acc);
-                    *acc = _mm512_fmadd_ps(
-                        _mm512_cvtepi32_ps(high),
-                        _mm512_mul_ps(second, x_scale),
-                        *acc,
-                    );
-                    continue;
+            let second = if MIN || HALVES { f16_lanes(scales.add(PANEL * 2)) } else { d };
+            let x: [usize; M] = std::array::from_fn(|m| first + m * blocks + block);
+            let mut sums: [__m512i; M] = std::array::from_fn(|m| match (MIN, HALVES) {
+                (true, _) => _mm512_setzero_si512(),
+                (_, true) => offset::<BITS>(*job.x.negative_halves.as_ptr().add(x[m] * 2)),
+                _ => offset::<BITS>(*job.x.negative_sum.as_ptr().add(x[m])),
+            });
+            let q: [*const i32; M] = std::array::from_fn(|m| job.x.q.as_ptr().add(x[m] * BLOCK).cast());
+            quarter::<BITS, M>(quants, 0, q, &mut sums);
+            quarter::<BITS, M>(quants, 1, q, &mut sums);
+            if HALVES {
+                for (m, acc) in acc.iter_mut().enumerate() {
+                    let scale = _mm512_mul_ps(d, _mm512_set1_ps(*job.x.scale.as_ptr().add(x[m])));
+                    *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[m]), scale, *acc);
+                    sums[m] = offset::<BITS>(*job.x.negative_halves.as_ptr().add(x[m] * 2 + 1));
                 }
-                let start = match MIN {
-                    true => _mm512_setzero_si512(),
-                    false => offset::<BITS>(*job.x.negative_sum.as_ptr().add(x_block)),
-                };
-                let sum = dot(start, &weights, x);
-                *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(d, x_scale), *acc);
+            }
+            quarter::<BITS, M>(quants, 2, q, &mut sums);
+            quarter::<BITS, M>(quants, 3, q, &mut sums);
+            let d = if HALVES { second } else { d };
+            for (m, acc) in acc.iter_mut().enumerate() {
+                let scale = _mm512_mul_ps(d, _mm512_set1_ps(*job.x.scale.as_ptr().add(x[m])));
+                *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[m]), scale, *acc);
                 if MIN {
-                    let scaled_sum = _mm512_set1_ps(*job.x.scaled_sum.as_ptr().add(x_block));
+                    let scaled_sum = _mm512_set1_ps(*job.x.scaled_sum.as_ptr().add(x[m]));
                     *acc = _mm512_fmadd_ps(second, scaled_sum, *acc);
                 }
             }
@@ -144,25 +127,6 @@ fn offset<const BITS: u8>(negative_sum: i32) -> __m512i {
     }
 }
 
-/// Adds `Σ weights[s] · x[s]`, four columns a step.
-///
-/// # Safety
-/// `x` must be readable for one i32 a step.
-#[inline]
-#[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn dot(start: __m512i, weights: &[__m512i], x: *const i32) -> __m512i {
-    weights
-        .iter()
-        .enumerate()
-        .fold(start, |sum, (step, &weights)| {
-            // SAFETY: the caller's promise.
-            let at = unsafe { x.add(step) };
-            // SAFETY: the caller's promise; i8 blocks aren't aligned to four bytes by type.
-            let x = unsafe { at.read_unaligned() };
-            _mm512_dpbusd_epi32(sum, weights, _mm512_set1_epi32(x))
-        })
-}
-
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn f16_lanes(from: *const u8) -> __m512 {
@@ -170,13 +134,38 @@ unsafe fn f16_lanes(from: *const u8) -> __m512 {
     _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(from.cast()) })
 }
 
-/// The eight steps of a block as unsigned bytes.
+/// Adds four steps (eight columns) of a block for M rows of x.
+///
+/// # Safety
+/// `quants` must be readable for a block of the packing, each of `x` for sixteen i32.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn quarter<const BITS: u8, const M: usize>(
+    quants: *const u8,
+    quarter: usize,
+    x: [*const i32; M],
+    sums: &mut [__m512i; M],
+) {
+    // SAFETY: the caller's promise.
+    let weights = unsafe { widen::<BITS>(quants, quarter) };
+    for (m, sum) in sums.iter_mut().enumerate() {
+        for (step, &weights) in weights.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            let at = unsafe { x[m].add(quarter * 4 + step) };
+            // SAFETY: the caller's promise; pairs of i16 aren't aligned to four bytes by type.
+            let pair = _mm512_set1_epi32(unsafe { at.read_unaligned() });
+            *sum = _mm512_dpwssd_epi32(*sum, weights, pair);
+        }
+    }
+}
+
+/// Four steps of a block as 16-bit words.
 ///
 /// # Safety
 /// `quants` must be readable for a block of the packing.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn unpack<const BITS: u8>(quants: *const u8) -> [__m512i; 8] {
+unsafe fn widen<const BITS: u8>(quants: *const u8, quarter: usize) -> [__m512i; 4] {
     let load = |line: usize| {
         // SAFETY: the caller's promise.
         let at = unsafe { quants.add(line * 64) };
@@ -184,24 +173,32 @@ unsafe fn unpack<const BITS: u8>(quants: *const u8) -> [__m512i; 8] {
         unsafe { _mm512_loadu_si512(at.cast()) }
     };
     if BITS == 8 {
-        return std::array::from_fn(load);
+        let byte = _mm512_set1_epi16(0xFF);
+        let (a, b) = (load(quarter * 2), load(quarter * 2 + 1));
+        return [
+            _mm512_and_si512(a, byte),
+            _mm512_srli_epi16::<8>(a),
+            _mm512_and_si512(b, byte),
+            _mm512_srli_epi16::<8>(b),
+        ];
     }
-    let nibble = _mm512_set1_epi8(15);
-    let lines: [__m512i; 4] = std::array::from_fn(load);
-    let low: [__m512i; 8] = std::array::from_fn(|step| match step {
-        0..4 => _mm512_and_si512(lines[step], nibble),
-        _ => _mm512_and_si512(_mm512_srli_epi16::<4>(lines[step - 4]), nibble),
-    });
+    let (line, nibble) = (load(quarter), _mm512_set1_epi16(15));
+    let low = [
+        _mm512_and_si512(line, nibble),
+        _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibble),
+        _mm512_and_si512(_mm512_srli_epi16::<8>(line), nibble),
+        _mm512_srli_epi16::<12>(line),
+    ];
     if BITS == 4 {
         return low;
     }
-    let (high, fifth) = (load(4), _mm512_set1_epi8(16));
-    std::array::from_fn(|step| {
-        // Bit `step` of each byte moves to bit 4.
-        let moved = match step {
-            0..4 => _mm512_sll_epi32(high, _mm_cvtsi32_si128(4 - step as i32)),
-            _ => _mm512_srl_epi32(high, _mm_cvtsi32_si128(step as i32 - 4)),
-        };
-        _mm512_or_si512(low[step], _mm512_and_si512(moved, fifth))
-    })
+    // The quarter's four bits move to the lowest bits of each word, then one after the other to bit 4.
+    let high = _mm512_srl_epi16(load(4), _mm_cvtsi32_si128(quarter as i32 * 4));
+    let fifth = _mm512_set1_epi16(16);
+    [
+        _mm512_or_si512(low[0], _mm512_and_si512(_mm512_slli_epi16::<4>(high), fifth)),
+        _mm512_or_si512(low[1], _mm512_and_si512(_mm512_slli_epi16::<3>(high), fifth)),
+        _mm512_or_si512(low[2], _mm512_and_si512(_mm512_slli_epi16::<2>(high), fifth)),
+        _mm512_or_si512(low[3], _mm512_and_si512(_mm512_slli_epi16::<1>(high), fifth)),
+    ]
 }

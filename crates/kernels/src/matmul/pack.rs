@@ -1,11 +1,11 @@
 //! GGUF blocks or dense rows to panels of sixteen interleaved rows, and back to f32.
 //!
 //! A quantised panel holds, for each block of 32 columns, its integers; then, for all blocks, sixteen
-//! f16 scales (and a second sixteen, and sixteen minima, where the packing has them). Step s (0..8) of a
-//! block covers columns 4s..4s+4; within a step, row r's four integers lie at bytes 4r..4r+4.
-//! * 8 bits: 64 bytes a step.
-//! * 4 bits: 64 bytes hold step s in the low and step s + 4 in the high nibbles.
-//! * 5 bits: the 4-bit part, then a u32 per row whose bit `8i + s` is the fifth bit of column 4s + i.
+//! f16 scales (and a second sixteen, and sixteen minima, where the packing has them). Step t (0..16) of a block
+//! covers columns 2t and 2t + 1: the low and the high 16-bit word of each row's 32-bit lane.
+//! * 4 bits: a line of 64 bytes holds four steps, step `4·line + n` in nibble n of each word.
+//! * 5 bits: the 4-bit part, then a line whose words hold the fifth bit of step t in bit t.
+//! * 8 bits: a line holds two steps, step `2·line + n` in byte n of each word.
 
 use half::{bf16, f16};
 
@@ -168,7 +168,7 @@ impl PackedMatrix {
         self.cols
     }
 
-    /// Whether products round their input to 8 bits.
+    /// Whether products round their input to 16 bits.
     pub fn is_quantised(&self) -> bool {
         matches!(self.packing, Packing::Blocks(_))
     }
@@ -328,41 +328,63 @@ fn put_group(
     }
     let quants = &mut panel[block * packing.quant_bytes()..(block + 1) * packing.quant_bytes()];
     // With a minimum the integers are unsigned already; without one they are centred.
-    let offset = if packing.min {
-        0
-    } else {
-        1 << packing.offset_log2()
-    };
+    let offset = if packing.min { 0 } else { 1 << packing.offset_log2() };
     for (i, &q) in group.q[..group.len].iter().enumerate() {
-        let column = column % BLOCK + i;
-        let (step, byte) = (column / 4, lane * 4 + column % 4);
-        // -128 has no positive twin in 8 bits; ggml's own quantiser never makes it.
-        let stored =
-            (q + offset).clamp(i16::from(packing.bits == 8), (1 << packing.bits) - 1) as u8;
+        let place = Place::of(column % BLOCK + i, lane);
+        let stored = (q + offset) as u8;
         if packing.bits == 8 {
-            quants[step * 64 + byte] = stored;
+            quants[place.byte_of_eight()] = stored;
             continue;
         }
-        quants[step % 4 * 64 + byte] |= (stored & 15) << (step / 4 * 4);
+        let (at, shift) = place.nibble();
+        quants[at] |= (stored & 15) << shift;
         if packing.bits == 5 {
-            // Byte `column % 4` of the row's little-endian u32, bit `step`.
-            quants[256 + byte] |= (stored >> 4) << step;
+            let (at, bit) = place.fifth_bit();
+            quants[at] |= (stored >> 4) << bit;
         }
+    }
+}
+
+/// Where a column (0..32) of a row lies in its block.
+struct Place {
+    step: usize,
+    /// First byte of the row's word in a line.
+    word: usize,
+}
+
+impl Place {
+    fn of(column: usize, lane: usize) -> Self {
+        Self { step: column / 2, word: lane * 4 + column % 2 * 2 }
+    }
+
+    fn byte_of_eight(&self) -> usize {
+        self.step / 2 * 64 + self.word + self.step % 2
+    }
+
+    /// Byte and shift of the low four bits.
+    fn nibble(&self) -> (usize, usize) {
+        (self.step / 4 * 64 + self.word + self.step % 4 / 2, self.step % 2 * 4)
+    }
+
+    /// Byte and bit of the fifth bit.
+    fn fifth_bit(&self) -> (usize, usize) {
+        (256 + self.word + self.step / 8, self.step % 8)
     }
 }
 
 /// The stored integer of `column` (0..32) in a block, its offset not subtracted.
 pub(crate) fn stored(packing: BlockPacking, quants: &[u8], lane: usize, column: usize) -> u8 {
-    let (step, byte) = (column / 4, lane * 4 + column % 4);
+    let place = Place::of(column, lane);
     if packing.bits == 8 {
-        return quants[step * 64 + byte];
+        return quants[place.byte_of_eight()];
     }
-    let low = quants[step % 4 * 64 + byte] >> (step / 4 * 4) & 15;
-    if packing.bits == 5 {
-        low | (quants[256 + byte] >> step & 1) << 4
-    } else {
-        low
+    let (at, shift) = place.nibble();
+    let low = quants[at] >> shift & 15;
+    if packing.bits == 4 {
+        return low;
     }
+    let (at, bit) = place.fifth_bit();
+    low | (quants[at] >> bit & 1) << 4
 }
 
 fn decode_block(
