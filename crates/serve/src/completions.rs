@@ -1,0 +1,169 @@
+//! `POST /v1/completions`: a text, or token ids, to what follows.
+//!
+//! Text never becomes a special token here either; who needs one sends ids.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract;
+use axum::extract::rejection::BytesRejection;
+use axum::response::{IntoResponse, Response};
+use hearth_engine::{Completion, Event};
+use hearth_tokenizer::TokenId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::fields::Fields;
+use crate::generate::{self, Head, Parts};
+use crate::logprobs;
+use crate::sampling::{Asked, MAX_TOP_LOGPROBS};
+use crate::state::State;
+
+/// The OpenAI API's own.
+const DEFAULT_MAX_TOKENS: usize = 16;
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Prompt {
+    Text(String),
+    Ids(Vec<TokenId>),
+    Texts(Vec<String>),
+    ManyIds(Vec<Vec<TokenId>>),
+}
+
+pub(crate) async fn complete(
+    extract::State(state): extract::State<Arc<State>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response> {
+    let request = state.next_request();
+    let mut fields = Fields::read(body)?;
+    let name = fields.take::<String>("model")?.unwrap_or_else(|| state.default_name());
+    let prompt = fields.require("prompt")?;
+    let assistant = state.assistant(&name)?;
+    let asked = Asked::take(&mut fields, assistant.sampling, state.seed_of(request))?;
+    let max_tokens = fields.take("max_tokens")?.unwrap_or(DEFAULT_MAX_TOKENS);
+    let num_logprobs: Option<usize> = fields.take("logprobs")?;
+    if num_logprobs.is_some_and(|n| n > MAX_TOP_LOGPROBS) {
+        return Err(Error::parameter("logprobs", format!("at most {MAX_TOP_LOGPROBS}")));
+    }
+    let is_echo = fields.take("echo")?.unwrap_or(false);
+    if is_echo && num_logprobs.is_some() {
+        return Err(Error::parameter("echo", "the prompt's own `logprobs` aren't computed; ask for one of the two"));
+    }
+    fields.accept_only("suffix", &[json!("")])?;
+    fields.finish()?;
+
+    let (prompt, text) = ids_and_text(&state, prompt)?;
+    let head = Head::new(&state, "cmpl", "text_completion", &assistant.name, request);
+    let mut job = asked.request(prompt, max_tokens, state.engine().model().chat.stops());
+    job.adapter.clone_from(&assistant.adapter);
+    job.logprobs = num_logprobs;
+    let stream = state.engine().submit(job).map_err(|error| Error::from_engine(error, "prompt", false))?;
+    let writer = Writer {
+        head,
+        state,
+        echo: if is_echo { text } else { String::new() },
+        has_logprobs: num_logprobs.is_some(),
+        include_usage: asked.include_usage,
+        num_chars: 0,
+    };
+    if asked.is_stream {
+        return Ok(generate::respond(stream, writer));
+    }
+    let completion = generate::collect(stream).await?;
+    Ok(Json(writer.whole(&completion)).into_response())
+}
+
+/// What the model reads, and how it is shown.
+fn ids_and_text(state: &State, prompt: Prompt) -> Result<(Vec<TokenId>, String)> {
+    let tokenizer = state.engine().model().tokenizer();
+    let from_text = |text: String| (tokenizer.wrap(&tokenizer.encode(&text)), text);
+    let from_ids = |ids: Vec<TokenId>| {
+        let text = tokenizer.decode(&ids);
+        (ids, text)
+    };
+    let one_only = |count: usize| Error::parameter("prompt", format!("{count} prompts; send one a request"));
+    match prompt {
+        Prompt::Text(text) => Ok(from_text(text)),
+        Prompt::Ids(ids) => Ok(from_ids(ids)),
+        Prompt::Texts(mut texts) => match (texts.pop(), texts.len()) {
+            (Some(text), 0) => Ok(from_text(text)),
+            (_, others) => Err(one_only(others + 1)),
+        },
+        Prompt::ManyIds(mut prompts) => match (prompts.pop(), prompts.len()) {
+            (Some(ids), 0) => Ok(from_ids(ids)),
+            (_, others) => Err(one_only(others + 1)),
+        },
+    }
+}
+
+struct Writer {
+    head: Head,
+    state: Arc<State>,
+    /// The prompt's text if the answer is to repeat it.
+    echo: String,
+    has_logprobs: bool,
+    include_usage: bool,
+    /// Characters sent so far, for the offsets of log-probabilities.
+    num_chars: usize,
+}
+
+impl Writer {
+    fn whole(&self, completion: &Completion) -> Value {
+        let tokenizer = self.state.engine().model().tokenizer();
+        let mut body = self.head.body(json!([{
+            "index": 0,
+            "text": format!("{}{}", self.echo, completion.text),
+            "logprobs": self.has_logprobs.then(|| logprobs::plain(tokenizer, &completion.tokens, 0)),
+            "finish_reason": generate::finish_reason(completion.finish),
+        }]));
+        body["usage"] = generate::usage(completion.usage);
+        body
+    }
+
+    fn chunk(&self, text: &str, logprobs: Option<Value>, finish: Option<&str>) -> Value {
+        let mut body = self.head.body(json!([{
+            "index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish,
+        }]));
+        if self.include_usage {
+            body["usage"] = Value::Null;
+        }
+        body
+    }
+}
+
+impl Parts for Writer {
+    fn first(&self) -> Vec<Value> {
+        if self.echo.is_empty() {
+            return Vec::new();
+        }
+        vec![self.chunk(&self.echo, None, None)]
+    }
+
+    fn event(&mut self, event: Event) -> Vec<Value> {
+        match event {
+            Event::Token(token) => {
+                let tokenizer = self.state.engine().model().tokenizer();
+                let offset = self.num_chars;
+                self.num_chars += token.text.chars().count();
+                let logprobs = self.has_logprobs.then(|| logprobs::plain(tokenizer, [&token], offset));
+                if token.text.is_empty() && logprobs.is_none() {
+                    return Vec::new();
+                }
+                vec![self.chunk(&token.text, logprobs, None)]
+            }
+            Event::Done { finish, usage, text } => {
+                let mut parts = vec![self.chunk(&text, None, Some(generate::finish_reason(finish)))];
+                if self.include_usage {
+                    let mut body = self.head.body(json!([]));
+                    body["usage"] = generate::usage(usage);
+                    parts.push(body);
+                }
+                parts
+            }
+            Event::Failed(_) => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Every way a request, or the server itself, can fail.
+//!
+//! As a response an error has the shape of the OpenAI API: `{"error": {message, type, param, code}}`. Clients
+//! choose their exception by status and `code`.
+
+use std::net::SocketAddr;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("port {port} on {ip} is in use; stop the program that has it, or choose another with `--port {other}`",
+        port = address.port(), ip = address.ip(), other = address.port().wrapping_add(1).max(1024))]
+    PortInUse { address: SocketAddr },
+    #[error("`{address}` can't be listened on: {source}; choose others with `--host` and `--port`")]
+    Bind { address: SocketAddr, source: std::io::Error },
+    #[error("the server failed: {0}")]
+    Io(#[from] std::io::Error),
+
+    #[error("the request's body isn't UTF-8: the byte at {offset} doesn't belong there")]
+    NotUtf8 { offset: usize },
+    #[error("the request's body isn't a JSON object: {reason}")]
+    NotJson { reason: String },
+    #[error("the request's body is larger than {max_bytes} bytes")]
+    TooLarge { max_bytes: usize },
+    #[error("the request's body broke off: {reason}")]
+    BrokenBody { reason: String },
+    #[error("unknown parameter{s} {names}", s = if names.len() == 1 { "" } else { "s" }, names = quoted(names))]
+    UnknownParameters { names: Vec<String> },
+    #[error("`{param}` is missing")]
+    Missing { param: String },
+    #[error("`{param}`: {reason}")]
+    Parameter { param: String, reason: String },
+    #[error("`{param}` {value} isn't supported; leave it out or use {accepted}")]
+    Unsupported { param: String, value: String, accepted: String },
+    #[error("the model `{name}` doesn't exist; there is {known}", known = quoted(known))]
+    UnknownModel { name: String, known: Vec<String> },
+    #[error(
+        "the prompt has {prompt_tokens} tokens{with}, but the context holds {max_context} with at least one for the \
+         answer; shorten the conversation",
+        with = if *is_grounded { " with the passages from the documents" } else { "" }
+    )]
+    ContextTooLong { prompt_tokens: usize, max_context: usize, is_grounded: bool },
+    #[error("the conversation doesn't fit the model's template: {reason}")]
+    Template { reason: String },
+    #[error("nothing is at `{path}`")]
+    UnknownPath { path: String },
+    #[error("`{path}` doesn't answer {method}")]
+    Method { method: String, path: String },
+    #[error("no passage has the id `{id}`; the documents may have been read anew since")]
+    UnknownPassage { id: String },
+    #[error("there is no report yet; it is written when the comparison is over")]
+    NoReport,
+    #[error("no embedding model is loaded")]
+    NoEmbedding,
+    #[error("requests for the host `{host}` aren't answered here; use localhost or 127.0.0.1")]
+    ForeignHost { host: String },
+    #[error("the page at `{origin}` may not use this server")]
+    ForeignOrigin { origin: String },
+    #[error("the documents can't be searched: {reason}")]
+    Grounding { reason: String },
+    #[error("the texts can't be embedded: {reason}")]
+    Embedding { reason: String },
+    #[error(transparent)]
+    Engine(hearth_engine::Error),
+    #[error("this request met a bug in the server: {what}")]
+    Bug { what: String },
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+fn quoted(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
+impl Error {
+    pub(crate) fn parameter(param: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Parameter { param: param.into(), reason: reason.into() }
+    }
+
+    /// What the engine says of a request with this parameter as its prompt.
+    pub(crate) fn from_engine(error: hearth_engine::Error, prompt: &str, is_grounded: bool) -> Self {
+        use hearth_engine::Error as E;
+        match error {
+            E::ContextTooLong { prompt_tokens, max_context } => {
+                Self::ContextTooLong { prompt_tokens, max_context, is_grounded }
+            }
+            E::Parameter { name, value, expected } => {
+                Self::parameter(name, format!("must be {expected}, not {value}"))
+            }
+            E::EmptyPrompt | E::TokenId { .. } => Self::parameter(prompt, error.to_string()),
+            other => Self::Engine(other),
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotUtf8 { .. }
+            | Self::NotJson { .. }
+            | Self::BrokenBody { .. }
+            | Self::UnknownParameters { .. }
+            | Self::Missing { .. }
+            | Self::Parameter { .. }
+            | Self::Unsupported { .. }
+            | Self::ContextTooLong { .. }
+            | Self::Template { .. } => StatusCode::BAD_REQUEST,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ForeignHost { .. } | Self::ForeignOrigin { .. } => StatusCode::FORBIDDEN,
+            Self::UnknownModel { .. }
+            | Self::UnknownPath { .. }
+            | Self::UnknownPassage { .. }
+            | Self::NoReport
+            | Self::NoEmbedding => StatusCode::NOT_FOUND,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Engine(hearth_engine::Error::Stopped) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::PortInUse { .. }
+            | Self::Bind { .. }
+            | Self::Io(_)
+            | Self::Grounding { .. }
+            | Self::Embedding { .. }
+            | Self::Engine(_)
+            | Self::Bug { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn code(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::UnknownModel { .. } | Self::NoEmbedding => "model_not_found",
+            Self::ContextTooLong { .. } => "context_length_exceeded",
+            Self::UnknownParameters { .. } => "unknown_parameter",
+            Self::Missing { .. } => "missing_required_parameter",
+            Self::Parameter { .. } => "invalid_value",
+            Self::Unsupported { .. } => "unsupported_value",
+            Self::NotJson { .. } | Self::NotUtf8 { .. } => "invalid_json",
+            Self::UnknownPath { .. } => "unknown_url",
+            _ => return None,
+        })
+    }
+
+    fn param(&self) -> Option<&str> {
+        match self {
+            Self::UnknownParameters { names } => names.first().map(String::as_str),
+            Self::Missing { param } | Self::Parameter { param, .. } | Self::Unsupported { param, .. } => Some(param),
+            Self::UnknownModel { .. } => Some("model"),
+            Self::ContextTooLong { .. } | Self::Template { .. } => Some("messages"),
+            _ => None,
+        }
+    }
+
+    /// The body of the response, and what a broken stream says at its end.
+    pub(crate) fn body(&self) -> Value {
+        let kind = if self.status().is_server_error() { "server_error" } else { "invalid_request_error" };
+        json!({ "error": {
+            "message": self.to_string(), "type": kind, "param": self.param(), "code": self.code(),
+        }})
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        (self.status(), Json(self.body())).into_response()
+    }
+}

@@ -1,0 +1,132 @@
+//! The engine's stream to one answer, or to server-sent events.
+//!
+//! The engine's streams block, so each is read on a thread of its own. When the client hangs up, axum drops the
+//! receiving side; the thread sees that at its next event and drops the stream, which cancels the generation.
+
+use std::convert::Infallible;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use hearth_engine::{Completion, Event, Finish, Stream, Usage};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::error::{Error, Result};
+use crate::state::State;
+
+/// Events a slow client may be behind before its reading thread waits.
+const CHANNEL_EVENTS: usize = 64;
+
+/// What all parts of one response repeat.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    pub(crate) id: String,
+    pub(crate) object: &'static str,
+    pub(crate) created: u64,
+    pub(crate) model: String,
+}
+
+impl Head {
+    pub(crate) fn new(state: &State, kind: &str, object: &'static str, model: &str, request: u64) -> Self {
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let id = format!("{kind}-{:x}-{request}", state.started());
+        Self { id, object, created, model: model.into() }
+    }
+
+    pub(crate) fn body(&self, choices: Value) -> Value {
+        json!({
+            "id": self.id, "object": self.object, "created": self.created, "model": self.model, "choices": choices,
+        })
+    }
+}
+
+pub(crate) fn finish_reason(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Stop => "stop",
+        Finish::Length => "length",
+    }
+}
+
+pub(crate) fn usage(usage: Usage) -> Value {
+    json!({
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": { "cached_tokens": usage.cached_tokens },
+    })
+}
+
+/// Waits for the whole answer.
+pub(crate) async fn collect(stream: Stream) -> Result<Completion> {
+    let (sender, receiver) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        let (mut text, mut tokens) = (String::new(), Vec::new());
+        let result = loop {
+            if sender.is_closed() {
+                return;
+            }
+            match stream.next_event() {
+                Some(Event::Token(token)) => {
+                    text.push_str(&token.text);
+                    tokens.push(token);
+                }
+                Some(Event::Done { finish, usage, text: rest }) => {
+                    text.push_str(&rest);
+                    break Ok(Completion { text, tokens, finish, usage });
+                }
+                Some(Event::Failed(error)) => break Err(Error::Engine(error)),
+                None => break Err(Error::Engine(hearth_engine::Error::Stopped)),
+            }
+        };
+        // The client may have hung up between the check and here.
+        let _ = sender.send(result);
+    });
+    receiver.await.unwrap_or_else(|_| Err(Error::Bug { what: "the answer was lost".into() }))
+}
+
+/// Runs something that may block for a while: a search, an embedding.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::Bug { what: error.to_string() }))
+}
+
+/// Makes the parts of a streamed response.
+pub(crate) trait Parts: Send + 'static {
+    /// What is sent before the first token.
+    fn first(&self) -> Vec<Value>;
+
+    /// What an event adds. Never sees [`Event::Failed`].
+    fn event(&mut self, event: Event) -> Vec<Value>;
+}
+
+/// Sends the parts as they come, then `[DONE]`; after an error that error instead.
+pub(crate) fn respond(stream: Stream, mut parts: impl Parts) -> Response {
+    let (sender, receiver) = mpsc::channel::<Result<SseEvent, Infallible>>(CHANNEL_EVENTS);
+    tokio::task::spawn_blocking(move || {
+        let send = |data: String| sender.blocking_send(Ok(SseEvent::default().data(data))).is_ok();
+        let send_all = |values: Vec<Value>| values.into_iter().all(|value| send(value.to_string()));
+        if !send_all(parts.first()) {
+            return;
+        }
+        loop {
+            let event = stream.next_event().unwrap_or(Event::Failed(hearth_engine::Error::Stopped));
+            if let Event::Failed(error) = event {
+                send(Error::Engine(error).body().to_string());
+                return;
+            }
+            let is_done = matches!(event, Event::Done { .. });
+            if !send_all(parts.event(event)) {
+                return;
+            }
+            if is_done {
+                send("[DONE]".into());
+                return;
+            }
+        }
+    });
+    Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default()).into_response()
+}

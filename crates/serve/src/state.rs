@@ -1,0 +1,197 @@
+//! What the endpoints share: the engine, and what may change while the server runs.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hearth_engine::{Engine, Sampling};
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::grounding::{Embedding, Grounding, Passages};
+
+/// A name that requests can ask for in `model`.
+#[derive(Debug, Clone)]
+pub struct Assistant {
+    pub name: String,
+    /// One sentence for the page's list.
+    pub description: String,
+    /// The engine's name of an adapter; `None` is the base model.
+    pub adapter: Option<String>,
+    /// Stands before whatever the conversation brings.
+    pub system: Option<String>,
+    pub grounding: Option<Arc<dyn Grounding>>,
+    /// Where a request says nothing else. Its seed isn't used.
+    pub sampling: Sampling,
+    /// Tokens of an answer where a request names no limit.
+    pub max_tokens: usize,
+}
+
+impl Assistant {
+    /// The base model under a name: greedy, no documents.
+    pub fn base(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            description: String::new(),
+            adapter: None,
+            system: None,
+            grounding: None,
+            sampling: Sampling::greedy(),
+            max_tokens: 1024,
+        }
+    }
+}
+
+/// What goes on behind the server, for the page's status line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Behind {
+    /// A short noun, `comparison` say.
+    pub stage: String,
+    /// What is done now.
+    pub text: String,
+    pub done: u64,
+    pub total: u64,
+}
+
+/// Shared by all requests; every method may be called while serving.
+#[derive(Debug)]
+pub struct State {
+    engine: Arc<Engine>,
+    assistants: RwLock<Registry>,
+    passages: RwLock<Option<Arc<dyn Passages>>>,
+    embedding: RwLock<Option<Arc<dyn Embedding>>>,
+    behind: RwLock<Option<Behind>>,
+    report: RwLock<Option<PathBuf>>,
+    seed: u64,
+    num_requests: AtomicU64,
+    started: u64,
+}
+
+#[derive(Debug)]
+struct Registry {
+    /// In the order of registration; never empty.
+    assistants: Vec<Arc<Assistant>>,
+    default: String,
+}
+
+impl State {
+    /// Serves one assistant, which is the default until another is named. `seed` stands behind requests that
+    /// bring none of their own.
+    pub fn new(engine: Arc<Engine>, base: Assistant, seed: u64) -> Self {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let default = base.name.clone();
+        Self {
+            engine,
+            assistants: RwLock::new(Registry { assistants: vec![Arc::new(base)], default }),
+            passages: RwLock::default(),
+            embedding: RwLock::default(),
+            behind: RwLock::default(),
+            report: RwLock::default(),
+            seed,
+            num_requests: AtomicU64::new(0),
+            started,
+        }
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Makes an assistant available; an old one of that name is replaced.
+    pub fn register(&self, assistant: Assistant) {
+        let mut registry = self.assistants.write().unwrap_or_else(PoisonError::into_inner);
+        let assistant = Arc::new(assistant);
+        match registry.assistants.iter_mut().find(|known| known.name == assistant.name) {
+            Some(known) => *known = assistant,
+            None => registry.assistants.push(assistant),
+        }
+    }
+
+    /// Names the assistant that the page and requests without `model` get.
+    pub fn set_default(&self, name: &str) -> Result<()> {
+        self.assistant(name)?;
+        self.assistants.write().unwrap_or_else(PoisonError::into_inner).default = name.into();
+        Ok(())
+    }
+
+    /// Every assistant in the order of registration.
+    pub fn assistants(&self) -> Vec<Arc<Assistant>> {
+        self.assistants.read().unwrap_or_else(PoisonError::into_inner).assistants.clone()
+    }
+
+    /// Name of the default assistant.
+    pub fn default_name(&self) -> String {
+        self.assistants.read().unwrap_or_else(PoisonError::into_inner).default.clone()
+    }
+
+    pub fn assistant(&self, name: &str) -> Result<Arc<Assistant>> {
+        let assistants = self.assistants();
+        if let Some(found) = assistants.iter().find(|assistant| assistant.name == name) {
+            return Ok(Arc::clone(found));
+        }
+        let known = assistants.iter().map(|assistant| assistant.name.clone()).collect();
+        Err(Error::UnknownModel { name: name.into(), known })
+    }
+
+    pub fn set_passages(&self, passages: Arc<dyn Passages>) {
+        put(&self.passages, Some(passages));
+    }
+
+    pub fn passages(&self) -> Option<Arc<dyn Passages>> {
+        get(&self.passages)
+    }
+
+    pub fn set_embedding(&self, embedding: Arc<dyn Embedding>) {
+        put(&self.embedding, Some(embedding));
+    }
+
+    pub fn embedding(&self) -> Option<Arc<dyn Embedding>> {
+        get(&self.embedding)
+    }
+
+    /// What goes on behind the server; `None` when it is over.
+    pub fn set_behind(&self, behind: Option<Behind>) {
+        put(&self.behind, behind);
+    }
+
+    pub fn behind(&self) -> Option<Behind> {
+        get(&self.behind)
+    }
+
+    /// The report's HTML file once it is written.
+    pub fn set_report(&self, path: PathBuf) {
+        put(&self.report, Some(path));
+    }
+
+    pub fn report(&self) -> Option<PathBuf> {
+        get(&self.report)
+    }
+
+    /// Seconds since 1970 when this state was made.
+    pub(crate) fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// A number no other request of this server has.
+    pub(crate) fn next_request(&self) -> u64 {
+        self.num_requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The seed of a request that brings none: the finaliser of `SplitMix64` (Steele et al. 2014) keeps the
+    /// engine's draws for neighbouring requests apart.
+    pub(crate) fn seed_of(&self, request: u64) -> u64 {
+        let mut z = self.seed ^ request.wrapping_mul(0xD134_2543_DE82_EF95);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}
+
+fn put<T>(slot: &RwLock<T>, value: T) {
+    *slot.write().unwrap_or_else(PoisonError::into_inner) = value;
+}
+
+fn get<T: Clone>(slot: &RwLock<T>) -> T {
+    slot.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
