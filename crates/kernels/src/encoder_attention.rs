@@ -210,7 +210,9 @@ mod tests {
 
     fn qkv(shape: &EncoderAttentionShape, num_tokens: usize) -> Vec<f32> {
         let mut values = Random::new(11).values(num_tokens * shape.num_heads * shape.head_dim * 3);
-        values.iter_mut().for_each(|value| *value *= 3.0);
+        for value in &mut values {
+            *value *= 3.0;
+        }
         values
     }
 

@@ -204,9 +204,9 @@ fn normalise(vector: &mut [f32]) -> bool {
         return false;
     }
     let inverse = squares.sqrt().recip();
-    vector
-        .iter_mut()
-        .for_each(|value| *value = (f64::from(*value) * inverse) as f32);
+    for value in vector {
+        *value = (f64::from(*value) * inverse) as f32;
+    }
     true
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Little-endian, in this order: magic `E5S1`, version; the fields of [`Config`] and the block length; pieces with
 //! the ids of special tokens, offsets, log-probabilities and spellings; entries of the character map; the
-//! directory of tensors with offsets from the start of the file; the tensors, f32 (type 0) or ggml's Q4_0 (type 1).
-//! Tensors may not overlap, so what is loaded is never larger than the file.
+//! directory of tensors with offsets from the start of the file; the tensors, f32 (type 0) or ggml's `Q4_0` (type 1).
+//! All tensors together may not be larger than the file, so nothing larger is ever loaded.
 
 use std::collections::BTreeMap;
 use std::path::Path;

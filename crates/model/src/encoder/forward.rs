@@ -138,7 +138,9 @@ impl Pass<'_> {
             let mut mean = vec![0.0; hidden_size];
             rows.chunks_exact(hidden_size)
                 .for_each(|row| add_assign(&mut mean, row));
-            mean.iter_mut().for_each(|value| *value /= len as f32);
+            for value in &mut mean {
+                *value /= len as f32;
+            }
             mean
         });
         means.collect()

@@ -291,8 +291,8 @@ fn flipped_bits_are_errors_or_other_vectors_but_never_a_panic() {
     let mut random = Random(3);
     let head = 2_000;
     let (mut refused, mut read) = (0, 0);
-    // The head holds all lengths and offsets: every byte of it once, then as many places in the tensors.
-    let anywhere: Vec<usize> = (0..1_000)
+    // The head holds all lengths and offsets: every byte of it once, then places all over the file.
+    let anywhere: Vec<usize> = (0..300)
         .map(|_| random.next() as usize % bytes.len())
         .collect();
     for at in (0..head).chain(anywhere) {

@@ -109,7 +109,10 @@ impl Fixture {
         let mut tensors = BTreeMap::new();
         let mut stored = Vec::new();
         for (name, count, size, center) in tensor_list() {
-            let is_matrix = name == "emb.word" || (name.ends_with(".w") && !name.contains("ln."));
+            let is_matrix = name == "emb.word"
+                || name
+                    .strip_suffix(".w")
+                    .is_some_and(|part| !part.ends_with("ln"));
             if is_matrix && storage == Storage::FourBit {
                 let (values, blocks) = four_bit(&mut random, count, size);
                 tensors.insert(name.clone(), values);
