@@ -39,6 +39,13 @@ pub struct Prompt {
     pub cut: bool,
 }
 
+impl Prompt {
+    /// The hits in the order of their numbers, as [`crate::cite::cite`] wants them.
+    pub fn passages<'a>(&self, hits: &[Hit<'a>]) -> Vec<Hit<'a>> {
+        self.used.iter().map(|&index| hits[index].clone()).collect()
+    }
+}
+
 /// Numbered passages, then the question, in at most `budget_tokens` by the caller's count.
 pub fn rag_prompt(
     question: &str,
@@ -245,6 +252,7 @@ mod tests {
         let hits = [hit(&evil, &document), hit(&good, &document)];
         let prompt = rag_prompt("How hot?", &hits, 1000, &count);
         assert_eq!(prompt.used, [0, 1]);
+        assert_eq!(prompt.passages(&hits)[1].chunk, &good);
         assert_eq!(prompt.user.matches("<<<").count(), 2);
         assert_eq!(prompt.user.matches(">>>").count(), 2);
         assert!(

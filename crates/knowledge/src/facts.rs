@@ -43,7 +43,7 @@ const PLAIN_COLUMNS: [&str; 14] = [
 /// Words after a Chinese number that belong to it, longer ones first.
 const CHINESE_UNITS: &str = "平方米 立方米 个工作日 工作日 摄氏度 千瓦时 平方公里 毫安时 个小时 小时 分钟 个月 公里 千米 厘米 毫米 \
     公斤 千克 毫升 毫秒 千瓦 千伏 毫安 兆帕 千帕 赫兹 分贝 万元 亿元 美元 欧元 公顷 年 月 日 天 周 秒 元 米 克 升 度 次 个 人 \
-    台 份 页 条 项 级 倍 块 位 瓦 伏 安 帕 吨 斤 岁 层 楼 折 号 分 名 家 种 件 张 卷 章";
+    台 份 粒 瓶 包 盒 支 片 只 根 盘 格 欧姆 页 条 项 级 倍 块 位 瓦 伏 安 帕 吨 斤 岁 层 楼 折 号 分 名 家 种 件 张 卷 章";
 
 /// All pairs the rules find in one chunk, in the order of the text, no question twice.
 pub fn fact_pairs(chunk: &Chunk, document: &Document) -> Vec<Pair> {
@@ -65,7 +65,7 @@ pub fn fact_pairs(chunk: &Chunk, document: &Document) -> Vec<Pair> {
             continue;
         }
         header = None;
-        let line = line.trim_start_matches(['-', '*', '•', ' ']).trim();
+        let line = without_item_mark(line);
         if !rules.key_value(line, &mut found) {
             for range in sentences(line) {
                 rules.sentence(line[range].trim(), &mut found);
@@ -83,6 +83,18 @@ pub fn fact_pairs(chunk: &Chunk, document: &Document) -> Vec<Pair> {
                 .then_some(Pair { evidence, ..pair })
         });
     pairs.collect()
+}
+
+/// `- text`, `3. text` → `text`
+fn without_item_mark(line: &str) -> &str {
+    let line = line.trim_start_matches(['-', '*', '•', ' ']);
+    let after = line.trim_start_matches(|c: char| c.is_ascii_digit());
+    let numbered = after.len() < line.len();
+    let rest = after
+        .strip_prefix(". ")
+        .or_else(|| after.strip_prefix(") "))
+        .filter(|_| numbered);
+    rest.unwrap_or(line).trim()
 }
 
 struct Rules<'a> {
@@ -215,10 +227,17 @@ fn english_definition(sentence: &str) -> Option<(String, String)> {
         || name.contains(',')
         || answer.split_whitespace().count() > 14
         || answer.starts_with("not ")
+        || says_what_is_done(answer)
     {
         return None;
     }
     Some((format!("What{verb}{}?", lower_first(name)), answer.into()))
+}
+
+/// `switched off …` and `required for …` don't say what a thing is.
+fn says_what_is_done(answer: &str) -> bool {
+    let first = answer.split_whitespace().next().unwrap_or_default();
+    first.ends_with("ed") || first.ends_with("ing")
 }
 
 /// `X为Y。` → X是多少？ or X是什么？ Y
@@ -300,23 +319,24 @@ fn tokens(sentence: &str) -> Vec<(usize, usize)> {
 
 /// How many bytes after a number are its unit: `%`, ` kg`, ` months`, `个月`.
 fn unit_length(after: &str) -> usize {
-    if let Some(c) = after
+    let spaces = after.len() - after.trim_start_matches(' ').len();
+    let rest = &after[spaces..];
+    if let Some(c) = rest
         .chars()
         .next()
         .filter(|c| matches!(c, '%' | '°' | '℃' | '％' | '€' | '£'))
     {
         let letter = if c == '°' {
-            after[c.len_utf8()..].chars().next()
+            rest[c.len_utf8()..].chars().next()
         } else {
             None
         };
-        return c.len_utf8()
+        return spaces
+            + c.len_utf8()
             + letter
                 .filter(char::is_ascii_uppercase)
                 .map_or(0, char::len_utf8);
     }
-    let spaces = after.len() - after.trim_start_matches(' ').len();
-    let rest = &after[spaces..];
     if let Some(unit) = CHINESE_UNITS
         .split_whitespace()
         .find(|unit| rest.starts_with(unit))
@@ -396,6 +416,17 @@ mod tests {
                 ("阀门的重量是什么？（Kestrel pump，Care）", "3公斤"),
                 ("Kestrel pump，Care的额定电压是什么？", "230伏"),
             ],
+        );
+    }
+
+    #[test]
+    fn item_numbers_are_no_facts_and_percent_belongs_to_its_number() {
+        check_pairs(
+            "3. Turn it off.\n- Keep it at 15 % humidity. The lamp is switched off.",
+            &[(
+                "Fill in the blank (Kestrel pump, Care): Keep it at ____ humidity.",
+                "15 %",
+            )],
         );
     }
 

@@ -69,20 +69,23 @@ pub fn is_cjk_or_punctuation(c: char) -> bool {
         || matches!(c, '\u{3000}'..='\u{303f}' | '\u{ff00}'..='\u{ffef}' | '“' | '”' | '‘' | '’' | '…' | '—')
 }
 
-/// Lower case, half-width, single spaces: for testing whether one text contains another.
+/// Lower case, half-width, single spaces and none beside a Chinese character (`5 个月` is `5个月`): for testing
+/// whether one text contains another.
 pub fn normalize(text: &str) -> String {
     let mut normal = String::with_capacity(text.len());
-    for c in text.chars() {
-        let c = half_width(c);
+    let mut space = false;
+    for c in text.chars().map(half_width) {
         if c.is_whitespace() {
-            if !normal.ends_with(' ') && !normal.is_empty() {
-                normal.push(' ');
-            }
-        } else {
-            normal.extend(c.to_lowercase());
+            space = true;
+            continue;
         }
+        let before = normal.chars().next_back();
+        if space && before.is_some_and(|before| !is_cjk(before)) && !is_cjk(c) {
+            normal.push(' ');
+        }
+        space = false;
+        normal.extend(c.to_lowercase());
     }
-    normal.truncate(normal.trim_end().len());
     normal
 }
 
@@ -249,6 +252,7 @@ mod tests {
     #[test]
     fn normal_form_ignores_case_width_and_spaces() {
         assert_eq!(normalize("  Ｈｅｌｌｏ\n\tWORLD  "), "hello world");
+        assert_eq!(normalize("保修 5 个月 by ABC"), "保修5个月by abc");
         assert!(is_chinese("如何安装 Linux？") && !is_chinese("What does 安装 mean here?"));
     }
 }

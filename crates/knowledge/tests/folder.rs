@@ -243,7 +243,7 @@ fn links_in_a_circle_and_names_that_are_no_unicode_do_no_harm() {
     let corpus = folder.read();
     assert_eq!(corpus.documents.len(), 2);
     assert_eq!(corpus.documents[0].path, "sub/a.md");
-    assert_eq!(corpus.documents[1].title, "\u{fffd}\u{fffd}\u{fffd}\u{fffd}");
+    assert!(corpus.documents[1].title.contains('\u{fffd}'));
     assert_eq!(corpus.skipped.len(), 3);
 }
 

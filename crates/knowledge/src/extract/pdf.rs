@@ -113,7 +113,8 @@ fn title(document: &Document) -> Option<String> {
     (!is_file_name && !meaningless).then_some(title)
 }
 
-/// Takes out first and last lines that stand, but for their digits, on at least three and half of all pages.
+/// Takes out first and last lines that stand, but for their digits, on at least three pages and half of all, or on both of
+/// two.
 fn drop_repeated_margins(pages: &mut [(u32, Vec<Paragraph>)]) -> usize {
     let mask = |paragraph: &Paragraph| -> String {
         paragraph
@@ -138,7 +139,7 @@ fn drop_repeated_margins(pages: &mut [(u32, Vec<Paragraph>)]) -> usize {
             *counts.entry(mask).or_default() += 1;
         }
     }
-    let needed = 3.max(pages.len() / 2);
+    let needed = (pages.len() / 2).max(if pages.len() == 2 { 2 } else { 3 });
     let mut dropped = 0;
     for (_, paragraphs) in pages.iter_mut() {
         // A running head and a foot: two lines a page at most.
