@@ -41,10 +41,10 @@ pub enum Error {
     UnknownModel { name: String, known: Vec<String> },
     #[error(
         "the prompt has {prompt_tokens} tokens{with}, but the context holds {max_context} with at least one for the \
-         answer; shorten the conversation",
+         answer; shorten the `{param}`",
         with = if *is_grounded { " with the passages from the documents" } else { "" }
     )]
-    ContextTooLong { prompt_tokens: usize, max_context: usize, is_grounded: bool },
+    ContextTooLong { param: &'static str, prompt_tokens: usize, max_context: usize, is_grounded: bool },
     #[error("the conversation doesn't fit the model's template: {reason}")]
     Template { reason: String },
     #[error("nothing is at `{path}`")]
@@ -83,17 +83,17 @@ impl Error {
         Self::Parameter { param: param.into(), reason: reason.into() }
     }
 
-    /// What the engine says of a request with this parameter as its prompt.
-    pub(crate) fn from_engine(error: hearth_engine::Error, prompt: &str, is_grounded: bool) -> Self {
+    /// What the engine says of a request whose prompt came from `param`.
+    pub(crate) fn from_engine(error: hearth_engine::Error, param: &'static str, is_grounded: bool) -> Self {
         use hearth_engine::Error as E;
         match error {
             E::ContextTooLong { prompt_tokens, max_context } => {
-                Self::ContextTooLong { prompt_tokens, max_context, is_grounded }
+                Self::ContextTooLong { param, prompt_tokens, max_context, is_grounded }
             }
             E::Parameter { name, value, expected } => {
                 Self::parameter(name, format!("must be {expected}, not {value}"))
             }
-            E::EmptyPrompt | E::TokenId { .. } => Self::parameter(prompt, error.to_string()),
+            E::EmptyPrompt | E::TokenId { .. } => Self::parameter(param, error.to_string()),
             other => Self::Engine(other),
         }
     }
@@ -147,7 +147,8 @@ impl Error {
             Self::UnknownParameters { names } => names.first().map(String::as_str),
             Self::Missing { param } | Self::Parameter { param, .. } | Self::Unsupported { param, .. } => Some(param),
             Self::UnknownModel { .. } => Some("model"),
-            Self::ContextTooLong { .. } | Self::Template { .. } => Some("messages"),
+            Self::ContextTooLong { param, .. } => Some(param),
+            Self::Template { .. } => Some("messages"),
             _ => None,
         }
     }

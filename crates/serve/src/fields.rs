@@ -77,7 +77,9 @@ impl Fields {
         if self.map.is_empty() {
             return Ok(());
         }
-        Err(Error::UnknownParameters { names: self.map.into_iter().map(|(name, _)| name).collect() })
+        let mut names: Vec<String> = self.map.into_iter().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        Err(Error::UnknownParameters { names })
     }
 }
 

@@ -1,0 +1,22 @@
+//! The server over real sockets, with a real engine on a tiny random model.
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+#[path = "../../examples/tiny_server/handbook.rs"]
+mod handbook;
+#[cfg(test)]
+mod serving;
+
+#[cfg(test)]
+mod answers;
+#[cfg(test)]
+mod grounded;
+#[cfg(test)]
+mod hang_up;
+#[cfg(test)]
+mod openai;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod state;
