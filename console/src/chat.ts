@@ -39,6 +39,8 @@ export class Chat {
 
   clear(): void {
     this.stop();
+    this.#running = null;
+    this.#events.busy(false);
     this.#messages = [];
     this.#log.replaceChildren();
   }
@@ -63,6 +65,8 @@ export class Chat {
 
   async send(question: string, assistant: Assistant): Promise<void> {
     if (this.isEmpty) this.#log.replaceChildren();
+    // A question that got no answer would only stand in the way of this one.
+    if (this.#messages.at(-1)?.role === "user") this.#messages.pop();
     this.#messages.push({ role: "user", content: question });
     const asked = element("p", {}, question);
     this.#log.append(element("article", { class: "turn you", "aria-label": strings.you }, asked));

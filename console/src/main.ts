@@ -34,10 +34,7 @@ let openedFrom: HTMLElement | null = null;
 
 const panel = new Panel(find("panel", HTMLElement), {
   open: (id) => go({ ...view, passage: id, quote: null }),
-  close: () => {
-    go({ ...view, passage: null, quote: null });
-    (openedFrom?.isConnected ? openedFrom : question).focus();
-  },
+  close: closePanel,
 });
 
 const chat = new Chat(find("log", HTMLDivElement), {
@@ -63,10 +60,18 @@ function go(next: View): void {
   applyView();
 }
 
+function closePanel(): void {
+  go({ ...view, passage: null, quote: null });
+  (openedFrom?.isConnected ? openedFrom : question).focus();
+}
+
 function applyView(): void {
   const before = view;
   view = readView(location.search);
   if (view.assistant !== before.assistant) showAssistants();
+  for (const citation of document.querySelectorAll<HTMLElement>("[data-chunk]")) {
+    citation.classList.toggle("open", citation.dataset["chunk"] === view.passage);
+  }
   if (view.passage === null) panel.hide();
   else void panel.show(view.passage, view.quote);
 }
@@ -151,8 +156,6 @@ label();
 picker.addEventListener("change", () => go({ ...view, assistant: picker.value }));
 newChat.addEventListener("click", () => {
   chat.clear();
-  stop.hidden = true;
-  send.hidden = false;
   go({ ...view, passage: null, quote: null });
   chat.showEmpty(chosen(), status);
   question.focus();
@@ -169,7 +172,10 @@ question.addEventListener("keydown", (event) => {
   submit();
 });
 stop.addEventListener("click", () => chat.stop());
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && view.passage !== null && !event.isComposing) closePanel();
+});
 window.addEventListener("popstate", applyView);
-applyView();
 question.focus();
+applyView();
 void poll();

@@ -21,9 +21,6 @@ export class Panel {
     this.#node = node;
     this.#events = events;
     node.setAttribute("aria-label", strings.passage);
-    node.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") events.close();
-    });
   }
 
   hide(): void {

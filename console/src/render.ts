@@ -75,6 +75,7 @@ function citationButton(citation: Citation, label: string, className: string, op
   const node = element("button", {
     type: "button",
     class: className,
+    "data-chunk": citation.chunk,
     "aria-label": strings.citation(citation.index, citation.title || citation.document),
   }, label);
   node.addEventListener("click", () => open(citation, node));

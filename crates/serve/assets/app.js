@@ -304,6 +304,7 @@ function citationButton(citation, label2, className, open) {
   const node = element("button", {
     type: "button",
     class: className,
+    "data-chunk": citation.chunk,
     "aria-label": strings.citation(citation.index, citation.title || citation.document)
   }, label2);
   node.addEventListener("click", () => open(citation, node));
@@ -346,6 +347,8 @@ var Chat = class {
   }
   clear() {
     this.stop();
+    this.#running = null;
+    this.#events.busy(false);
     this.#messages = [];
     this.#log.replaceChildren();
   }
@@ -368,6 +371,7 @@ var Chat = class {
   }
   async send(question2, assistant) {
     if (this.isEmpty) this.#log.replaceChildren();
+    if (this.#messages.at(-1)?.role === "user") this.#messages.pop();
     this.#messages.push({ role: "user", content: question2 });
     const asked = element("p", {}, question2);
     this.#log.append(element("article", { class: "turn you", "aria-label": strings.you }, asked));
@@ -488,9 +492,6 @@ var Panel = class {
     this.#node = node;
     this.#events = events;
     node.setAttribute("aria-label", strings.passage);
-    node.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") events.close();
-    });
   }
   hide() {
     this.#current = null;
@@ -566,10 +567,7 @@ var status = null;
 var openedFrom = null;
 var panel = new Panel(find("panel", HTMLElement), {
   open: (id) => go({ ...view, passage: id, quote: null }),
-  close: () => {
-    go({ ...view, passage: null, quote: null });
-    (openedFrom?.isConnected ? openedFrom : question).focus();
-  }
+  close: closePanel
 });
 var chat = new Chat(find("log", HTMLDivElement), {
   openCitation: (citation, from) => {
@@ -591,10 +589,17 @@ function go(next) {
   history.pushState(null, "", writeView(next));
   applyView();
 }
+function closePanel() {
+  go({ ...view, passage: null, quote: null });
+  (openedFrom?.isConnected ? openedFrom : question).focus();
+}
 function applyView() {
   const before = view;
   view = readView(location.search);
   if (view.assistant !== before.assistant) showAssistants();
+  for (const citation of document.querySelectorAll("[data-chunk]")) {
+    citation.classList.toggle("open", citation.dataset["chunk"] === view.passage);
+  }
   if (view.passage === null) panel.hide();
   else void panel.show(view.passage, view.quote);
 }
@@ -666,8 +671,6 @@ label();
 picker.addEventListener("change", () => go({ ...view, assistant: picker.value }));
 newChat.addEventListener("click", () => {
   chat.clear();
-  stop.hidden = true;
-  send.hidden = false;
   go({ ...view, passage: null, quote: null });
   chat.showEmpty(chosen(), status);
   question.focus();
@@ -683,7 +686,10 @@ question.addEventListener("keydown", (event) => {
   submit();
 });
 stop.addEventListener("click", () => chat.stop());
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && view.passage !== null && !event.isComposing) closePanel();
+});
 window.addEventListener("popstate", applyView);
-applyView();
 question.focus();
+applyView();
 void poll();

@@ -39,18 +39,26 @@ pub(crate) async fn complete(
 ) -> Result<Response> {
     let request = state.next_request();
     let mut fields = Fields::read(body)?;
-    let name = fields.take::<String>("model")?.unwrap_or_else(|| state.default_name());
+    let name = fields
+        .take::<String>("model")?
+        .unwrap_or_else(|| state.default_name());
     let prompt = fields.require("prompt")?;
     let assistant = state.assistant(&name)?;
     let asked = Asked::take(&mut fields, assistant.sampling, state.seed_of(request))?;
     let max_tokens = fields.take("max_tokens")?.unwrap_or(DEFAULT_MAX_TOKENS);
     let num_logprobs: Option<usize> = fields.take("logprobs")?;
     if num_logprobs.is_some_and(|n| n > MAX_TOP_LOGPROBS) {
-        return Err(Error::parameter("logprobs", format!("at most {MAX_TOP_LOGPROBS}")));
+        return Err(Error::parameter(
+            "logprobs",
+            format!("at most {MAX_TOP_LOGPROBS}"),
+        ));
     }
     let is_echo = fields.take("echo")?.unwrap_or(false);
     if is_echo && num_logprobs.is_some() {
-        return Err(Error::parameter("echo", "the prompt's own `logprobs` aren't computed; ask for one of the two"));
+        return Err(Error::parameter(
+            "echo",
+            "the prompt's own `logprobs` aren't computed; ask for one of the two",
+        ));
     }
     fields.accept_only("suffix", &[json!("")])?;
     fields.finish()?;
@@ -60,7 +68,10 @@ pub(crate) async fn complete(
     let mut job = asked.request(prompt, max_tokens, state.engine().model().chat.stops());
     job.adapter.clone_from(&assistant.adapter);
     job.logprobs = num_logprobs;
-    let stream = state.engine().submit(job).map_err(|error| Error::from_engine(error, "prompt", false))?;
+    let stream = state
+        .engine()
+        .submit(job)
+        .map_err(|error| Error::from_engine(error, "prompt", false))?;
     let writer = Writer {
         head,
         state,
@@ -84,7 +95,8 @@ fn ids_and_text(state: &State, prompt: Prompt) -> Result<(Vec<TokenId>, String)>
         let text = tokenizer.decode(&ids);
         (ids, text)
     };
-    let one_only = |count: usize| Error::parameter("prompt", format!("{count} prompts; send one a request"));
+    let one_only =
+        |count: usize| Error::parameter("prompt", format!("{count} prompts; send one a request"));
     match prompt {
         Prompt::Text(text) => Ok(from_text(text)),
         Prompt::Ids(ids) => Ok(from_ids(ids)),
@@ -124,9 +136,9 @@ impl Writer {
     }
 
     fn chunk(&self, text: &str, logprobs: Option<Value>, finish: Option<&str>) -> Value {
-        let mut body = self.head.body(json!([{
-            "index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish,
-        }]));
+        let mut choice = json!({ "index": 0, "text": text, "finish_reason": finish });
+        choice["logprobs"] = logprobs.unwrap_or_default();
+        let mut body = self.head.body(json!([choice]));
         if self.include_usage {
             body["usage"] = Value::Null;
         }
@@ -148,14 +160,21 @@ impl Parts for Writer {
                 let tokenizer = self.state.engine().model().tokenizer();
                 let offset = self.num_chars;
                 self.num_chars += token.text.chars().count();
-                let logprobs = self.has_logprobs.then(|| logprobs::plain(tokenizer, [&token], offset));
+                let logprobs = self
+                    .has_logprobs
+                    .then(|| logprobs::plain(tokenizer, [&token], offset));
                 if token.text.is_empty() && logprobs.is_none() {
                     return Vec::new();
                 }
                 vec![self.chunk(&token.text, logprobs, None)]
             }
-            Event::Done { finish, usage, text } => {
-                let mut parts = vec![self.chunk(&text, None, Some(generate::finish_reason(finish)))];
+            Event::Done {
+                finish,
+                usage,
+                text,
+            } => {
+                let mut parts =
+                    vec![self.chunk(&text, None, Some(generate::finish_reason(finish)))];
                 if self.include_usage {
                     let mut body = self.head.body(json!([]));
                     body["usage"] = generate::usage(usage);

@@ -13,6 +13,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt;
 use tokio::sync::{oneshot, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -63,9 +64,16 @@ impl Server {
     }
 
     /// Answers until `shutdown` is over, then lets answers under way finish for a few seconds.
-    pub async fn serve(self, state: Arc<State>, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    pub async fn serve(
+        self,
+        state: Arc<State>,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<()> {
         let is_loopback = self.address.ip().is_loopback();
-        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let listener = tokio::net::TcpListener::from_std(self.listener)?.tap_io(|stream| {
+            // Tokens are small packets that shouldn't wait for each other; without this they are only later.
+            let _ = stream.set_nodelay(true);
+        });
         let (tell, mut told) = watch::channel(false);
         let serving = axum::serve(listener, router(state, Guard { is_loopback }));
         let serving = serving.with_graceful_shutdown(async move {
@@ -87,7 +95,10 @@ impl Server {
     /// Serves on a thread of its own and returns at once.
     pub fn start(self, state: Arc<State>) -> Result<Running> {
         let address = self.address;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let result = runtime.block_on(self.serve(state, async {
@@ -98,7 +109,11 @@ impl Server {
             runtime.shutdown_background();
             result
         });
-        Ok(Running { address, stop: Some(stop), thread: Some(thread) })
+        Ok(Running {
+            address,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 }
 
@@ -123,8 +138,12 @@ impl Running {
     }
 
     fn join(&mut self) -> Result<()> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
-        thread.join().unwrap_or_else(|panic| Err(bug(panic.as_ref())))
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
+        thread
+            .join()
+            .unwrap_or_else(|panic| Err(bug(panic.as_ref())))
     }
 }
 
@@ -157,21 +176,28 @@ fn router(state: Arc<State>, guard: Guard) -> Router {
         .route("/report", get(status::report))
         .merge(page::routes())
         .fallback(|request: Request| async move {
-            Error::UnknownPath { path: request.uri().path().into() }
+            Error::UnknownPath {
+                path: request.uri().path().into(),
+            }
         })
         .method_not_allowed_fallback(|request: Request| async move {
-            Error::Method { method: request.method().to_string(), path: request.uri().path().into() }
+            Error::Method {
+                method: request.method().to_string(),
+                path: request.uri().path().into(),
+            }
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| -> Response {
-            bug(panic.as_ref()).into_response()
-        }))
+        .layer(CatchPanicLayer::custom(
+            |panic: Box<dyn Any + Send>| -> Response { bug(panic.as_ref()).into_response() },
+        ))
         .layer(middleware::from_fn_with_state(guard, guard::watch))
         .with_state(state)
 }
 
 fn bug(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().copied();
-    let what = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic");
+    let what = text
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic");
     Error::Bug { what: what.into() }
 }

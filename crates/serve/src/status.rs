@@ -14,18 +14,27 @@ use crate::models::describe;
 use crate::state::State;
 
 /// The report is one file with its style and script inside, and nothing else.
-const REPORT_POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'";
+const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'";
 
 pub(crate) async fn health(Extract(state): Extract<Arc<State>>) -> Json<Value> {
-    let models: Vec<String> = state.assistants().iter().map(|assistant| assistant.name.clone()).collect();
+    let models: Vec<String> = state
+        .assistants()
+        .iter()
+        .map(|assistant| assistant.name.clone())
+        .collect();
     Json(json!({ "status": "ok", "models": models, "behind": state.behind() }))
 }
 
 pub(crate) async fn status(Extract(state): Extract<Arc<State>>) -> Json<Value> {
-    let assistants: Vec<Value> =
-        state.assistants().iter().map(|assistant| describe(&state, assistant)).collect();
-    let documents = state.passages().map(|passages| passages.documents()).unwrap_or_default();
+    let assistants: Vec<Value> = state
+        .assistants()
+        .iter()
+        .map(|assistant| describe(&state, assistant))
+        .collect();
+    let documents = state
+        .passages()
+        .map(|passages| passages.documents())
+        .unwrap_or_default();
     Json(json!({
         "assistants": assistants,
         "default": state.default_name(),
@@ -35,9 +44,14 @@ pub(crate) async fn status(Extract(state): Extract<Arc<State>>) -> Json<Value> {
     }))
 }
 
-pub(crate) async fn passage(Extract(state): Extract<Arc<State>>, Path(id): Path<String>) -> Result<Json<Value>> {
+pub(crate) async fn passage(
+    Extract(state): Extract<Arc<State>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>> {
     let found = state.passages().and_then(|passages| passages.passage(&id));
-    found.map(|passage| Json(json!(passage))).ok_or(Error::UnknownPassage { id })
+    found
+        .map(|passage| Json(json!(passage)))
+        .ok_or(Error::UnknownPassage { id })
 }
 
 pub(crate) async fn report(Extract(state): Extract<Arc<State>>) -> Result<Response> {
@@ -46,7 +60,9 @@ pub(crate) async fn report(Extract(state): Extract<Arc<State>>) -> Result<Respon
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::NoReport),
         read => Ok(read?),
     });
-    let headers =
-        [(CONTENT_TYPE, "text/html; charset=utf-8"), (CONTENT_SECURITY_POLICY, REPORT_POLICY)];
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, REPORT_POLICY),
+    ];
     Ok((headers, html.await?).into_response())
 }

@@ -20,43 +20,171 @@ fn check(response: &client::Response, status: u16, code: &str, param: &str, need
 fn wrong_parameters_are_named() {
     let serving = Serving::start();
     for (more, code, param, needle) in [
-        (json!({ "tempreature": 1 }), "unknown_parameter", "tempreature", "`tempreature`"),
+        (
+            json!({ "tempreature": 1 }),
+            "unknown_parameter",
+            "tempreature",
+            "`tempreature`",
+        ),
         (json!({ "n": 2 }), "unsupported_value", "n", "`n` `2`"),
-        (json!({ "frequency_penalty": 0.5 }), "unsupported_value", "frequency_penalty", "0.5"),
-        (json!({ "tools": [{ "type": "function" }] }), "unsupported_value", "tools", "tools"),
-        (json!({ "temperature": "hot" }), "invalid_value", "temperature", "hot"),
-        (json!({ "temperature": -1 }), "invalid_value", "temperature", "-1"),
-        (json!({ "temperature": 1e300 }), "invalid_value", "temperature", "temperature"),
+        (
+            json!({ "frequency_penalty": 0.5 }),
+            "unsupported_value",
+            "frequency_penalty",
+            "0.5",
+        ),
+        (
+            json!({ "tools": [{ "type": "function" }] }),
+            "unsupported_value",
+            "tools",
+            "tools",
+        ),
+        (
+            json!({ "temperature": "hot" }),
+            "invalid_value",
+            "temperature",
+            "hot",
+        ),
+        (
+            json!({ "temperature": -1 }),
+            "invalid_value",
+            "temperature",
+            "-1",
+        ),
+        (
+            json!({ "temperature": 1e300 }),
+            "invalid_value",
+            "temperature",
+            "temperature",
+        ),
         (json!({ "top_p": 0 }), "invalid_value", "top_p", "top_p"),
-        (json!({ "max_tokens": 0 }), "invalid_value", "max_tokens", "at least 1"),
-        (json!({ "max_tokens": -5 }), "invalid_value", "max_tokens", "-5"),
-        (json!({ "max_tokens": 1.5 }), "invalid_value", "max_tokens", "1.5"),
+        (
+            json!({ "max_tokens": 0 }),
+            "invalid_value",
+            "max_tokens",
+            "at least 1",
+        ),
+        (
+            json!({ "max_tokens": -5 }),
+            "invalid_value",
+            "max_tokens",
+            "-5",
+        ),
+        (
+            json!({ "max_tokens": 1.5 }),
+            "invalid_value",
+            "max_tokens",
+            "1.5",
+        ),
         (json!({ "stop": "" }), "invalid_value", "stop", "empty"),
-        (json!({ "stop": vec!["x"; 17] }), "invalid_value", "stop", "17"),
-        (json!({ "stream_options": {} }), "invalid_value", "stream_options", "stream"),
-        (json!({ "top_logprobs": 2 }), "invalid_value", "top_logprobs", "logprobs"),
-        (json!({ "logprobs": true, "top_logprobs": 21 }), "invalid_value", "top_logprobs", "20"),
-        (json!({ "messages": null }), "missing_required_parameter", "messages", "messages"),
-        (json!({ "messages": [] }), "invalid_value", "messages", "at least one"),
-        (json!({ "messages": "hi" }), "invalid_value", "messages", "hi"),
-        (json!({ "messages": [{ "role": "robot", "content": "x" }] }), "invalid_value", "messages[0]", "robot"),
-        (json!({ "messages": [{ "role": "user", "content": 5 }] }), "invalid_value", "messages[0]", "messages[0]"),
+        (
+            json!({ "stop": vec!["x"; 17] }),
+            "invalid_value",
+            "stop",
+            "17",
+        ),
+        (
+            json!({ "stream_options": {} }),
+            "invalid_value",
+            "stream_options",
+            "stream",
+        ),
+        (
+            json!({ "top_logprobs": 2 }),
+            "invalid_value",
+            "top_logprobs",
+            "logprobs",
+        ),
+        (
+            json!({ "logprobs": true, "top_logprobs": 21 }),
+            "invalid_value",
+            "top_logprobs",
+            "20",
+        ),
+        (
+            json!({ "messages": null }),
+            "missing_required_parameter",
+            "messages",
+            "messages",
+        ),
+        (
+            json!({ "messages": [] }),
+            "invalid_value",
+            "messages",
+            "at least one",
+        ),
+        (
+            json!({ "messages": "hi" }),
+            "invalid_value",
+            "messages",
+            "hi",
+        ),
+        (
+            json!({ "messages": [{ "role": "robot", "content": "x" }] }),
+            "invalid_value",
+            "messages[0]",
+            "robot",
+        ),
+        (
+            json!({ "messages": [{ "role": "user", "content": 5 }] }),
+            "invalid_value",
+            "messages[0]",
+            "messages[0]",
+        ),
         (
             json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }] }),
-            "invalid_value", "messages[0]", "image_url",
+            "invalid_value",
+            "messages[0]",
+            "image_url",
         ),
     ] {
         check(&serving.chat(&more), 400, code, param, needle);
     }
     let unknown = serving.chat(&json!({ "model": "gpt-x" }));
-    check(&unknown, 404, "model_not_found", "model", "`tiny`, `handbook`");
+    check(
+        &unknown,
+        404,
+        "model_not_found",
+        "model",
+        "`tiny`, `handbook`",
+    );
     let both = json!({ "prompt": "x", "echo": true, "logprobs": 1 });
-    check(&serving.post("/v1/completions", &both), 400, "invalid_value", "echo", "logprobs");
+    check(
+        &serving.post("/v1/completions", &both),
+        400,
+        "invalid_value",
+        "echo",
+        "logprobs",
+    );
     let ids = json!({ "prompt": [1, 999_999] });
-    check(&serving.post("/v1/completions", &ids), 400, "invalid_value", "prompt", "999999");
-    check(&serving.post("/v1/completions", &json!({ "prompt": "" })), 400, "invalid_value", "prompt", "empty");
-    check(&serving.post("/v1/completions", &json!({ "prompt": ["a", "b"] })), 400, "invalid_value", "prompt", "2");
-    check(&serving.post("/v1/completions", &json!({ "prompt": [] })), 400, "invalid_value", "prompt", "empty");
+    check(
+        &serving.post("/v1/completions", &ids),
+        400,
+        "invalid_value",
+        "prompt",
+        "999999",
+    );
+    check(
+        &serving.post("/v1/completions", &json!({ "prompt": "" })),
+        400,
+        "invalid_value",
+        "prompt",
+        "empty",
+    );
+    check(
+        &serving.post("/v1/completions", &json!({ "prompt": ["a", "b"] })),
+        400,
+        "invalid_value",
+        "prompt",
+        "2",
+    );
+    check(
+        &serving.post("/v1/completions", &json!({ "prompt": [] })),
+        400,
+        "invalid_value",
+        "prompt",
+        "empty",
+    );
 }
 
 #[test]
@@ -81,24 +209,68 @@ fn bodies_that_are_no_json_object_are_refused() {
 fn a_prompt_longer_than_the_context_is_refused_with_the_numbers() {
     let serving = Serving::start();
     let long = "x".repeat(5000);
-    let ask = |model: &str| serving.chat(&json!({ "model": model, "messages": [{ "role": "user", "content": long }] }));
-    let expected = serving.state.engine().model().chat.prompt(&hearth_tokenizer::Conversation::from(vec![
-        hearth_tokenizer::Message::user(long.clone()),
-    ]));
+    let ask = |model: &str| {
+        serving.chat(&json!({ "model": model, "messages": [{ "role": "user", "content": long }] }))
+    };
+    let expected =
+        serving
+            .state
+            .engine()
+            .model()
+            .chat
+            .prompt(&hearth_tokenizer::Conversation::from(vec![
+                hearth_tokenizer::Message::user(long.clone()),
+            ]));
     let needle = format!("{} tokens", expected.unwrap().len());
-    check(&ask("tiny"), 400, "context_length_exceeded", "messages", &needle);
-    check(&ask("tiny"), 400, "context_length_exceeded", "messages", "4096");
-    check(&ask("handbook"), 400, "context_length_exceeded", "messages", "passages");
+    check(
+        &ask("tiny"),
+        400,
+        "context_length_exceeded",
+        "messages",
+        &needle,
+    );
+    check(
+        &ask("tiny"),
+        400,
+        "context_length_exceeded",
+        "messages",
+        "4096",
+    );
+    check(
+        &ask("handbook"),
+        400,
+        "context_length_exceeded",
+        "messages",
+        "passages",
+    );
     let plain = serving.post("/v1/completions", &json!({ "prompt": long }));
-    check(&plain, 400, "context_length_exceeded", "prompt", "5000 tokens");
+    check(
+        &plain,
+        400,
+        "context_length_exceeded",
+        "prompt",
+        "5000 tokens",
+    );
     assert_eq!(serving.chat(&json!({})).status, 200);
 }
 
 #[test]
 fn paths_and_methods_that_do_not_exist() {
     let serving = Serving::start();
-    check(&serving.get("/v1/nothing"), 404, "unknown_url", "", "/v1/nothing");
-    check(&serving.get("/v1/models/none"), 404, "model_not_found", "model", "`none`");
+    check(
+        &serving.get("/v1/nothing"),
+        404,
+        "unknown_url",
+        "",
+        "/v1/nothing",
+    );
+    check(
+        &serving.get("/v1/models/none"),
+        404,
+        "model_not_found",
+        "model",
+        "`none`",
+    );
     let response = serving.get("/v1/chat/completions");
     check(&response, 405, "", "", "GET");
 }
@@ -111,7 +283,16 @@ fn pages_of_other_sites_are_refused() {
         let head = format!("{}\r\n{more}", client::post_head("/v1/chat/completions"));
         client::send(serving.address(), &head, body.as_bytes())
     };
-    check(&send("Origin: http://evil.example"), 403, "", "", "evil.example");
+    check(
+        &send("Origin: http://evil.example"),
+        403,
+        "",
+        "",
+        "evil.example",
+    );
     check(&send("Host: evil.example"), 403, "", "", "evil.example");
-    assert_eq!(send(&format!("Origin: http://{}", serving.address())).status, 200);
+    assert_eq!(
+        send(&format!("Origin: http://{}", serving.address())).status,
+        200
+    );
 }
