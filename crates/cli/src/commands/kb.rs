@@ -33,7 +33,7 @@ fn create(context: &Context, args: &KbCreateArgs) -> Result<()> {
         context.terminal.say(&format!("not read: {}: {}", skipped.path.display(), skipped.reason));
     }
     let embedder = context.machine.embedder(&args.embedder, &context.terminal)?;
-    let base = KnowledgeBase::build(corpus, &knowledge_config(), &embedder, &context.terminal, &folder)?;
+    let base = KnowledgeBase::build(&corpus, &knowledge_config(), &embedder, &context.terminal, &folder)?;
     let (documents, chunks) = (base.documents().len(), base.chunks().len());
     if context.json {
         context.print_json(&json!({ "name": args.name, "documents": documents, "chunks": chunks }));
