@@ -1,5 +1,7 @@
 //! Clients and servers that go away in the middle.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use hearth_serve::{Error, Server};
@@ -40,21 +42,42 @@ fn a_client_that_leaves_a_stream_frees_the_engine() {
 
 #[test]
 fn a_client_that_does_not_wait_for_a_whole_answer_frees_the_engine() {
-    use std::io::Write;
     let serving = Serving::with(ENDLESS, 1);
     let body = chat_body(&json!({ "max_tokens": ENDLESS })).to_string();
-    let mut stream = std::net::TcpStream::connect(serving.address()).unwrap();
+    let mut stream = send_only(&serving, body.len(), body.as_bytes());
+    stream
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    assert!(
+        stream.read(&mut [0]).is_err(),
+        "the answer is under way and nothing has come of it"
+    );
+    drop(stream);
+    check_engine_is_free(&serving);
+}
+
+#[test]
+fn a_client_that_leaves_before_its_request_is_whole_costs_nothing() {
+    let serving = Serving::start();
+    let body = chat_body(&json!({})).to_string();
+    for sent in [0, 1, body.len() - 1] {
+        drop(send_only(&serving, body.len(), &body.as_bytes()[..sent]));
+    }
+    check_engine_is_free(&serving);
+}
+
+/// Sends a chat request, or part of one, without reading anything.
+fn send_only(serving: &Serving, length: usize, body: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(serving.address()).unwrap();
     let head = client::post_head("/v1/chat/completions");
     write!(
         stream,
-        "{head}\r\nHost: {}\r\nContent-Length: {}\r\n\r\n{body}",
-        serving.address(),
-        body.len()
+        "{head}\r\nHost: {}\r\nContent-Length: {length}\r\n\r\n",
+        serving.address()
     )
     .unwrap();
-    // The engine has one place, so this one is behind the other until that is cancelled.
-    drop(stream);
-    check_engine_is_free(&serving);
+    stream.write_all(body).unwrap();
+    stream
 }
 
 #[test]
@@ -77,7 +100,7 @@ fn a_server_that_is_stopped_ends_open_streams() {
     running.stop().unwrap();
     assert!(start.elapsed() < Duration::from_secs(15));
     assert!(
-        std::net::TcpStream::connect(address).is_err(),
+        TcpStream::connect(address).is_err(),
         "nobody listens any more"
     );
     drop(state);
