@@ -179,7 +179,7 @@ fn prepare(
 fn put_system(conversation: &mut Conversation, system: &str) {
     match conversation.messages.first_mut() {
         Some(first) if first.role == Role::System => {
-            first.content = format!("{system}\n\n{}", first.content)
+            first.content = format!("{system}\n\n{}", first.content);
         }
         _ => conversation.messages.insert(0, Message::system(system)),
     }

@@ -16,129 +16,51 @@ fn check(response: &client::Response, status: u16, code: &str, param: &str, need
     assert_eq!(error["type"], "invalid_request_error");
 }
 
+/// What is added to a good request, and the code, the parameter and a part of the message that come back.
+const WRONG_PARAMETERS: &str = r#"
+{"tempreature": 1}                     | unknown_parameter          | tempreature       | `tempreature`
+{"n": 2}                               | unsupported_value          | n                 | `n` `2`
+{"frequency_penalty": 0.5}             | unsupported_value          | frequency_penalty | 0.5
+{"tools": [{"type": "function"}]}      | unsupported_value          | tools             | tools
+{"temperature": "hot"}                 | invalid_value              | temperature       | hot
+{"temperature": -1}                    | invalid_value              | temperature       | -1
+{"temperature": 1e300}                 | invalid_value              | temperature       | temperature
+{"top_p": 0}                           | invalid_value              | top_p             | top_p
+{"max_tokens": 0}                      | invalid_value              | max_tokens        | at least 1
+{"max_tokens": -5}                     | invalid_value              | max_tokens        | -5
+{"max_tokens": 1.5}                    | invalid_value              | max_tokens        | 1.5
+{"stop": ""}                           | invalid_value              | stop              | empty
+{"stop": ["1","2","3","4","5","6","7","8","9","10","11","12","13","14","15","16","17"]} \
+                                       | invalid_value              | stop              | 17
+{"stream_options": {}}                 | invalid_value              | stream_options    | stream
+{"top_logprobs": 2}                    | invalid_value              | top_logprobs      | logprobs
+{"logprobs": true, "top_logprobs": 21} | invalid_value              | top_logprobs      | 20
+{"messages": null}                     | missing_required_parameter | messages          | messages
+{"messages": []}                       | invalid_value              | messages          | at least one
+{"messages": "hi"}                     | invalid_value              | messages          | hi
+{"messages": [{"role": "robot", "content": "x"}]} \
+                                       | invalid_value              | messages[0]       | robot
+{"messages": [{"role": "user", "content": 5}]} \
+                                       | invalid_value              | messages[0]       | messages[0]
+{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]} \
+                                       | invalid_value              | messages[0]       | image_url
+"#;
+
 #[test]
 fn wrong_parameters_are_named() {
     let serving = Serving::start();
-    for (more, code, param, needle) in [
-        (
-            json!({ "tempreature": 1 }),
-            "unknown_parameter",
-            "tempreature",
-            "`tempreature`",
-        ),
-        (json!({ "n": 2 }), "unsupported_value", "n", "`n` `2`"),
-        (
-            json!({ "frequency_penalty": 0.5 }),
-            "unsupported_value",
-            "frequency_penalty",
-            "0.5",
-        ),
-        (
-            json!({ "tools": [{ "type": "function" }] }),
-            "unsupported_value",
-            "tools",
-            "tools",
-        ),
-        (
-            json!({ "temperature": "hot" }),
-            "invalid_value",
-            "temperature",
-            "hot",
-        ),
-        (
-            json!({ "temperature": -1 }),
-            "invalid_value",
-            "temperature",
-            "-1",
-        ),
-        (
-            json!({ "temperature": 1e300 }),
-            "invalid_value",
-            "temperature",
-            "temperature",
-        ),
-        (json!({ "top_p": 0 }), "invalid_value", "top_p", "top_p"),
-        (
-            json!({ "max_tokens": 0 }),
-            "invalid_value",
-            "max_tokens",
-            "at least 1",
-        ),
-        (
-            json!({ "max_tokens": -5 }),
-            "invalid_value",
-            "max_tokens",
-            "-5",
-        ),
-        (
-            json!({ "max_tokens": 1.5 }),
-            "invalid_value",
-            "max_tokens",
-            "1.5",
-        ),
-        (json!({ "stop": "" }), "invalid_value", "stop", "empty"),
-        (
-            json!({ "stop": vec!["x"; 17] }),
-            "invalid_value",
-            "stop",
-            "17",
-        ),
-        (
-            json!({ "stream_options": {} }),
-            "invalid_value",
-            "stream_options",
-            "stream",
-        ),
-        (
-            json!({ "top_logprobs": 2 }),
-            "invalid_value",
-            "top_logprobs",
-            "logprobs",
-        ),
-        (
-            json!({ "logprobs": true, "top_logprobs": 21 }),
-            "invalid_value",
-            "top_logprobs",
-            "20",
-        ),
-        (
-            json!({ "messages": null }),
-            "missing_required_parameter",
-            "messages",
-            "messages",
-        ),
-        (
-            json!({ "messages": [] }),
-            "invalid_value",
-            "messages",
-            "at least one",
-        ),
-        (
-            json!({ "messages": "hi" }),
-            "invalid_value",
-            "messages",
-            "hi",
-        ),
-        (
-            json!({ "messages": [{ "role": "robot", "content": "x" }] }),
-            "invalid_value",
-            "messages[0]",
-            "robot",
-        ),
-        (
-            json!({ "messages": [{ "role": "user", "content": 5 }] }),
-            "invalid_value",
-            "messages[0]",
-            "messages[0]",
-        ),
-        (
-            json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }] }),
-            "invalid_value",
-            "messages[0]",
-            "image_url",
-        ),
-    ] {
-        check(&serving.chat(&more), 400, code, param, needle);
+    for line in WRONG_PARAMETERS.replace("\\\n", "").trim().lines() {
+        let columns: Vec<&str> = line.split(" | ").map(str::trim).collect();
+        let [more, code, param, needle] = columns[..] else {
+            panic!("{line:?} has no four columns")
+        };
+        check(
+            &serving.chat(&serde_json::from_str(more).unwrap()),
+            400,
+            code,
+            param,
+            needle,
+        );
     }
     let unknown = serving.chat(&json!({ "model": "gpt-x" }));
     check(
