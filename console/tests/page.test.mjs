@@ -126,7 +126,7 @@ test("an error says what to do, and trying again works", async (t) => {
   await picture(page, "error");
   await page.route("**/v1/chat/completions", (route) => route.abort());
   await ask(page, "hello");
-  assert.match(await page.getByRole("alert").last().innerText(), /hearth serve/);
+  await page.getByRole("alert").filter({ hasText: "hearth serve" }).waitFor();
   await page.unroute("**/v1/chat/completions");
   await page.getByRole("button", { name: "Try again" }).last().click();
   await page.locator(".chip").first().waitFor();
