@@ -7,6 +7,7 @@
 //! move them by less than 0.001.
 //!
 //! * [`pack`] — GGUF blocks or dense rows to panels, and back
+//! * `words` — the integers of a row and block, to and from panels
 //! * [`activations`] — f32 rows to 16-bit blocks
 //! * `scalar`, `avx2`, `avx512` — the inner loops, equal to the bit
 
@@ -18,6 +19,7 @@ mod avx512;
 mod pack;
 mod scalar;
 mod transposed;
+mod words;
 
 use crate::cpu::Level;
 use crate::dispatch::level;

@@ -9,6 +9,7 @@
 
 use half::{bf16, f16};
 
+use super::words::{Part, decode_part, put_words};
 use super::{BLOCK, BlockPacking, PANEL, Packing};
 use crate::gemm::pack_strips;
 use crate::pool::Pool;
@@ -271,17 +272,31 @@ impl PackedMatrix {
                 }
             }
             Packing::Blocks(packing) => {
-                for (i, out) in out.chunks_exact_mut(BLOCK).enumerate() {
-                    decode_block(
-                        packing,
-                        panel,
-                        self.cols / BLOCK,
-                        start / BLOCK + i,
-                        lane,
-                        out,
-                    );
-                }
+                let blocks = self.cols / BLOCK;
+                let part = Part { panel, packing, blocks, first: start / BLOCK, lanes: lane..lane + 1 };
+                let width = out.len();
+                decode_part(part, out, width, width);
             }
+        }
+    }
+
+    /// Decodes columns `start..start + width` of a panel's rows, as [`Self::decode`] does, to
+    /// `out[i * stride..]` for the i-th row.
+    pub(crate) fn decode_panel(
+        &self,
+        index: usize,
+        (start, width): (usize, usize),
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        let rows = PANEL.min(self.rows - index * PANEL);
+        if let Packing::Blocks(packing) = self.packing {
+            let (panel, blocks) = (self.panel(index), self.cols / BLOCK);
+            let part = Part { panel, packing, blocks, first: start / BLOCK, lanes: 0..rows };
+            return decode_part(part, out, stride, width);
+        }
+        for (row, out) in out.chunks_mut(stride).take(rows).enumerate() {
+            self.decode(index * PANEL + row, start, &mut out[..width]);
         }
     }
 
@@ -305,7 +320,17 @@ pub(crate) fn scale_at(
     which: usize,
     lane: usize,
 ) -> usize {
-    blocks * packing.quant_bytes() + ((block * packing.scales() + which) * PANEL + lane) * 2
+    scales_at(packing, blocks, block, which) + lane * 2
+}
+
+/// Where the sixteen values of [`scale_at`] start.
+pub(crate) fn scales_at(
+    packing: BlockPacking,
+    blocks: usize,
+    block: usize,
+    which: usize,
+) -> usize {
+    blocks * packing.quant_bytes() + (block * packing.scales() + which) * PANEL * 2
 }
 
 fn put_group(
@@ -385,30 +410,4 @@ pub(crate) fn stored(packing: BlockPacking, quants: &[u8], lane: usize, column: 
     }
     let (at, bit) = place.fifth_bit();
     low | (quants[at] >> bit & 1) << 4
-}
-
-fn decode_block(
-    packing: BlockPacking,
-    panel: &[u8],
-    blocks: usize,
-    block: usize,
-    lane: usize,
-    out: &mut [f32],
-) {
-    let value = |which| {
-        let at = scale_at(packing, blocks, block, which, lane);
-        f16::from_le_bytes([panel[at], panel[at + 1]]).to_f32()
-    };
-    let scales = [value(0), value(usize::from(packing.halves))];
-    let min = if packing.min { value(1) } else { 0.0 };
-    let offset = if packing.min {
-        0
-    } else {
-        1 << packing.offset_log2()
-    };
-    let quants = &panel[block * packing.quant_bytes()..(block + 1) * packing.quant_bytes()];
-    for (column, out) in out.iter_mut().enumerate() {
-        let q = i16::from(stored(packing, quants, lane, column)) - offset;
-        *out = scales[column / 16] * f32::from(q) + min;
-    }
 }

@@ -3,13 +3,13 @@
 //! The rounding of activations in the forward product counts as the identity (straight-through estimator,
 //! Bengio et al. 2013). Each output sums over the rows of W in ascending order.
 
-use super::PackedMatrix;
+use super::{PANEL, PackedMatrix};
 use crate::gemm::{Accumulate, STRIP, Tile};
 use crate::pool::{Parts, Pool};
 
 /// Columns a task decodes at a time: with [`ROWS`] rows, 32 KiB of f32.
 const COLUMNS: usize = 64;
-/// Rows of W decoded at a time.
+/// Rows of W decoded at a time: whole panels.
 const ROWS: usize = 128;
 
 /// `dx = dy W`.
@@ -32,8 +32,10 @@ pub fn matmul_transposed(pool: &Pool, dy: &[f32], w: &PackedMatrix, dx: &mut [f3
         let mut sums = vec![0.0; count * COLUMNS];
         for first in (0..rows).step_by(ROWS) {
             let k = ROWS.min(rows - first);
-            for (row, values) in tile.chunks_exact_mut(COLUMNS).take(k).enumerate() {
-                w.decode(first + row, start, &mut values[..width]);
+            for (panel, values) in tile.chunks_exact_mut(PANEL * COLUMNS).enumerate() {
+                if panel * PANEL < k {
+                    w.decode_panel(first / PANEL + panel, (start, width), values, COLUMNS);
+                }
             }
             for strip in (0..width).step_by(STRIP) {
                 let block = Tile {
