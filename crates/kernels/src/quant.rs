@@ -48,6 +48,15 @@ impl Format {
         }
     }
 
+    /// Weights that share one scale.
+    pub(crate) const fn group_len(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => 1,
+            Self::Q6K => 16,
+            _ => 32,
+        }
+    }
+
     /// Bytes of a block.
     pub const fn block_bytes(self) -> usize {
         match self {
@@ -71,91 +80,88 @@ impl Format {
     }
 }
 
+#[inline(always)]
 fn f16_at(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
-/// A run of integers with one scale and one minimum: weight = `scale * q + min`.
+/// A run of integers with one scale and one minimum: weight = `scale * (q - zero) + min`.
 ///
 /// Every quantised format is a sequence of groups; packing reads these instead of decoding to f32.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Group {
     pub(crate) scale: f32,
     pub(crate) min: f32,
-    /// The first `len` are used; 16 for Q6_K, else 32. Signed for Q8_0 and Q6_K, else unsigned.
-    pub(crate) q: [i16; 32],
+    /// Stands for zero; with a minimum it is 0.
+    pub(crate) zero: u8,
+    /// The first `len` are used; 16 for Q6_K, else 32.
+    pub(crate) q: [u8; 32],
     pub(crate) len: usize,
 }
 
-/// Calls `visit` for each group of a row in order.
-///
-/// Symmetric formats give `min = 0` and centred integers; the others give unsigned integers.
-pub(crate) fn groups(format: Format, row: &[u8], mut visit: impl FnMut(&Group)) {
-    for block in row.chunks_exact(format.block_bytes()) {
-        match format {
-            Format::Q4_0 | Format::Q4_1 => visit(&nibble_group(format, block)),
-            Format::Q5_0 | Format::Q5_1 => visit(&five_bit_group(format, block)),
-            Format::Q8_0 => {
-                let q = std::array::from_fn(|i| i16::from(block[2 + i] as i8));
-                visit(&Group {
-                    scale: f16_at(block, 0),
-                    min: 0.0,
-                    q,
-                    len: 32,
-                });
+/// Group `index` of a block.
+#[inline(always)]
+pub(crate) fn group(format: Format, block: &[u8], index: usize) -> Group {
+    match format {
+        Format::Q4_0 | Format::Q4_1 => nibble_group(format, block),
+        Format::Q5_0 | Format::Q5_1 => five_bit_group(format, block),
+        Format::Q8_0 => {
+            let mut q: [u8; 32] = array_at(block, 2);
+            for q in &mut q {
+                // Adding 128 to a signed byte flips its sign bit.
+                *q ^= 0x80;
             }
-            Format::Q4K | Format::Q5K => k_groups(format, block, &mut visit),
-            Format::Q6K => q6_k_groups(block, &mut visit),
-            Format::F32 | Format::F16 | Format::BF16 => {
-                unreachable!("dense formats have no groups")
-            }
+            Group { scale: f16_at(block, 0), min: 0.0, zero: 128, q, len: 32 }
         }
+        Format::Q4K | Format::Q5K => k_group(format, block, index),
+        Format::Q6K => q6_k_group(block, index),
+        Format::F32 | Format::F16 | Format::BF16 => unreachable!("dense formats have no groups"),
     }
 }
 
+#[inline(always)]
+fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    *bytes[at..].first_chunk().expect("a block holds its fields")
+}
+
+/// The low nibbles of sixteen bytes, then the high ones.
+#[inline(always)]
+fn nibbles(bytes: [u8; 16]) -> [u8; 32] {
+    let mut q = [0; 32];
+    for (i, byte) in bytes.into_iter().enumerate() {
+        q[i] = byte & 15;
+        q[16 + i] = byte >> 4;
+    }
+    q
+}
+
+#[inline(always)]
 fn nibble_group(format: Format, block: &[u8]) -> Group {
-    let (quants, min, zero) = match format {
-        Format::Q4_0 => (&block[2..], 0.0, 8),
-        _ => (&block[4..], f16_at(block, 2), 0),
+    let (at, min, zero) = match format {
+        Format::Q4_0 => (2, 0.0, 8),
+        _ => (4, f16_at(block, 2), 0),
     };
-    let q = std::array::from_fn(|i| {
-        let byte = quants[i % 16];
-        i16::from(if i < 16 { byte & 15 } else { byte >> 4 }) - zero
-    });
-    Group {
-        scale: f16_at(block, 0),
-        min,
-        q,
-        len: 32,
-    }
+    Group { scale: f16_at(block, 0), min, zero, q: nibbles(array_at(block, at)), len: 32 }
 }
 
+#[inline(always)]
 fn five_bit_group(format: Format, block: &[u8]) -> Group {
     let (high_at, min, zero) = match format {
         Format::Q5_0 => (2, 0.0, 16),
         _ => (4, f16_at(block, 2), 0),
     };
-    let high = u32::from_le_bytes([
-        block[high_at],
-        block[high_at + 1],
-        block[high_at + 2],
-        block[high_at + 3],
-    ]);
-    let quants = &block[high_at + 4..];
-    let q = std::array::from_fn(|i| {
-        let byte = quants[i % 16];
-        let low = if i < 16 { byte & 15 } else { byte >> 4 };
-        i16::from(low) + ((high >> i & 1) << 4) as i16 - zero
-    });
-    Group {
-        scale: f16_at(block, 0),
-        min,
-        q,
-        len: 32,
+    let high = array_at::<4>(block, high_at);
+    let mut q = nibbles(array_at(block, high_at + 4));
+    for (q, high) in q.as_chunks_mut::<8>().0.iter_mut().zip(high) {
+        for (i, q) in q.iter_mut().enumerate() {
+            *q |= (high >> i & 1) << 4;
+        }
     }
+    Group { scale: f16_at(block, 0), min, zero, q, len: 32 }
 }
 
 /// The 6-bit scale and minimum of sub-block `j` (0..8) in the 12 packed bytes of Q4_K and Q5_K.
+#[inline(always)]
 fn k_scale_min(packed: &[u8], j: usize) -> (u8, u8) {
     if j < 4 {
         (packed[j] & 63, packed[j + 4] & 63)
@@ -167,49 +173,41 @@ fn k_scale_min(packed: &[u8], j: usize) -> (u8, u8) {
     }
 }
 
-fn k_groups(format: Format, block: &[u8], visit: &mut impl FnMut(&Group)) {
-    let (d, d_min, packed) = (f16_at(block, 0), f16_at(block, 2), &block[4..16]);
+/// One of 8 sub-blocks of 32.
+#[inline(always)]
+fn k_group(format: Format, block: &[u8], j: usize) -> Group {
     let (high, quants) = match format {
-        Format::Q5K => (Some(&block[16..48]), &block[48..176]),
-        _ => (None, &block[16..144]),
+        Format::Q5K => (array_at::<32>(block, 16), &block[48..176]),
+        _ => ([0; 32], &block[16..144]),
     };
-    for j in 0..8 {
-        let (scale, min) = k_scale_min(packed, j);
-        let q = std::array::from_fn(|i| {
-            let byte = quants[j / 2 * 32 + i];
-            let low = if j % 2 == 0 { byte & 15 } else { byte >> 4 };
-            i16::from(low) + high.map_or(0, |high| i16::from(high[i] >> j & 1) << 4)
-        });
-        visit(&Group {
-            scale: d * f32::from(scale),
-            min: -d_min * f32::from(min),
-            q,
-            len: 32,
-        });
+    let (scale, min) = k_scale_min(&block[4..16], j);
+    let bytes: [u8; 32] = array_at(quants, j / 2 * 32);
+    let shift = j % 2 * 4;
+    let mut q = [0; 32];
+    for (i, q) in q.iter_mut().enumerate() {
+        *q = bytes[i] >> shift & 15 | (high[i] >> j & 1) << 4;
+    }
+    Group {
+        scale: f16_at(block, 0) * f32::from(scale),
+        min: -f16_at(block, 2) * f32::from(min),
+        zero: 0,
+        q,
+        len: 32,
     }
 }
 
-fn q6_k_groups(block: &[u8], visit: &mut impl FnMut(&Group)) {
-    let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
-    let d = f16_at(block, 208);
-    for (j, &scale) in scales.iter().enumerate() {
-        // 16 sub-blocks of 16: two halves of 128, each four quarters of 32.
-        let (half, quarter, start) = (j / 8, j % 8 / 2, j % 2 * 16);
-        let mut q = [0; 32];
-        for (i, q) in q.iter_mut().take(16).enumerate() {
-            let l = start + i;
-            let byte = low[half * 64 + quarter % 2 * 32 + l];
-            let bits = if quarter < 2 { byte & 15 } else { byte >> 4 };
-            let top = high[half * 32 + l] >> (2 * quarter) & 3;
-            *q = i16::from(bits | top << 4) - 32;
-        }
-        visit(&Group {
-            scale: d * f32::from(scale as i8),
-            min: 0.0,
-            q,
-            len: 16,
-        });
+/// One of 16 sub-blocks of 16: two halves of 128, each four quarters of 32.
+#[inline(always)]
+fn q6_k_group(block: &[u8], j: usize) -> Group {
+    let (half, quarter, start) = (j / 8, j % 8 / 2, j % 2 * 16);
+    let low: [u8; 16] = array_at(block, half * 64 + quarter % 2 * 32 + start);
+    let high: [u8; 16] = array_at(block, 128 + half * 32 + start);
+    let mut q = [0; 32];
+    for (i, q) in q.iter_mut().take(16).enumerate() {
+        *q = low[i] >> (quarter / 2 * 4) & 15 | (high[i] >> (2 * quarter) & 3) << 4;
     }
+    let scale = f16_at(block, 208) * f32::from(block[192 + j] as i8);
+    Group { scale, min: 0.0, zero: 32, q, len: 16 }
 }
 
 /// Decodes whole blocks to f32: the definition of each format.
@@ -240,13 +238,16 @@ pub fn dequantize(format: Format, bytes: &[u8], out: &mut [f32]) {
             }
         }
         _ => {
-            let mut at = 0;
-            groups(format, bytes, |group| {
-                for &q in &group.q[..group.len] {
-                    out[at] = group.scale * f32::from(q) + group.min;
-                    at += 1;
+            let blocks = bytes.chunks_exact(format.block_bytes());
+            for (block, out) in blocks.zip(out.chunks_exact_mut(format.block_len())) {
+                for (index, out) in out.chunks_mut(format.group_len()).enumerate() {
+                    let group = group(format, block, index);
+                    for (out, q) in out.iter_mut().zip(group.q) {
+                        let q = f32::from(i16::from(q) - i16::from(group.zero));
+                        *out = group.scale * q + group.min;
+                    }
                 }
-            });
+            }
         }
     }
 }

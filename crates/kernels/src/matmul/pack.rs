@@ -7,13 +7,16 @@
 //! * 5 bits: the 4-bit part, then a line whose words hold the fifth bit of step t in bit t.
 //! * 8 bits: a line holds two steps, step `2·line + n` in byte n of each word.
 
+use std::mem::MaybeUninit;
+
 use half::{bf16, f16};
 
 use super::words::{Part, decode_part, put_words};
 use super::{BLOCK, BlockPacking, PANEL, Packing};
+use crate::dispatch::multiversion;
 use crate::gemm::pack_strips;
 use crate::pool::Pool;
-use crate::quant::{self, Format, Group};
+use crate::quant::{self, Format};
 
 /// A matrix `[rows, cols]` in panels. Immutable.
 #[derive(Clone)]
@@ -61,104 +64,72 @@ impl PackedMatrix {
             rows * row_bytes,
             "bytes of [{rows}, {cols}] {format:?}"
         );
-        let packing = match format {
-            Format::F32 | Format::F16 | Format::BF16 => {
-                return Self::dense(format, rows, cols, bytes);
-            }
-            Format::Q4_0 => BlockPacking {
-                bits: 4,
-                min: false,
-                halves: false,
-            },
-            Format::Q4_1 | Format::Q4K => BlockPacking {
-                bits: 4,
-                min: true,
-                halves: false,
-            },
-            Format::Q5_0 => BlockPacking {
-                bits: 5,
-                min: false,
-                halves: false,
-            },
-            Format::Q5_1 | Format::Q5K => BlockPacking {
-                bits: 5,
-                min: true,
-                halves: false,
-            },
-            Format::Q8_0 => BlockPacking {
-                bits: 8,
-                min: false,
-                halves: false,
-            },
-            Format::Q6K => BlockPacking {
-                bits: 8,
-                min: false,
-                halves: true,
-            },
+        let Some(packing) = BlockPacking::of(format) else {
+            return Self::dense(pool, format, rows, cols, bytes);
         };
         let blocks = cols / BLOCK;
-        let mut matrix = Self::empty(
-            rows,
-            cols,
-            Packing::Blocks(packing),
-            blocks * (packing.quant_bytes() + packing.scales() * PANEL * 2),
-        );
-        let lines = matrix.panel_bytes / 64;
-        pool.for_each_chunk(&mut matrix.panels, lines, |index, lines| {
-            let panel = bytes_of(lines);
+        let panel_bytes = blocks * (packing.quant_bytes() + packing.scales() * PANEL * 2);
+        let packing_of_all = Packing::Blocks(packing);
+        Self::build(pool, [rows, cols], packing_of_all, panel_bytes, |index, panel| {
             let first = index * PANEL * row_bytes;
             let rows = &bytes[first..(first + PANEL * row_bytes).min(bytes.len())];
             for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
-                let mut column = 0;
-                quant::groups(format, row, |group| {
-                    put_group(packing, panel, blocks, lane, column, group);
-                    column += group.len;
-                });
+                put_row(format, packing, panel, lane, row);
             }
-        });
-        matrix
+        })
     }
 
     /// Packs dense f32 rows `[rows, cols]`.
     pub fn from_f32(rows: usize, cols: usize, values: &[f32]) -> Self {
         assert_eq!(values.len(), rows * cols, "values of [{rows}, {cols}]");
-        let mut matrix = Self::empty(rows, cols, Packing::F32, cols * PANEL * 4);
-        for (index, rows) in values.chunks(PANEL * cols).enumerate() {
+        let pool = Pool::new(1);
+        Self::build(&pool, [rows, cols], Packing::F32, cols * PANEL * 4, |index, panel| {
+            let first = index * PANEL * cols;
+            let rows = &values[first..(first + PANEL * cols).min(values.len())];
             let strip = pack_strips(rows, rows.len() / cols, cols);
-            for (to, value) in matrix.panel_mut(index).chunks_exact_mut(4).zip(strip) {
+            for (to, value) in panel.chunks_exact_mut(4).zip(strip) {
                 to.copy_from_slice(&value.to_le_bytes());
             }
-        }
-        matrix
+        })
     }
 
-    fn dense(format: Format, rows: usize, cols: usize, bytes: &[u8]) -> Self {
+    fn dense(pool: &Pool, format: Format, rows: usize, cols: usize, bytes: &[u8]) -> Self {
         if format != Format::BF16 {
             let mut values = vec![0.0; rows * cols];
             quant::dequantize(format, bytes, &mut values);
             return Self::from_f32(rows, cols, &values);
         }
-        let mut matrix = Self::empty(rows, cols, Packing::BF16, cols * PANEL * 2);
-        for (row, bytes) in bytes.chunks_exact(cols * 2).enumerate() {
-            let panel = matrix.panel_mut(row / PANEL);
-            for (k, value) in bytes.chunks_exact(2).enumerate() {
-                let at = (k * PANEL + row % PANEL) * 2;
-                panel[at..at + 2].copy_from_slice(value);
+        Self::build(pool, [rows, cols], Packing::BF16, cols * PANEL * 2, |index, panel| {
+            let first = index * PANEL * cols * 2;
+            let rows = &bytes[first..(first + PANEL * cols * 2).min(bytes.len())];
+            for (lane, row) in rows.chunks_exact(cols * 2).enumerate() {
+                for (to, value) in panel[lane * 2..].chunks_mut(PANEL * 2).zip(row.as_chunks::<2>().0) {
+                    to[..2].copy_from_slice(value);
+                }
             }
-        }
-        matrix
+        })
     }
 
-    fn empty(rows: usize, cols: usize, packing: Packing, panel_bytes: usize) -> Self {
+    /// Makes each panel in a task of its own, so that its pages are first touched there; `fill` gets zeros.
+    fn build(
+        pool: &Pool,
+        [rows, cols]: [usize; 2],
+        packing: Packing,
+        panel_bytes: usize,
+        fill: impl Fn(usize, &mut [u8]) + Sync,
+    ) -> Self {
         let panel_bytes = panel_bytes.next_multiple_of(64);
         let lines = rows.div_ceil(PANEL) * panel_bytes / 64;
-        Self {
-            rows,
-            cols,
-            packing,
-            panels: vec![Line([0; 64]); lines],
-            panel_bytes,
-        }
+        let mut panels: Vec<Line> = Vec::with_capacity(lines);
+        let unwritten = &mut panels.spare_capacity_mut()[..lines];
+        pool.for_each_chunk(unwritten, panel_bytes / 64, |index, lines| {
+            lines.fill(MaybeUninit::new(Line([0; 64])));
+            // SAFETY: every line has just been written.
+            fill(index, bytes_of(unsafe { lines.assume_init_mut() }));
+        });
+        // SAFETY: the tasks have written all `lines`.
+        unsafe { panels.set_len(lines) };
+        Self { rows, cols, packing, panels, panel_bytes }
     }
 
     pub fn rows(&self) -> usize {
@@ -196,12 +167,6 @@ impl PackedMatrix {
             &self.panels[index * self.panel_bytes / 64..(index + 1) * self.panel_bytes / 64];
         // SAFETY: lines are plain bytes without padding, laid one after the other.
         unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), self.panel_bytes) }
-    }
-
-    fn panel_mut(&mut self, index: usize) -> &mut [u8] {
-        let lines =
-            &mut self.panels[index * self.panel_bytes / 64..(index + 1) * self.panel_bytes / 64];
-        bytes_of(lines)
     }
 
     /// Whether every weight is finite: dense values, or the scales and minima of blocks.
@@ -333,41 +298,72 @@ pub(crate) fn scales_at(
     blocks * packing.quant_bytes() + (block * packing.scales() + which) * PANEL * 2
 }
 
-fn put_group(
-    packing: BlockPacking,
-    panel: &mut [u8],
-    blocks: usize,
-    lane: usize,
-    column: usize,
-    group: &Group,
-) {
-    let block = column / BLOCK;
-    let which = usize::from(packing.halves && column % BLOCK != 0);
-    let mut put = |which: usize, value: f32| {
-        let at = scale_at(packing, blocks, block, which, lane);
-        panel[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
-    };
-    put(which, group.scale);
-    if packing.min {
-        put(1, group.min);
+impl BlockPacking {
+    /// How a quantised format is packed; `None` for dense ones.
+    fn of(format: Format) -> Option<Self> {
+        let (bits, min, halves) = match format {
+            Format::F32 | Format::F16 | Format::BF16 => return None,
+            Format::Q4_0 => (4, false, false),
+            Format::Q4_1 | Format::Q4K => (4, true, false),
+            Format::Q5_0 => (5, false, false),
+            Format::Q5_1 | Format::Q5K => (5, true, false),
+            Format::Q8_0 => (8, false, false),
+            Format::Q6K => (8, false, true),
+        };
+        Some(Self { bits, min, halves })
     }
-    let quants = &mut panel[block * packing.quant_bytes()..(block + 1) * packing.quant_bytes()];
-    // With a minimum the integers are unsigned already; without one they are centred.
-    let offset = if packing.min { 0 } else { 1 << packing.offset_log2() };
-    for (i, &q) in group.q[..group.len].iter().enumerate() {
-        let place = Place::of(column % BLOCK + i, lane);
-        let stored = (q + offset) as u8;
-        if packing.bits == 8 {
-            quants[place.byte_of_eight()] = stored;
-            continue;
-        }
-        let (at, shift) = place.nibble();
-        quants[at] |= (stored & 15) << shift;
-        if packing.bits == 5 {
-            let (at, bit) = place.fifth_bit();
-            quants[at] |= (stored >> 4) << bit;
+}
+
+multiversion! {
+    /// Writes one row of blocks into its lane of a panel.
+    fn put_row(format: Format, packing: BlockPacking, panel: &mut [u8], lane: usize, row: &[u8]) {
+        // A loop of its own for each format: in it the format is a constant.
+        match format {
+            Format::Q4_0 => put_blocks(Format::Q4_0, packing, panel, lane, row),
+            Format::Q4_1 => put_blocks(Format::Q4_1, packing, panel, lane, row),
+            Format::Q5_0 => put_blocks(Format::Q5_0, packing, panel, lane, row),
+            Format::Q5_1 => put_blocks(Format::Q5_1, packing, panel, lane, row),
+            Format::Q8_0 => put_blocks(Format::Q8_0, packing, panel, lane, row),
+            Format::Q4K => put_blocks(Format::Q4K, packing, panel, lane, row),
+            Format::Q5K => put_blocks(Format::Q5K, packing, panel, lane, row),
+            Format::Q6K => put_blocks(Format::Q6K, packing, panel, lane, row),
+            Format::F32 | Format::F16 | Format::BF16 => unreachable!("dense formats have no blocks"),
         }
     }
+}
+
+#[inline(always)]
+fn put_blocks(format: Format, packing: BlockPacking, panel: &mut [u8], lane: usize, row: &[u8]) {
+    let (groups, len) = (BLOCK / format.group_len(), packing.quant_bytes());
+    let blocks = panel.len() / (len + packing.scales() * PANEL * 2);
+    // With a minimum the integers stay; without one their zero becomes the packing's.
+    let zero = if packing.min { 0 } else { 1 << packing.offset_log2() };
+    let row_blocks = row.chunks_exact(format.block_bytes());
+    let mut column_block = 0;
+    for row_block in row_blocks {
+        for block in 0..format.block_len() / BLOCK {
+            let mut q = [0; BLOCK];
+            for index in 0..groups {
+                let group = quant::group(format, row_block, block * groups + index);
+                let shift = (zero as u8).wrapping_sub(group.zero);
+                for (to, from) in q[index * group.len..].iter_mut().zip(&group.q[..group.len]) {
+                    *to = from.wrapping_add(shift);
+                }
+                put_scale(panel, scale_at(packing, blocks, column_block, index, lane), group.scale);
+                if packing.min {
+                    put_scale(panel, scale_at(packing, blocks, column_block, 1, lane), group.min);
+                }
+            }
+            let quants = &mut panel[column_block * len..(column_block + 1) * len];
+            put_words(packing.bits, quants, lane, &q);
+            column_block += 1;
+        }
+    }
+}
+
+#[inline(always)]
+fn put_scale(panel: &mut [u8], at: usize, value: f32) {
+    panel[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
 }
 
 /// Where a column (0..32) of a row lies in its block.

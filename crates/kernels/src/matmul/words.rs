@@ -13,31 +13,35 @@ use crate::dispatch::multiversion;
 const WORDS: usize = 8;
 
 /// Writes the stored integers of one row into a block's lines.
+#[inline(always)]
 pub(super) fn put_words(bits: u8, quants: &mut [u8], lane: usize, q: &[u8; BLOCK]) {
-    let mut put = |line: usize, word: u32| {
-        let at = line * 64 + lane * 4;
-        quants[at..at + 4].copy_from_slice(&word.to_le_bytes());
-    };
     if bits == 8 {
         for (line, q) in q.as_chunks::<4>().0.iter().enumerate() {
             let word = u32::from_le_bytes(*q);
-            put(line, word & 0xFF00_00FF | (word & 0xFF00) << 8 | word >> 8 & 0xFF00);
+            put_word(quants, line, lane, word & 0xFF00_00FF | (word & 0xFF00) << 8 | word >> 8 & 0xFF00);
         }
         return;
     }
     let mut fifth = 0;
     for (line, q) in q.as_chunks::<8>().0.iter().enumerate() {
         let bytes = u64::from_le_bytes(*q);
-        put(line, even_nibbles(bytes) | even_nibbles(bytes >> 8) << 16);
+        put_word(quants, line, lane, even_nibbles(bytes) | even_nibbles(bytes >> 8) << 16);
         let high = bytes >> 4;
         fifth |= (even_bits(high) | even_bits(high >> 8) << 16) << (line * 4);
     }
     if bits == 5 {
-        put(4, fifth);
+        put_word(quants, 4, lane, fifth);
     }
 }
 
+#[inline(always)]
+fn put_word(quants: &mut [u8], line: usize, lane: usize, word: u32) {
+    let at = line * 64 + lane * 4;
+    quants[at..at + 4].copy_from_slice(&word.to_le_bytes());
+}
+
 /// The low nibbles of bytes 0, 2, 4 and 6, side by side.
+#[inline(always)]
 fn even_nibbles(bytes: u64) -> u32 {
     let pairs = bytes & 0x000F_000F_000F_000F;
     let pairs = (pairs | pairs >> 12) & 0x0000_00FF_0000_00FF;
@@ -45,6 +49,7 @@ fn even_nibbles(bytes: u64) -> u32 {
 }
 
 /// The lowest bits of bytes 0, 2, 4 and 6, side by side.
+#[inline(always)]
 fn even_bits(bytes: u64) -> u32 {
     let bits = bytes & 0x0001_0001_0001_0001;
     (bits | bits >> 15 | bits >> 30 | bits >> 45) as u32 & 15
