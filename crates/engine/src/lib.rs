@@ -7,7 +7,7 @@
 //! * [`sampling`] — logits to a token
 //! * `stop` — where the text ends
 //! * [`score`] — log-probabilities of given tokens, perplexity
-//! * [`bench`] — tokens a second
+//! * [`bench`](mod@bench) — tokens a second
 
 pub mod request;
 pub mod engine;
