@@ -1,6 +1,6 @@
 //! What tests of several crates share; a dev-dependency only.
 //!
-//! * [`tiny_model`] — a whole model folder made by code: random weights, a real tokenizer, a template
+//! * [`tiny_model`](mod@tiny_model) — a whole model folder made by code: random weights, a real tokenizer, a template
 //! * [`Scratch`] — a folder of a test's own that goes away with it
 
 pub mod scratch;
