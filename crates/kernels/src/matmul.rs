@@ -36,6 +36,14 @@ pub const PANEL: usize = 16;
 /// Columns that share one activation scale.
 pub(crate) const BLOCK: usize = 32;
 
+/// Bytes of activations that several panels read one after the other: a quarter of a small second-level cache.
+const CACHED: usize = 128 << 10;
+
+/// Bytes of weights that are asked for before they are needed, as one stream through a panel and into the next:
+/// the processor's own prefetcher stops at every page of 4 KiB. Farther costs more at the start of a task.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const AHEAD: usize = 16 << 10;
+
 /// How a panel stores its weights: `scale * (q - offset) + min`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packing {
@@ -134,46 +142,38 @@ pub fn matmul_quantised(pool: &Pool, x: &Activations, w: &PackedMatrix, y: &mut 
         w.rows()
     );
     let (rows, parts) = (w.rows(), Parts::new(y));
-    for_each_panel(pool, w, |index| {
-        let panel = w.panel(index);
+    let task = |index: usize, first: usize, count: usize| {
         let width = PANEL.min(rows - index * PANEL);
-        let job = BlockJob {
-            panel,
-            packing,
-            x,
-            first: 0,
-            count: x.rows(),
-            y: std::ptr::null_mut(),
-            y_row: rows,
-        };
+        let (panel, y_row) = (w.panel(index), rows);
+        let job = BlockJob { panel, packing, x, first, count, y: std::ptr::null_mut(), y_row };
         if width == PANEL {
+            let len = (count - 1) * rows + PANEL;
             // SAFETY: this task alone writes these columns; the last row ends inside y.
-            let out = unsafe { parts.slice(index * PANEL, (x.rows() - 1) * rows + PANEL) };
-            run_blocks(BlockJob {
-                y: out.as_mut_ptr(),
-                ..job
-            });
+            let out = unsafe { parts.slice(first * rows + index * PANEL, len) };
+            run_blocks(BlockJob { y: out.as_mut_ptr(), ..job });
             return;
         }
-        for row in 0..x.rows() {
+        for row in first..first + count {
             let mut lanes = [0.0; PANEL];
-            run_blocks(BlockJob {
-                first: row,
-                count: 1,
-                y: lanes.as_mut_ptr(),
-                ..job
-            });
+            run_blocks(BlockJob { first: row, count: 1, y: lanes.as_mut_ptr(), ..job });
             // SAFETY: this task alone writes these columns of this row.
             let out = unsafe { parts.slice(row * rows + index * PANEL, width) };
             out.copy_from_slice(&lanes[..width]);
         }
+    };
+    let together = (CACHED / (x.cols() * 2)).next_multiple_of(8);
+    pool.for_each_range(w.panels(), grain(w), |panels| {
+        for first in (0..x.rows()).step_by(together) {
+            for index in panels.clone() {
+                task(index, first, together.min(x.rows() - first));
+            }
+        }
     });
 }
 
-fn for_each_panel(pool: &Pool, w: &PackedMatrix, body: impl Fn(usize) + Sync) {
-    // At least 16 KiB of weights a task: a claim costs as much as reading about 1 KiB.
-    let grain = (16_usize << 10).div_ceil(w.panel_bytes());
-    pool.for_each_range(w.panels(), grain, |range| range.for_each(&body));
+/// Panels a task takes at least: 16 KiB of weights. A claim costs as much as reading about 1 KiB.
+fn grain(w: &PackedMatrix) -> usize {
+    (16_usize << 10).div_ceil(w.panel_bytes())
 }
 
 fn run_blocks(job: BlockJob<'_>) {
@@ -195,7 +195,7 @@ const DENSE_STEP: usize = 256;
 fn matmul_dense(pool: &Pool, x: &[f32], w: &PackedMatrix, y: &mut [f32]) {
     let (rows, cols, count) = (w.rows(), w.cols(), x.len() / w.cols());
     let parts = Parts::new(y);
-    for_each_panel(pool, w, |index| {
+    let task = |index: usize| {
         let width = PANEL.min(rows - index * PANEL);
         let mut widened = Vec::new();
         let mut scratch = vec![0.0; if width < PANEL { count * PANEL } else { 0 }];
@@ -228,7 +228,8 @@ fn matmul_dense(pool: &Pool, x: &[f32], w: &PackedMatrix, y: &mut [f32]) {
             let out = unsafe { parts.slice(row * rows + index * PANEL, width) };
             out.copy_from_slice(&lanes[..width]);
         }
-    });
+    };
+    pool.for_each_range(w.panels(), grain(w), |panels| panels.for_each(&task));
 }
 
 #[cfg(test)]

@@ -189,6 +189,8 @@ impl Pool {
     }
 
     /// Splits `0..len` into runs of whole `grain`s, at most `threads * 4` of them, one task each.
+    ///
+    /// Tasks are dealt so that a thread tends to go on where it ended: what it has prefetched is its own.
     pub fn for_each_range(
         &self,
         len: usize,
@@ -196,8 +198,16 @@ impl Pool {
         body: impl Fn(std::ops::Range<usize>) + Sync,
     ) {
         let grains = len.div_ceil(grain);
-        let tasks = grains.min(self.threads() * 4);
-        self.run(tasks, &|task| {
+        let threads = self.threads();
+        // A multiple of the threads, or fewer than that.
+        let tasks = grains.min(threads * 4);
+        let tasks = if tasks > threads { tasks / threads * threads } else { tasks };
+        self.run(tasks, &|claim| {
+            let task = if tasks > threads {
+                claim % threads * (tasks / threads) + claim / threads
+            } else {
+                claim
+            };
             let start = grains * task / tasks * grain;
             let end = (grains * (task + 1) / tasks * grain).min(len);
             body(start..end);

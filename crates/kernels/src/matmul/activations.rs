@@ -7,6 +7,10 @@ use crate::pool::{Parts, Pool};
 /// The largest integer: with weights of at most 255, a block's sum stays below 2²⁸.
 const LARGEST: f32 = 32767.0;
 
+/// 1.5 · 2²³: a sum with it has the nearest integer (ties to even) in its low bits. A cast would saturate
+/// value by value.
+const TO_INTEGER: f32 = 12_582_912.0;
+
 /// Quantised rows. Reuse one to save its buffers.
 #[derive(Debug, Default)]
 pub struct Activations {
@@ -77,44 +81,35 @@ impl Activations {
             // SAFETY: as above.
             let scaled_sum = unsafe { scaled_sum.slice(start, len) };
             let x = &x[start * BLOCK..range.end * BLOCK];
-            quantise_blocks(x, q, scale, halves);
-            for (i, halves) in halves.chunks_exact(2).enumerate() {
-                sum[i] = halves[0] + halves[1];
-                scaled_sum[i] = scale[i] * -sum[i] as f32;
+            let blocks = x.as_chunks::<BLOCK>().0.iter().zip(q.as_chunks_mut::<BLOCK>().0);
+            for (i, (x, q)) in blocks.enumerate() {
+                let (block_scale, [low, high]) = quantise_block(x, q);
+                scale[i] = block_scale;
+                halves[i * 2..i * 2 + 2].copy_from_slice(&[low, high]);
+                sum[i] = low + high;
+                scaled_sum[i] = block_scale * -sum[i] as f32;
             }
         });
     }
 }
 
 multiversion! {
-    fn quantise_blocks(x: &[f32], q: &mut [i16], scale: &mut [f32], negative_halves: &mut [i32]) {
-        let (x, _) = x.as_chunks::<BLOCK>();
-        let (q, _) = q.as_chunks_mut::<BLOCK>();
-        let (negative_halves, _) = negative_halves.as_chunks_mut::<2>();
-        for (i, (x, q)) in x.iter().zip(q).enumerate() {
-            let mut largest = [0.0f32; 16];
-            let mut fault = [0.0f32; 16];
-            for half in [&x[..16], &x[16..]] {
-                for lane in 0..16 {
-                    largest[lane] = largest[lane].max(half[lane].abs());
-                    fault[lane] += half[lane] * 0.0;
-                }
-            }
-            let largest = largest.iter().fold(0.0f32, |a, &b| a.max(b));
-            // Zero for finite values, NaN otherwise.
-            let fault: f32 = fault.iter().sum();
-            let inverse = if largest > 0.0 { LARGEST / largest } else { 0.0 };
-            let mut sums = [0i32; 2];
-            for (half, sum) in sums.iter_mut().enumerate() {
-                for lane in half * 16..half * 16 + 16 {
-                    let rounded = (x[lane] * inverse).round_ties_even() as i32;
-                    q[lane] = rounded as i16;
-                    *sum += rounded;
-                }
-            }
-            scale[i] = largest / LARGEST + fault;
-            negative_halves[i] = [-sums[0], -sums[1]];
+    /// Returns the scale, and minus the sums of the half blocks. Compiled a block at a time: in a loop over
+    /// blocks LLVM lays the lanes across blocks and gathers.
+    fn quantise_block(x: &[f32; BLOCK], q: &mut [i16; BLOCK]) -> (f32, [i32; 2]) {
+        // Magnitudes are ordered as their bits are, and a maximum of integers has no order to keep.
+        let bits = x.iter().fold(0, |bits: u32, x| bits.max(x.abs().to_bits()));
+        let finite = bits < f32::INFINITY.to_bits();
+        let largest = if finite { f32::from_bits(bits) } else { 0.0 };
+        let inverse = if largest > 0.0 { LARGEST / largest } else { 0.0 };
+        for (q, x) in q.iter_mut().zip(x) {
+            *q = (x * inverse + TO_INTEGER).to_bits() as i16;
         }
+        let mut negative = [0; 2];
+        for (sum, q) in negative.iter_mut().zip(q.as_chunks::<16>().0) {
+            *sum = -q.iter().map(|&q| i32::from(q)).sum::<i32>();
+        }
+        (if finite { largest / LARGEST } else { f32::NAN }, negative)
     }
 }
 

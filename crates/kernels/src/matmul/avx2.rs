@@ -4,14 +4,14 @@
 //! rows of x, and `pmaddwd` multiplies a step's two columns.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm256_add_epi32, _mm256_and_si256,
+    _MM_HINT_T1, _mm_prefetch, __m256, __m256i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm256_add_epi32, _mm256_and_si256,
     _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_si256, _mm256_madd_epi16,
     _mm256_mul_ps, _mm256_or_si256, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
     _mm256_setzero_ps, _mm256_setzero_si256, _mm256_slli_epi16, _mm256_slli_epi32,
     _mm256_srl_epi16, _mm256_srli_epi16, _mm256_storeu_ps,
 };
 
-use super::{BLOCK, BlockJob, PANEL};
+use super::{AHEAD, BLOCK, BlockJob, PANEL};
 
 /// Computes `job.count` rows of sixteen outputs.
 ///
@@ -64,15 +64,22 @@ unsafe fn tile<const BITS: u8, const MIN: bool, const HALVES: bool, const M: usi
     let first = (job.first + row) * blocks;
     let last_row = first + (M - 1) * blocks;
     assert!((last_row + blocks) * BLOCK <= job.x.q.len() && row + M <= job.count, "rows of x");
-    let panel_bytes = blocks * (packing.quant_bytes() + packing.scales() * PANEL * 2);
-    assert!(job.panel.len() >= panel_bytes, "panel");
+    let block_bytes = packing.quant_bytes() + packing.scales() * PANEL * 2;
+    assert!(job.panel.len() >= blocks * block_bytes, "panel");
     // SAFETY: the assertions above keep every address inside the panel and the activations; y is the
     // caller's promise.
     unsafe {
         let mut quants = job.panel.as_ptr().add(half * 32);
         let mut scales = job.panel.as_ptr().add(blocks * packing.quant_bytes() + half * 16);
         let mut acc = [_mm256_setzero_ps(); M];
+        let mut ahead = job.panel.as_ptr().wrapping_add(AHEAD);
         for block in 0..blocks {
+            if row == 0 && half == 0 {
+                for line in (0..block_bytes).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
+                }
+                ahead = ahead.wrapping_add(block_bytes);
+            }
             let d = f16_lanes(scales);
             let second = if MIN || HALVES { f16_lanes(scales.add(PANEL * 2)) } else { d };
             let x: [usize; M] = std::array::from_fn(|m| first + m * blocks + block);

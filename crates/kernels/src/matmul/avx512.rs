@@ -3,15 +3,19 @@
 //! Weights of a line are widened to 16 bits once for up to eight rows of x; each row keeps its integer and its
 //! f32 sums in registers, and `vpdpwssd` takes the two activations of a step as a broadcast memory operand.
 
+use std::arch::asm;
 use std::arch::x86_64::{
+    _MM_HINT_T1, _mm_prefetch,
     __m512, __m512i, _mm_cvtsi32_si128, _mm256_loadu_si256, _mm512_and_si512, _mm512_cvtepi32_ps,
-    _mm512_cvtph_ps, _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mul_ps,
+    _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mul_ps,
     _mm512_or_si512, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
     _mm512_setzero_si512, _mm512_slli_epi16, _mm512_slli_epi32, _mm512_srl_epi16,
     _mm512_srli_epi16, _mm512_storeu_ps,
 };
 
-use super::{BLOCK, BlockJob, PANEL};
+use super::{AHEAD, BLOCK, BlockJob, PANEL};
+
+/// Bytes of weights asked for before they are needed.
 
 /// Computes `job.count` rows of sixteen outputs.
 ///
@@ -68,15 +72,22 @@ unsafe fn tile<const BITS: u8, const MIN: bool, const HALVES: bool, const M: usi
     let first = (job.first + row) * blocks;
     let last_row = first + (M - 1) * blocks;
     assert!((last_row + blocks) * BLOCK <= job.x.q.len() && row + M <= job.count, "rows of x");
-    let panel_bytes = blocks * (packing.quant_bytes() + packing.scales() * PANEL * 2);
-    assert!(job.panel.len() >= panel_bytes, "panel");
+    let block_bytes = packing.quant_bytes() + packing.scales() * PANEL * 2;
+    assert!(job.panel.len() >= blocks * block_bytes, "panel");
     // SAFETY: the assertions above keep every address inside the panel and the activations; y is the
     // caller's promise.
     unsafe {
         let mut quants = job.panel.as_ptr();
         let mut scales = quants.add(blocks * packing.quant_bytes());
         let mut acc = [_mm512_setzero_ps(); M];
+        let mut ahead = quants.wrapping_add(AHEAD);
         for block in 0..blocks {
+            if row == 0 {
+                for line in (0..block_bytes).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
+                }
+                ahead = ahead.wrapping_add(block_bytes);
+            }
             let d = f16_lanes(scales);
             let second = if MIN || HALVES { f16_lanes(scales.add(PANEL * 2)) } else { d };
             let x: [usize; M] = std::array::from_fn(|m| first + m * blocks + block);
@@ -86,8 +97,8 @@ unsafe fn tile<const BITS: u8, const MIN: bool, const HALVES: bool, const M: usi
                 _ => offset::<BITS>(*job.x.negative_sum.as_ptr().add(x[m])),
             });
             let q: [*const i32; M] = std::array::from_fn(|m| job.x.q.as_ptr().add(x[m] * BLOCK).cast());
-            quarter::<BITS, M>(quants, 0, q, &mut sums);
-            quarter::<BITS, M>(quants, 1, q, &mut sums);
+            quarter::<BITS, 0, M>(quants, q, &mut sums);
+            quarter::<BITS, 1, M>(quants, q, &mut sums);
             if HALVES {
                 for (m, acc) in acc.iter_mut().enumerate() {
                     let scale = _mm512_mul_ps(d, _mm512_set1_ps(*job.x.scale.as_ptr().add(x[m])));
@@ -95,8 +106,8 @@ unsafe fn tile<const BITS: u8, const MIN: bool, const HALVES: bool, const M: usi
                     sums[m] = offset::<BITS>(*job.x.negative_halves.as_ptr().add(x[m] * 2 + 1));
                 }
             }
-            quarter::<BITS, M>(quants, 2, q, &mut sums);
-            quarter::<BITS, M>(quants, 3, q, &mut sums);
+            quarter::<BITS, 2, M>(quants, q, &mut sums);
+            quarter::<BITS, 3, M>(quants, q, &mut sums);
             let d = if HALVES { second } else { d };
             for (m, acc) in acc.iter_mut().enumerate() {
                 let scale = _mm512_mul_ps(d, _mm512_set1_ps(*job.x.scale.as_ptr().add(x[m])));
@@ -140,22 +151,52 @@ unsafe fn f16_lanes(from: *const u8) -> __m512 {
 /// `quants` must be readable for a block of the packing, each of `x` for sixteen i32.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn quarter<const BITS: u8, const M: usize>(
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers four steps")]
+unsafe fn quarter<const BITS: u8, const QUARTER: usize, const M: usize>(
     quants: *const u8,
-    quarter: usize,
     x: [*const i32; M],
     sums: &mut [__m512i; M],
 ) {
-    // SAFETY: the caller's promise.
-    let weights = unsafe { widen::<BITS>(quants, quarter) };
-    for (m, sum) in sums.iter_mut().enumerate() {
-        for (step, &weights) in weights.iter().enumerate() {
-            // SAFETY: the caller's promise.
-            let at = unsafe { x[m].add(quarter * 4 + step) };
-            // SAFETY: the caller's promise; pairs of i16 aren't aligned to four bytes by type.
-            let pair = _mm512_set1_epi32(unsafe { at.read_unaligned() });
-            *sum = _mm512_dpwssd_epi32(*sum, weights, pair);
+    // SAFETY: the caller's promise; a quarter of a block is sixteen bytes of x.
+    unsafe {
+        let weights = widen::<BITS>(quants, QUARTER);
+        let x = x.map(|x| x.add(QUARTER * 4));
+        // Steps outside: neighbouring instructions add to different sums, so none waits for another.
+        for m in 0..M {
+            add_step::<0>(&mut sums[m], weights[0], x[m]);
         }
+        for m in 0..M {
+            add_step::<4>(&mut sums[m], weights[1], x[m]);
+        }
+        for m in 0..M {
+            add_step::<8>(&mut sums[m], weights[2], x[m]);
+        }
+        for m in 0..M {
+            add_step::<12>(&mut sums[m], weights[3], x[m]);
+        }
+    }
+}
+
+/// Multiplies sixteen pairs of weights with the pair at `x` plus `BYTES`, and adds them to `sum`.
+///
+/// Assembly, because LLVM splits the intrinsic into a broadcast, a product and an addition: three
+/// instructions, which pays where one sum's latency counts and costs a third where there are several.
+///
+/// # Safety
+/// The pair must be readable.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn add_step<const BYTES: usize>(sum: &mut __m512i, weights: __m512i, x: *const i32) {
+    // SAFETY: reads the four bytes the caller promises; writes `sum` alone.
+    unsafe {
+        asm!(
+            "vpdpwssd {sum}, {weights}, dword ptr [{x} + {bytes}]{{1to16}}",
+            sum = inout(zmm_reg) *sum,
+            weights = in(zmm_reg) weights,
+            x = in(reg) x,
+            bytes = const BYTES,
+            options(pure, readonly, nostack, preserves_flags)
+        );
     }
 }
 
