@@ -13,32 +13,10 @@ const STEPS: &[(&str, &[&str], bool)] = &[
     ("format", &["cargo", "fmt", "--all", "--check"], false),
     ("spelling", &["typos"], true),
     ("tidy", &["cargo", "xtask", "tidy"], false),
-    (
-        "clippy",
-        &[
-            "cargo",
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ],
-        false,
-    ),
+    ("clippy", &["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], false),
     ("licences", &["cargo-deny", "check"], true),
     ("tests", &["scripts/test"], false),
-    (
-        "docs",
-        &[
-            "cargo",
-            "doc",
-            "--workspace",
-            "--no-deps",
-            "--document-private-items",
-        ],
-        false,
-    ),
+    ("docs", &["cargo", "doc", "--workspace", "--no-deps", "--document-private-items"], false),
 ];
 
 /// Runs all steps; whether all passed.
@@ -56,9 +34,7 @@ pub(crate) fn run() -> Result<bool> {
         if name == "docs" {
             run.env("RUSTDOCFLAGS", "-D warnings");
         }
-        let status = run
-            .status()
-            .with_context(|| format!("can't start `{line}`"))?;
+        let status = run.status().with_context(|| format!("can't start `{line}`"))?;
         if !status.success() {
             println!("check: `{line}` failed");
             return Ok(false);
@@ -67,17 +43,10 @@ pub(crate) fn run() -> Result<bool> {
     for line in &skipped {
         println!("skipped: {line}");
     }
-    println!(
-        "check: {} steps passed, {} skipped",
-        STEPS.len() - skipped.len(),
-        skipped.len()
-    );
+    println!("check: {} steps passed, {} skipped", STEPS.len() - skipped.len(), skipped.len());
     Ok(true)
 }
 
 fn is_installed(program: &str) -> bool {
-    Command::new(program)
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success())
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }

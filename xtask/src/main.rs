@@ -5,11 +5,7 @@
 //! * `rust_source` — Rust text taken apart into code, comments and functions
 //! * `tidy` — the rules, a module each; every rule is a test over this repository too
 //! * `check` — formatting, tidy, clippy, tests and docs, cheapest first
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a tool for the terminal"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the terminal")]
 
 mod repo;
 mod rust_source;
@@ -30,12 +26,7 @@ cargo xtask check    formatting, tidy, clippy, tests, docs: what every change mu
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let done = match arguments
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .as_slice()
-    {
+    let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["tidy"] => tidy(),
         ["check"] => check::run(),
         _ => {

@@ -33,11 +33,7 @@ impl Repo {
     /// The repository this program was built in.
     pub(crate) fn open() -> Result<Self> {
         let root = root();
-        let mut paths = if root.join(".git").exists() {
-            tracked(root)?
-        } else {
-            walked(root)?
-        };
+        let mut paths = if root.join(".git").exists() { tracked(root)? } else { walked(root)? };
         paths.sort_unstable();
         paths.dedup();
         let mut files = Vec::with_capacity(paths.len());
@@ -58,9 +54,7 @@ impl Repo {
 
     /// Text files with their paths.
     pub(crate) fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.files
-            .iter()
-            .filter_map(|file| Some((file.path.as_str(), file.text.as_deref()?)))
+        self.files.iter().filter_map(|file| Some((file.path.as_str(), file.text.as_deref()?)))
     }
 
     /// Text files whose names end in one of `extensions`.
@@ -68,8 +62,7 @@ impl Repo {
         &'a self,
         extensions: &'a [&str],
     ) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.texts()
-            .filter(|(path, _)| extension(path).is_some_and(|own| extensions.contains(&own)))
+        self.texts().filter(|(path, _)| extension(path).is_some_and(|own| extensions.contains(&own)))
     }
 
     pub(crate) fn text(&self, path: &str) -> Option<&str> {
@@ -81,9 +74,7 @@ impl Repo {
     pub(crate) fn holds(&self, path: &str) -> bool {
         let path = path.trim_end_matches('/');
         let below = format!("{path}/");
-        self.files
-            .iter()
-            .any(|file| file.path == path || file.path.starts_with(&below))
+        self.files.iter().any(|file| file.path == path || file.path.starts_with(&below))
     }
 }
 
@@ -102,25 +93,12 @@ pub(crate) fn file_name(path: &str) -> &str {
 
 fn tracked(root: &Path) -> Result<Vec<String>> {
     // A clone that another user made is safe to list: nothing of it is run by git.
-    let arguments = [
-        "-c",
-        "safe.directory=*",
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ];
-    let output = Command::new("git")
-        .args(arguments)
-        .current_dir(root)
-        .output()
-        .context("can't start `git`")?;
+    let arguments =
+        ["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+    let output =
+        Command::new("git").args(arguments).current_dir(root).output().context("can't start `git`")?;
     if !output.status.success() {
-        bail!(
-            "`git ls-files` failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("`git ls-files` failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     let names = String::from_utf8(output.stdout).context("a file's name isn't UTF-8")?;
     Ok(names.split_terminator('\0').map(str::to_owned).collect())
@@ -150,21 +128,12 @@ fn walked(root: &Path) -> Result<Vec<String>> {
 fn metadata(root: &Path) -> Result<Value> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "metadata",
-            "--no-deps",
-            "--format-version",
-            "1",
-            "--offline",
-        ])
+        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
         .current_dir(root)
         .output()
         .context("can't start `cargo`")?;
     if !output.status.success() {
-        bail!(
-            "`cargo metadata` failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("`cargo metadata` failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     serde_json::from_slice(&output.stdout).context("`cargo metadata` printed no JSON")
 }
@@ -182,10 +151,7 @@ impl Repo {
             })
             .collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        Self {
-            files,
-            metadata: Value::Null,
-        }
+        Self { files, metadata: Value::Null }
     }
 }
 

@@ -90,9 +90,7 @@ fn raw_string(rest: &[u8]) -> Option<usize> {
         return None;
     }
     let end = [b"\"".as_slice(), &vec![b'#'; num_hashes]].concat();
-    let found = rest[start + 1..]
-        .windows(end.len())
-        .position(|window| window == end);
+    let found = rest[start + 1..].windows(end.len()).position(|window| window == end);
     Some(found.map_or(rest.len(), |found| start + 1 + found + end.len()))
 }
 
@@ -191,10 +189,7 @@ mod tests {
 
     #[test]
     fn comments_alone() {
-        assert_eq!(
-            only("let x = \"// no\"; // yes", Part::Comment).trim(),
-            "// yes"
-        );
+        assert_eq!(only("let x = \"// no\"; // yes", Part::Comment).trim(), "// yes");
     }
 
     #[test]
@@ -202,28 +197,16 @@ mod tests {
         let source = "fn a() {}\ntrait T { fn b(); }\nfn c(\n    x: [f32; 2],\n) -> [f32; 2]\n{\n    x\n}\nlet f: fn(u8);\n";
         let code = only(source, Part::Code);
         let found = functions(&code);
-        let found: Vec<(&str, &str)> = found
-            .iter()
-            .map(|function| (function.name.as_str(), &source[function.range.clone()]))
-            .collect();
+        let found: Vec<(&str, &str)> =
+            found.iter().map(|function| (function.name.as_str(), &source[function.range.clone()])).collect();
         let c = "fn c(\n    x: [f32; 2],\n) -> [f32; 2]\n{\n    x\n}";
         assert_eq!(found, [("a", "fn a() {}"), ("c", c)]);
     }
 
     #[test]
     fn test_items_end_with_their_brace_or_semicolon() {
-        let code =
-            "a\n#[cfg(test)]\nmod tests { fn x() { [1; 2] } }\nb\n#[cfg(test)]\nmod other;\nc";
-        let items: Vec<&str> = test_items(code)
-            .into_iter()
-            .map(|item| &code[item])
-            .collect();
-        assert_eq!(
-            items,
-            [
-                "#[cfg(test)]\nmod tests { fn x() { [1; 2] } }",
-                "#[cfg(test)]\nmod other;"
-            ]
-        );
+        let code = "a\n#[cfg(test)]\nmod tests { fn x() { [1; 2] } }\nb\n#[cfg(test)]\nmod other;\nc";
+        let items: Vec<&str> = test_items(code).into_iter().map(|item| &code[item]).collect();
+        assert_eq!(items, ["#[cfg(test)]\nmod tests { fn x() { [1; 2] } }", "#[cfg(test)]\nmod other;"]);
     }
 }

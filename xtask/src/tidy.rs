@@ -39,46 +39,16 @@ pub(crate) struct Check {
 
 /// All rules.
 pub(crate) const CHECKS: &[Check] = &[
-    Check {
-        name: "ranks",
-        run: ranks::check,
-    },
-    Check {
-        name: "order",
-        run: order::check,
-    },
-    Check {
-        name: "headers",
-        run: headers::check,
-    },
-    Check {
-        name: "lengths",
-        run: lengths::check,
-    },
-    Check {
-        name: "names",
-        run: names::check,
-    },
-    Check {
-        name: "later",
-        run: later::check,
-    },
-    Check {
-        name: "prose",
-        run: prose::check,
-    },
-    Check {
-        name: "twins",
-        run: twins::check,
-    },
-    Check {
-        name: "places",
-        run: places::check,
-    },
-    Check {
-        name: "sizes",
-        run: sizes::check,
-    },
+    Check { name: "ranks", run: ranks::check },
+    Check { name: "order", run: order::check },
+    Check { name: "headers", run: headers::check },
+    Check { name: "lengths", run: lengths::check },
+    Check { name: "names", run: names::check },
+    Check { name: "later", run: later::check },
+    Check { name: "prose", run: prose::check },
+    Check { name: "twins", run: twins::check },
+    Check { name: "places", run: places::check },
+    Check { name: "sizes", run: sizes::check },
 ];
 
 /// What the tests of the rules share.
@@ -95,18 +65,11 @@ mod on {
 
     /// In a repository of these files the rule finds something in each of `expected`, and nothing else.
     #[track_caller]
-    pub(super) fn files(
-        check: fn(&Repo) -> Vec<String>,
-        files: &[(&str, &str)],
-        expected: &[&str],
-    ) {
+    pub(super) fn files(check: fn(&Repo) -> Vec<String>, files: &[(&str, &str)], expected: &[&str]) {
         let findings = check(&Repo::made_up(files));
         assert_eq!(findings.len(), expected.len(), "{findings:#?}");
         for (finding, expected) in findings.iter().zip(expected) {
-            assert!(
-                finding.contains(expected),
-                "`{finding}` has no `{expected}`"
-            );
+            assert!(finding.contains(expected), "`{finding}` has no `{expected}`");
         }
     }
 }

@@ -38,10 +38,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Writes `value` as indented JSON with a final newline.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| Error::Json {
-        path: path.into(),
-        reason: error.to_string(),
-    })?;
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|error| Error::Json { path: path.into(), reason: error.to_string() })?;
     bytes.push(b'\n');
     write(path, &bytes)
 }
@@ -49,10 +47,8 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 /// Reads a JSON file; the error names the file and where in it the text is wrong.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = fs_err::read(path)?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::Json {
-        path: path.into(),
-        reason: error.to_string(),
-    })
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::Json { path: path.into(), reason: error.to_string() })
 }
 
 #[cfg(test)]
@@ -74,9 +70,7 @@ mod tests {
     fn broken_json_names_the_file() {
         let path = std::env::temp_dir().join(format!("hearth-broken-{}.json", std::process::id()));
         write(&path, b"{\"a\":").unwrap();
-        let message = read_json::<serde_json::Value>(&path)
-            .unwrap_err()
-            .to_string();
+        let message = read_json::<serde_json::Value>(&path).unwrap_err().to_string();
         assert!(message.contains("hearth-broken"), "{message}");
         fs_err::remove_file(path).unwrap();
     }

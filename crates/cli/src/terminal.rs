@@ -46,7 +46,10 @@ impl Terminal {
         let flag = Arc::clone(&cancelled);
         let handler = ctrlc::set_handler(move || {
             if flag.swap(true, Ordering::SeqCst) {
-                #[expect(clippy::exit, reason = "a second Ctrl-C means now; every file is written atomically")]
+                #[expect(
+                    clippy::exit,
+                    reason = "a second Ctrl-C means now; every file is written atomically"
+                )]
                 std::process::exit(130);
             }
             eprintln!("\nstopping; what is done so far is kept (Ctrl-C again to end at once)");
@@ -83,7 +86,9 @@ impl Terminal {
 
 fn style(total: Option<u64>, unit: Unit) -> ProgressStyle {
     let template = match (total, unit) {
-        (Some(_), Unit::Bytes) => "{prefix:>10} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left {msg}",
+        (Some(_), Unit::Bytes) => {
+            "{prefix:>10} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left {msg}"
+        }
         (None, Unit::Bytes) => "{prefix:>10} {spinner} {bytes} {bytes_per_sec} {msg}",
         (Some(_), _) => "{prefix:>10} {bar:24} {pos}/{len} {per_sec} {eta} left {msg}",
         (None, _) => "{prefix:>10} {spinner} {pos} {per_sec} {msg}",

@@ -93,7 +93,20 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<()> {
     let model = context.machine.open(&local.path)?;
     let engine = context.machine.engine(&model, max_context(args));
     let state = Arc::new(State::new(Arc::clone(&engine), Assistant::base(&local.name), args.seed));
-    let job = Job { context, args, name, local, engine, embedder, base, skipped, state, run, base_seconds, started };
+    let job = Job {
+        context,
+        args,
+        name,
+        local,
+        engine,
+        embedder,
+        base,
+        skipped,
+        state,
+        run,
+        base_seconds,
+        started,
+    };
     job.register_retrieval()?;
     let running = match server {
         None => None,
@@ -231,7 +244,11 @@ impl Job<'_> {
 /// Serves until Ctrl-C.
 pub(crate) fn serve_until_cancelled(context: &Context, server: Server, state: &Arc<State>) -> Result<()> {
     let running = server.start(Arc::clone(state))?;
-    context.terminal.say(&format!("serving `{}` at {} (Ctrl-C to stop)", state.default_name(), running.url()));
+    context.terminal.say(&format!(
+        "serving `{}` at {} (Ctrl-C to stop)",
+        state.default_name(),
+        running.url()
+    ));
     wait_until_cancelled(context);
     Ok(running.stop()?)
 }

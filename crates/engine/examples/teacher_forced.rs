@@ -24,7 +24,10 @@ fn main() {
         make_dense(&mut model, &which);
     }
     println!("loaded in {:?}, {} MiB of weights", start.elapsed(), model.decoder.weight_bytes() >> 20);
-    for (batch, depth) in [(1, 0), (1, 1024), (16, 0)].into_iter().take(if std::env::var_os("NOBENCH").is_some() { 0 } else { 3 }) {
+    for (batch, depth) in [(1, 0), (1, 1024), (16, 0)]
+        .into_iter()
+        .take(if std::env::var_os("NOBENCH").is_some() { 0 } else { 3 })
+    {
         let mut bench = Bench::new(&model.decoder, &pool, batch, depth);
         bench.decode(4);
         let decode = bench.decode(if batch == 1 { 64 } else { 16 }).tokens_per_s();
@@ -41,7 +44,8 @@ fn main() {
         let text = fs_err::read_to_string(text).unwrap();
         let ids = model.tokenizer().encode(&text);
         let kept = model.tokenizer().decode(&ids[..ids.len().min(512 * windows.parse::<usize>().unwrap())]);
-        let result = score::perplexity(&model.decoder, model.tokenizer(), &pool, &kept, 512, |_, _| ()).unwrap();
+        let result =
+            score::perplexity(&model.decoder, model.tokenizer(), &pool, &kept, 512, |_, _| ()).unwrap();
         println!("perplexity {result:?}");
     }
 }
@@ -113,5 +117,8 @@ fn compare(model: &Model, pool: &Pool, json: &Value, key: &str) {
         })
         .unwrap();
     }
-    println!("{key}: mean {:.4}, largest {largest:.4} over {count} tokens, {flips} other best tokens", sum / f64::from(count));
+    println!(
+        "{key}: mean {:.4}, largest {largest:.4} over {count} tokens, {flips} other best tokens",
+        sum / f64::from(count)
+    );
 }

@@ -72,7 +72,8 @@ impl Engine {
     pub fn start(model: Arc<Model>, pool: Arc<Pool>, config: EngineConfig) -> Self {
         let max_context = config.max_context.min(model.config().max_seq_len);
         let (sender, receiver) = channel();
-        let scheduler = Scheduler::new(Arc::clone(&model), Arc::clone(&pool), EngineConfig { max_context, ..config });
+        let scheduler =
+            Scheduler::new(Arc::clone(&model), Arc::clone(&pool), EngineConfig { max_context, ..config });
         let thread = std::thread::spawn(move || scheduler.run(&receiver));
         Self {
             model,

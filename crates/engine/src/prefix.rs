@@ -35,7 +35,12 @@ impl PrefixCache {
     }
 
     /// The longest cached beginning of `tokens`, at most `limit` of them.
-    pub(crate) fn take(&mut self, tokens: &[TokenId], limit: usize, decoder: &Arc<Decoder>) -> Option<KvCache> {
+    pub(crate) fn take(
+        &mut self,
+        tokens: &[TokenId],
+        limit: usize,
+        decoder: &Arc<Decoder>,
+    ) -> Option<KvCache> {
         let (len, index) = self
             .entries
             .iter()
@@ -55,8 +60,7 @@ impl PrefixCache {
     /// Keeps a sequence whose keys and values cover `tokens`.
     pub(crate) fn put(&mut self, tokens: Vec<TokenId>, cache: KvCache, decoder: Arc<Decoder>) {
         debug_assert_eq!(tokens.len(), cache.len(), "tokens vs. positions");
-        self.entries
-            .retain(|old| !(Arc::ptr_eq(&old.decoder, &decoder) && tokens.starts_with(&old.tokens)));
+        self.entries.retain(|old| !(Arc::ptr_eq(&old.decoder, &decoder) && tokens.starts_with(&old.tokens)));
         self.entries.push(Entry { tokens, cache, decoder });
         while self.bytes() > self.max_bytes && !self.entries.is_empty() {
             self.entries.remove(0);
@@ -65,8 +69,10 @@ impl PrefixCache {
 
     /// Bytes of all pages, each counted once however many sequences share it.
     fn bytes(&self) -> usize {
-        let pages: BTreeSet<usize> = self.entries.iter().flat_map(|entry| entry.cache.page_addresses()).collect();
-        let page_bytes = self.entries.first().map_or(0, |entry| entry.cache.layout().page_len() * size_of::<f32>());
+        let pages: BTreeSet<usize> =
+            self.entries.iter().flat_map(|entry| entry.cache.page_addresses()).collect();
+        let page_bytes =
+            self.entries.first().map_or(0, |entry| entry.cache.layout().page_len() * size_of::<f32>());
         pages.len() * page_bytes
     }
 }

@@ -72,7 +72,11 @@ pub struct Usage {
 pub enum Event {
     Token(Token),
     /// The last event of a good stream. `text` is what was still held back.
-    Done { finish: Finish, usage: Usage, text: String },
+    Done {
+        finish: Finish,
+        usage: Usage,
+        text: String,
+    },
     Failed(Error),
 }
 
@@ -90,7 +94,9 @@ pub struct Completion {
 pub enum Error {
     #[error("the prompt is empty")]
     EmptyPrompt,
-    #[error("the prompt has {prompt_tokens} tokens, the context holds {max_context} with at least one for the answer")]
+    #[error(
+        "the prompt has {prompt_tokens} tokens, the context holds {max_context} with at least one for the answer"
+    )]
     ContextTooLong { prompt_tokens: usize, max_context: usize },
     #[error("token id {id} isn't in the vocabulary of {vocab_size}")]
     TokenId { id: TokenId, vocab_size: usize },

@@ -174,7 +174,9 @@ impl Scheduler {
             group.iter().for_each(|&i| done[i] = true);
             self.forward(&decoder, &group, &counts);
         }
-        for sequence in self.active.iter_mut().filter(|sequence| sequence.over && sequence.request.max_tokens == 0) {
+        for sequence in
+            self.active.iter_mut().filter(|sequence| sequence.over && sequence.request.max_tokens == 0)
+        {
             sequence.end(Finish::Length, String::new());
         }
     }
@@ -245,7 +247,8 @@ impl Sequence {
             self.over = true;
         } else if stopped {
             self.end(Finish::Stop, String::new());
-        } else if self.usage.completion_tokens >= self.request.max_tokens || self.tokens.len() >= max_context {
+        } else if self.usage.completion_tokens >= self.request.max_tokens || self.tokens.len() >= max_context
+        {
             let rest = self.rest();
             self.end(Finish::Length, rest);
         }

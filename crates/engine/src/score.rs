@@ -13,7 +13,13 @@ use crate::request::{Error, Result};
 const ROWS: usize = 128;
 
 /// Calls `visit(i, logits)` for each i in `from..ids.len()`, logits predicting the token after `ids[i]`.
-pub fn each_row(decoder: &Decoder, pool: &Pool, ids: &[TokenId], from: usize, mut visit: impl FnMut(usize, &[f32])) -> Result<()> {
+pub fn each_row(
+    decoder: &Decoder,
+    pool: &Pool,
+    ids: &[TokenId],
+    from: usize,
+    mut visit: impl FnMut(usize, &[f32]),
+) -> Result<()> {
     let vocab_size = decoder.config.vocab_size;
     if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
         return Err(Error::TokenId { id, vocab_size });

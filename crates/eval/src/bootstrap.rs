@@ -36,10 +36,7 @@ pub fn mean_interval(values: &[f64], seed: u64) -> Option<Interval> {
     let mut random = SplitMix64::new(seed);
     let mut means: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
-            let sum: f64 = values
-                .iter()
-                .map(|_| values[random.below(values.len())])
-                .sum();
+            let sum: f64 = values.iter().map(|_| values[random.below(values.len())]).sum();
             sum / values.len() as f64
         })
         .collect();
@@ -104,14 +101,7 @@ mod tests {
         // First outputs for seed 1234567 in the reference implementation (Vigna, splitmix64.c).
         let mut random = SplitMix64::new(1_234_567);
         let found = [random.next(), random.next(), random.next()];
-        assert_eq!(
-            found,
-            [
-                6_457_827_717_110_365_317,
-                3_203_168_211_198_807_973,
-                9_817_491_932_198_370_423
-            ]
-        );
+        assert_eq!(found, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
 
     #[test]
@@ -168,10 +158,7 @@ mod tests {
         let left: Vec<f64> = right.iter().map(|score| score + 0.05).collect();
         let paired = paired_difference(&left, &right, 9).unwrap();
         assert!(!paired.holds_zero());
-        let (l, r) = (
-            mean_interval(&left, 9).unwrap(),
-            mean_interval(&right, 9).unwrap(),
-        );
+        let (l, r) = (mean_interval(&left, 9).unwrap(), mean_interval(&right, 9).unwrap());
         assert!(l.low < r.high, "the separate intervals overlap");
     }
 
@@ -182,9 +169,8 @@ mod tests {
         let (trials, questions) = (100, 60);
         let covered = (0..trials)
             .filter(|trial| {
-                let values: Vec<f64> = (0..questions)
-                    .map(|_| f64::from(u8::from(random.below(1000) < 700)))
-                    .collect();
+                let values: Vec<f64> =
+                    (0..questions).map(|_| f64::from(u8::from(random.below(1000) < 700))).collect();
                 let interval = mean_interval(&values, *trial).unwrap();
                 interval.low <= truth && truth <= interval.high
             })

@@ -32,13 +32,7 @@ pub enum WayKind {
 }
 
 impl WayKind {
-    pub const ALL: [Self; 5] = [
-        Self::Base,
-        Self::Prompt,
-        Self::Rag,
-        Self::Finetune,
-        Self::RagFinetune,
-    ];
+    pub const ALL: [Self; 5] = [Self::Base, Self::Prompt, Self::Rag, Self::Finetune, Self::RagFinetune];
 
     /// The name in JSON and on the command line.
     pub fn name(self) -> &'static str {
@@ -188,10 +182,7 @@ pub struct Fact {
 
 impl Fact {
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            value: value.into(),
-        }
+        Self { name: name.into(), value: value.into() }
     }
 }
 
@@ -232,13 +223,8 @@ pub struct Comparison {
 
 impl Comparison {
     /// The records of one question in the order of the ways.
-    pub fn answers_to<'a>(
-        &'a self,
-        question_id: &'a str,
-    ) -> impl Iterator<Item = &'a ScoredRecord> {
-        self.records
-            .iter()
-            .filter(move |scored| scored.record.question_id == question_id)
+    pub fn answers_to<'a>(&'a self, question_id: &'a str) -> impl Iterator<Item = &'a ScoredRecord> {
+        self.records.iter().filter(move |scored| scored.record.question_id == question_id)
     }
 
     pub fn way(&self, way: WayKind) -> Option<&WaySummary> {
@@ -256,21 +242,15 @@ pub fn compare(
     preparations: &[Preparation],
     setup: Setup,
 ) -> Result<Comparison> {
-    let ways: Vec<WayKind> = WayKind::ALL
-        .into_iter()
-        .filter(|way| records.iter().any(|record| record.way == *way))
-        .collect();
+    let ways: Vec<WayKind> =
+        WayKind::ALL.into_iter().filter(|way| records.iter().any(|record| record.way == *way)).collect();
     if questions.is_empty() || ways.is_empty() {
-        return Err(Error::NothingToCompare {
-            questions: questions.len(),
-            ways: ways.len(),
-        });
+        return Err(Error::NothingToCompare { questions: questions.len(), ways: ways.len() });
     }
     let scored = score_all(&questions, &ways, records)?;
     // `score_all` orders by question, then way.
-    let of_way = |index: usize| -> Vec<&ScoredRecord> {
-        scored.iter().skip(index).step_by(ways.len()).collect()
-    };
+    let of_way =
+        |index: usize| -> Vec<&ScoredRecord> { scored.iter().skip(index).step_by(ways.len()).collect() };
     let mut summaries: Vec<WaySummary> = ways
         .iter()
         .enumerate()
@@ -279,16 +259,12 @@ pub fn compare(
     let best = best_index(&summaries);
     let contains = |index: usize| -> Vec<f64> {
         let records = of_way(index);
-        records
-            .iter()
-            .map(|scored| scored.scores.contains)
-            .collect()
+        records.iter().map(|scored| scored.scores.contains).collect()
     };
     let best_contains = contains(best);
     for (index, summary) in summaries.iter_mut().enumerate() {
         if index != best {
-            summary.behind_best =
-                bootstrap::paired_difference(&best_contains, &contains(index), setup.seed);
+            summary.behind_best = bootstrap::paired_difference(&best_contains, &contains(index), setup.seed);
         }
     }
     Ok(Comparison {
@@ -303,11 +279,7 @@ pub fn compare(
 
 /// The scores of one record; a failed answer gets none of its points.
 pub fn score(question: &Question, record: &Record) -> Scores {
-    let answer = if record.error.is_some() {
-        ""
-    } else {
-        record.answer.as_str()
-    };
+    let answer = if record.error.is_some() { "" } else { record.answer.as_str() };
     let source = question.source.as_deref().filter(|_| record.way.cites());
     Scores {
         exact: metrics::exact_match(answer, &question.answers),
@@ -320,29 +292,14 @@ pub fn score(question: &Question, record: &Record) -> Scores {
     }
 }
 
-fn score_all(
-    questions: &[Question],
-    ways: &[WayKind],
-    records: &[Record],
-) -> Result<Vec<ScoredRecord>> {
+fn score_all(questions: &[Question], ways: &[WayKind], records: &[Record]) -> Result<Vec<ScoredRecord>> {
     for (index, question) in questions.iter().enumerate() {
-        if questions[..index]
-            .iter()
-            .any(|other| other.id == question.id)
-        {
-            return Err(Error::DuplicateQuestion {
-                id: question.id.clone(),
-            });
+        if questions[..index].iter().any(|other| other.id == question.id) {
+            return Err(Error::DuplicateQuestion { id: question.id.clone() });
         }
     }
-    if let Some(stray) = records
-        .iter()
-        .find(|record| questions.iter().all(|q| q.id != record.question_id))
-    {
-        return Err(Error::UnknownQuestion {
-            way: stray.way,
-            question: stray.question_id.clone(),
-        });
+    if let Some(stray) = records.iter().find(|record| questions.iter().all(|q| q.id != record.question_id)) {
+        return Err(Error::UnknownQuestion { way: stray.way, question: stray.question_id.clone() });
     }
     let mut scored = Vec::with_capacity(records.len());
     for question in questions {
@@ -350,27 +307,15 @@ fn score_all(
             let is_wanted = |r: &&Record| r.way == *way && r.question_id == question.id;
             let found: Vec<&Record> = records.iter().filter(is_wanted).collect();
             let [record] = found[..] else {
-                return Err(Error::Records {
-                    way: *way,
-                    question: question.id.clone(),
-                    found: found.len(),
-                });
+                return Err(Error::Records { way: *way, question: question.id.clone(), found: found.len() });
             };
-            scored.push(ScoredRecord {
-                scores: score(question, record),
-                record: record.clone(),
-            });
+            scored.push(ScoredRecord { scores: score(question, record), record: record.clone() });
         }
     }
     Ok(scored)
 }
 
-fn summarise(
-    way: WayKind,
-    scored: &[&ScoredRecord],
-    preparations: &[Preparation],
-    seed: u64,
-) -> WaySummary {
+fn summarise(way: WayKind, scored: &[&ScoredRecord], preparations: &[Preparation], seed: u64) -> WaySummary {
     let interval = |value: fn(&Scores) -> Option<f64>| {
         let values: Vec<f64> = scored.iter().filter_map(|s| value(&s.scores)).collect();
         bootstrap::mean_interval(&values, seed)

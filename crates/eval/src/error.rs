@@ -17,11 +17,7 @@ pub enum Error {
          hint: each line is {{\"question\":…,\"answers\":[…],\"source\":…}}",
         path.display()
     )]
-    Question {
-        path: PathBuf,
-        line: usize,
-        reason: String,
-    },
+    Question { path: PathBuf, line: usize, reason: String },
     #[error("`{}` holds no question", path.display())]
     NoQuestions { path: PathBuf },
     #[error("question id `{id}` occurs twice")]
@@ -29,11 +25,7 @@ pub enum Error {
     #[error("there is nothing to compare: {questions} questions, {ways} ways")]
     NothingToCompare { questions: usize, ways: usize },
     #[error("way `{way}` has {found} records for question `{question}`, expected 1")]
-    Records {
-        way: WayKind,
-        question: String,
-        found: usize,
-    },
+    Records { way: WayKind, question: String, found: usize },
     #[error("a record of way `{way}` answers question `{question}`, which wasn't asked")]
     UnknownQuestion { way: WayKind, question: String },
 }

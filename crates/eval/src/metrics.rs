@@ -29,9 +29,7 @@ enum Kind {
 pub fn exact_match(answer: &str, accepted: &[String]) -> f64 {
     let answer = tokenize(answer);
     let answer = texts(&answer);
-    let hit = accepted
-        .iter()
-        .any(|accepted| texts(&tokenize(accepted)) == answer);
+    let hit = accepted.iter().any(|accepted| texts(&tokenize(accepted)) == answer);
     f64::from(u8::from(hit && !answer.is_empty()))
 }
 
@@ -39,18 +37,13 @@ pub fn exact_match(answer: &str, accepted: &[String]) -> f64 {
 pub fn token_f1(answer: &str, accepted: &[String]) -> f64 {
     let answer = tokenize(answer);
     let answer = texts(&answer);
-    accepted
-        .iter()
-        .map(|accepted| f1(&answer, &texts(&tokenize(accepted))))
-        .fold(0.0, f64::max)
+    accepted.iter().map(|accepted| f1(&answer, &texts(&tokenize(accepted)))).fold(0.0, f64::max)
 }
 
 /// 1 when an accepted answer occurs in the answer as whole words and whole numbers.
 pub fn contains(answer: &str, accepted: &[String]) -> f64 {
     let answer = tokenize(answer);
-    let hit = accepted
-        .iter()
-        .any(|accepted| occurs(&answer, &tokenize(accepted)));
+    let hit = accepted.iter().any(|accepted| occurs(&answer, &tokenize(accepted)));
     f64::from(u8::from(hit))
 }
 
@@ -97,9 +90,7 @@ fn citation_mark_bytes(text: &str) -> usize {
     let open = text.chars().next().map_or(0, char::len_utf8);
     let inside = &text[open..end];
     let is_list = inside.contains(|c: char| c.is_ascii_digit())
-        && inside
-            .chars()
-            .all(|c| c.is_ascii_digit() || matches!(c, ',' | ' ' | '，' | '、'));
+        && inside.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | ' ' | '，' | '、'));
     if !is_list {
         return 0;
     }
@@ -109,12 +100,9 @@ fn citation_mark_bytes(text: &str) -> usize {
 fn same_document(cited: &str, source: &str) -> bool {
     let (cited, source) = (document_path(cited), document_path(source));
     let is_tail = |long: &str, short: &str| {
-        long.strip_suffix(short)
-            .is_some_and(|head| head.is_empty() || head.ends_with('/'))
+        long.strip_suffix(short).is_some_and(|head| head.is_empty() || head.ends_with('/'))
     };
-    !cited.is_empty()
-        && !source.is_empty()
-        && (is_tail(&cited, &source) || is_tail(&source, &cited))
+    !cited.is_empty() && !source.is_empty() && (is_tail(&cited, &source) || is_tail(&source, &cited))
 }
 
 fn document_path(path: &str) -> String {
@@ -146,16 +134,13 @@ fn occurs(text: &[Token], wanted: &[Token]) -> bool {
     if wanted.is_empty() {
         return false;
     }
-    (0..=text.len().saturating_sub(wanted.len()))
-        .filter(|start| text.len() >= start + wanted.len())
-        .any(|start| {
+    (0..=text.len().saturating_sub(wanted.len())).filter(|start| text.len() >= start + wanted.len()).any(
+        |start| {
             let end = start + wanted.len();
-            let equal = text[start..end]
-                .iter()
-                .zip(wanted)
-                .all(|(found, wanted)| found.text == wanted.text);
+            let equal = text[start..end].iter().zip(wanted).all(|(found, wanted)| found.text == wanted.text);
             equal && !cuts_a_number(text, start, end)
-        })
+        },
+    )
 }
 
 /// Whether the tokens `start..end` begin or end inside a number, as `五` does in `十五`, `3` in
@@ -174,10 +159,7 @@ fn is_number(token: &Token) -> bool {
 
 fn is_numeral(token: &Token) -> bool {
     let mut chars = token.text.chars();
-    chars
-        .next()
-        .is_some_and(|c| "〇零一二两三四五六七八九十百千万亿".contains(c))
-        && chars.next().is_none()
+    chars.next().is_some_and(|c| "〇零一二两三四五六七八九十百千万亿".contains(c)) && chars.next().is_none()
 }
 
 fn texts(tokens: &[Token]) -> Vec<&str> {
@@ -192,10 +174,7 @@ fn tokenize(text: &str) -> Vec<Token> {
     if tokens.iter().all(is_article) {
         return tokens;
     }
-    tokens
-        .into_iter()
-        .filter(|token| !is_article(token))
-        .collect()
+    tokens.into_iter().filter(|token| !is_article(token)).collect()
 }
 
 fn split(chars: &[char]) -> Vec<Token> {
@@ -247,19 +226,14 @@ fn next_is_digit(chars: &[char], index: usize) -> bool {
 
 /// Whether the comma at `index` stands before a group of exactly three digits.
 fn groups_thousands(chars: &[char], index: usize) -> bool {
-    let group = chars[index + 1..]
-        .iter()
-        .take_while(|c| c.is_ascii_digit())
-        .count();
+    let group = chars[index + 1..].iter().take_while(|c| c.is_ascii_digit()).count();
     group == 3
 }
 
 /// Whether the digit at `index` follows a minus that is a sign and no hyphen or range.
 fn is_minus(chars: &[char], index: usize) -> bool {
     let before = index.checked_sub(2).map(|before| kind_of(chars[before]));
-    index > 0
-        && chars[index - 1] == '-'
-        && !matches!(before, Some(Kind::Digit | Kind::Letter | Kind::Sign))
+    index > 0 && chars[index - 1] == '-' && !matches!(before, Some(Kind::Digit | Kind::Letter | Kind::Sign))
 }
 
 /// Whether the digit at `index` belongs to a code such as `E-17`.

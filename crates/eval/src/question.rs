@@ -89,14 +89,8 @@ mod tests {
         check("{\"question\":\"a\",\"answers\":[\"b\"]}\n\n", Ok(1));
         check("\u{feff}{\"question\":\"a\",\"answers\":[\"b\"]}", Ok(1));
         check("{\"question\":\"a\",\"answers\":[\" \"]}", Err("line 1"));
-        check(
-            "{\"question\":\" \",\"answers\":[\"b\"]}",
-            Err("`question` is empty"),
-        );
-        check(
-            "{\"question\":\"a\",\"answers\":[\"b\"]}\nnot json",
-            Err("line 2"),
-        );
+        check("{\"question\":\" \",\"answers\":[\"b\"]}", Err("`question` is empty"));
+        check("{\"question\":\"a\",\"answers\":[\"b\"]}\nnot json", Err("line 2"));
         check("{\"answers\":[\"b\"]}", Err("missing field `question`"));
         check(
             "{\"id\":\"x\",\"question\":\"a\",\"answers\":[\"b\"]}\n\

@@ -24,10 +24,7 @@ const FILTER: &str = include_str!("report/filter.js");
 
 /// Writes the page to `path`, whole or not at all.
 pub fn write(path: &Path, comparison: &Comparison) -> Result<()> {
-    Ok(hearth_artifacts::atomic::write(
-        path,
-        html(comparison).as_bytes(),
-    )?)
+    Ok(hearth_artifacts::atomic::write(path, html(comparison).as_bytes())?)
 }
 
 /// The page as text.
@@ -54,9 +51,6 @@ pub fn html(comparison: &Comparison) -> String {
     page.push_str(&answers::failures(comparison));
     page.push_str(&answers::all(comparison));
     page.push_str(&sections::details(comparison));
-    let _ = write!(
-        page,
-        "</main>\n<script>\n{FILTER}</script>\n</body>\n</html>\n"
-    );
+    let _ = write!(page, "</main>\n<script>\n{FILTER}</script>\n</body>\n</html>\n");
     page
 }

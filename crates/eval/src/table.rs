@@ -4,17 +4,7 @@ use crate::compare::{Comparison, WaySummary};
 
 /// The table with a heading line; the best way is marked with `*`.
 pub fn render(comparison: &Comparison) -> String {
-    let head = [
-        "way",
-        "contained",
-        "95 %",
-        "F1",
-        "exact",
-        "cited",
-        "s/answer",
-        "tokens",
-        "prepared in",
-    ];
+    let head = ["way", "contained", "95 %", "F1", "exact", "cited", "s/answer", "tokens", "prepared in"];
     let mut rows = vec![head.map(str::to_owned)];
     for way in &comparison.ways {
         rows.push(row(way, way.way == comparison.best));
@@ -58,14 +48,8 @@ pub(crate) fn duration(seconds: f64) -> String {
 
 /// Pads every column to its widest cell: the first to the right of its text, numbers to the left.
 fn align<const N: usize>(rows: &[[String; N]]) -> String {
-    let widths: Vec<usize> = (0..N)
-        .map(|column| {
-            rows.iter()
-                .map(|row| width(&row[column]))
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
+    let widths: Vec<usize> =
+        (0..N).map(|column| rows.iter().map(|row| width(&row[column])).max().unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
@@ -113,14 +97,8 @@ mod tests {
 
     #[test]
     fn wide_characters_take_two_columns() {
-        for (text, expected) in [
-            ("", 0),
-            ("abc", 3),
-            ("微调", 4),
-            ("e\u{301}", 1),
-            ("（x）", 5),
-            ("95 %", 4),
-        ] {
+        for (text, expected) in [("", 0), ("abc", 3), ("微调", 4), ("e\u{301}", 1), ("（x）", 5), ("95 %", 4)]
+        {
             assert_eq!(width(text), expected, "{text}");
         }
     }

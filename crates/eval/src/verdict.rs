@@ -15,8 +15,7 @@ pub fn sentences(comparison: &Comparison) -> String {
         return String::new();
     };
     if best.contains <= 0.0 {
-        return "No way answered a single question. Read the answers below before choosing one."
-            .to_owned();
+        return "No way answered a single question. Read the answers below before choosing one.".to_owned();
     }
     let [low, high] = best.ci95.contains;
     let mut text = format!(
@@ -32,11 +31,7 @@ pub fn sentences(comparison: &Comparison) -> String {
         let _ = write!(text, " {}", lead(way, behind));
     }
     if let Some(rate) = best.citation_hit {
-        let _ = write!(
-            text,
-            " {} of its answers cite the document that holds the answer.",
-            percent(rate)
-        );
+        let _ = write!(text, " {} of its answers cite the document that holds the answer.", percent(rate));
     }
     text
 }

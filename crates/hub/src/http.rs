@@ -36,9 +36,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new() -> Self {
         let config = |direct: bool| {
-            let tls = TlsConfig::builder()
-                .root_certs(RootCerts::PlatformVerifier)
-                .build();
+            let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
             let config = Config::builder()
                 .tls_config(tls)
                 .user_agent(concat!("hearth/", env!("CARGO_PKG_VERSION")))
@@ -50,10 +48,7 @@ impl Client {
             let config = if direct { config.proxy(None) } else { config };
             Agent::new_with_config(config.build())
         };
-        Self {
-            agent: config(false),
-            loopback: config(true),
-        }
+        Self { agent: config(false), loopback: config(true) }
     }
 
     /// A body of at most a few megabytes and its content type.
@@ -67,12 +62,7 @@ impl Client {
     }
 
     /// Appends to `partial` what it doesn't hold of `url` yet. The bytes stay there on an error.
-    pub(crate) fn download(
-        &self,
-        url: &str,
-        partial: &mut Partial,
-        watch: &mut Watch<'_>,
-    ) -> Result<()> {
+    pub(crate) fn download(&self, url: &str, partial: &mut Partial, watch: &mut Watch<'_>) -> Result<()> {
         let mut stalls = 0;
         loop {
             let before = partial.bytes();
@@ -80,11 +70,7 @@ impl Client {
                 Err(error @ Error::BrokeOff { .. }) => error,
                 done => return done,
             };
-            stalls = if partial.bytes() > before {
-                0
-            } else {
-                stalls + 1
-            };
+            stalls = if partial.bytes() > before { 0 } else { stalls + 1 };
             if stalls == MAX_STALLS {
                 return Err(error);
             }
@@ -110,10 +96,7 @@ impl Client {
         if !goes_on {
             partial.restart()?;
         }
-        let total = response
-            .body()
-            .content_length()
-            .map(|rest| partial.bytes() + rest);
+        let total = response.body().content_length().map(|rest| partial.bytes() + rest);
         watch.check()?;
         let mut reader = response.into_body().into_reader();
         let mut chunk = vec![0; CHUNK_BYTES];
@@ -134,16 +117,9 @@ impl Client {
     }
 
     fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Response<Body>> {
-        let agent = if is_loopback(url) {
-            &self.loopback
-        } else {
-            &self.agent
-        };
-        let request = headers
-            .iter()
-            .fold(agent.get(url), |request, (name, value)| {
-                request.header(*name, *value)
-            });
+        let agent = if is_loopback(url) { &self.loopback } else { &self.agent };
+        let request =
+            headers.iter().fold(agent.get(url), |request, (name, value)| request.header(*name, *value));
         request.call().map_err(|error| unreachable(url, &error))
     }
 }
@@ -151,10 +127,7 @@ impl Client {
 fn check_status(url: &str, response: &Response<Body>) -> Result<()> {
     match response.status().as_u16() {
         200 | 206 => Ok(()),
-        status => Err(Error::Status {
-            url: redact(url),
-            status,
-        }),
+        status => Err(Error::Status { url: redact(url), status }),
     }
 }
 
@@ -171,10 +144,7 @@ fn unreachable(url: &str, error: &ureq::Error) -> Error {
 }
 
 fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// The part between `://` and the next `/`.
@@ -237,10 +207,7 @@ mod tests {
             ("//files/a.whl", "https://files/a.whl"),
             ("/files/a.whl", "https://u:p@mirror:8443/files/a.whl"),
             ("a.whl", "https://u:p@mirror:8443/root/simple/pkg/a.whl"),
-            (
-                "../../packages/./a.whl",
-                "https://u:p@mirror:8443/root/packages/a.whl",
-            ),
+            ("../../packages/./a.whl", "https://u:p@mirror:8443/root/packages/a.whl"),
             ("../../../../../a.whl", "https://u:p@mirror:8443/a.whl"),
         ] {
             assert_eq!(join(base, link), expected);

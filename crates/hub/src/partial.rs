@@ -41,14 +41,7 @@ impl Partial {
                 }
             }
         }
-        Ok(Self {
-            path: path.into(),
-            file,
-            hasher,
-            bytes,
-            resumed: bytes,
-            total,
-        })
+        Ok(Self { path: path.into(), file, hasher, bytes, resumed: bytes, total })
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -91,9 +84,7 @@ impl Partial {
 
     /// Makes sure that what was written survives a power cut.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.file
-            .sync_all()
-            .map_err(|error| self.write_error(error))
+        self.file.sync_all().map_err(|error| self.write_error(error))
     }
 
     /// Syncs and returns the sha256 of the whole.
@@ -117,10 +108,7 @@ mod tests {
         let mut second = Partial::open(&path, 2, None).unwrap();
         assert!(second.was_resumed() && second.bytes() == 2);
         second.write(b"c").unwrap();
-        assert_eq!(
-            second.finish().unwrap(),
-            hearth_artifacts::hash::sha256(b"abc")
-        );
+        assert_eq!(second.finish().unwrap(), hearth_artifacts::hash::sha256(b"abc"));
         assert_eq!(fs_err::read(&path).unwrap(), b"abc");
     }
 
@@ -131,10 +119,7 @@ mod tests {
         let mut partial = Partial::open(&path, 0, Some(100)).unwrap();
         partial.write(&[0; 40]).unwrap();
         let error = partial.write_error(ErrorKind::StorageFull.into());
-        assert!(
-            error.to_string().contains("60 bytes more are needed"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("60 bytes more are needed"), "{error}");
         assert!(!error.is_of_the_source());
         assert_eq!(fs_err::metadata(&path).unwrap().len(), 40);
     }

@@ -53,11 +53,7 @@ impl Local {
 
 impl Hub {
     pub fn new(home: &Home, config: HubConfig) -> Self {
-        Self {
-            home: home.clone(),
-            config,
-            client: Client::new(),
-        }
+        Self { home: home.clone(), config, client: Client::new() }
     }
 
     /// The model behind a short name, the name of a pulled model, a source, or a path.
@@ -79,14 +75,8 @@ impl Hub {
         {
             return self.pull_entry(&entry_of_card(card), progress);
         }
-        let names: Vec<_> = table::TABLE
-            .iter()
-            .map(|row| format!("`{}`", row.name))
-            .collect();
-        Err(Error::UnknownModel {
-            name: name_or_path.into(),
-            known: names.join(", "),
-        })
+        let names: Vec<_> = table::TABLE.iter().map(|row| format!("`{}`", row.name)).collect();
+        Err(Error::UnknownModel { name: name_or_path.into(), known: names.join(", ") })
     }
 
     /// As [`Self::pull`], for a file that the table doesn't hold.
@@ -102,10 +92,7 @@ impl Hub {
         }
         let needs_network = !entry.sources.iter().any(|s| matches!(s, Source::File(_)));
         if self.config.offline && needs_network {
-            return Err(Error::Offline {
-                name: entry.name.clone(),
-                folder: self.home.models(),
-            });
+            return Err(Error::Offline { name: entry.name.clone(), folder: self.home.models() });
         }
         self.try_sources(entry, progress)
     }
@@ -121,24 +108,15 @@ impl Hub {
         let Some(mut card) = Card::read(&folder).filter(|card| card.file == entry.file) else {
             return Ok(None);
         };
-        let is_wanted = entry
-            .sha256
-            .as_ref()
-            .is_none_or(|hash| *hash == card.sha256);
+        let is_wanted = entry.sha256.as_ref().is_none_or(|hash| *hash == card.sha256);
         if !is_wanted || !path.is_file() {
             return Ok(None);
         }
         let stamp = Stamp::of(&path)?;
         if stamp != card.verified {
             if stamp.bytes != card.bytes || hash::sha256_file(&path)? != card.sha256 {
-                let text = format!(
-                    "`{}` was changed since it was pulled; pulling it again",
-                    path.display()
-                );
-                progress.event(Event::Note {
-                    stage: STAGE,
-                    text: &text,
-                });
+                let text = format!("`{}` was changed since it was pulled; pulling it again", path.display());
+                progress.event(Event::Note { stage: STAGE, text: &text });
                 return Ok(None);
             }
             card.verified = stamp;
@@ -161,30 +139,15 @@ impl Hub {
             }
             if let Some(next) = entry.sources.get(index + 1) {
                 let text = format!("`{}` not from {source}: {error}; trying {next}", entry.name);
-                progress.event(Event::Note {
-                    stage: STAGE,
-                    text: &text,
-                });
+                progress.event(Event::Note { stage: STAGE, text: &text });
             }
-            failures.push(Failure {
-                source: source.to_string(),
-                reason: error.to_string(),
-                at: now(),
-            });
+            failures.push(Failure { source: source.to_string(), reason: error.to_string(), at: now() });
         }
-        Err(Error::AllSourcesFailed {
-            name: entry.name.clone(),
-            failures,
-        })
+        Err(Error::AllSourcesFailed { name: entry.name.clone(), failures })
     }
 
     /// Fetches, verifies and moves into place. Returns the sha256.
-    fn try_source(
-        &self,
-        entry: &Entry,
-        source: &Source,
-        progress: &dyn Progress,
-    ) -> Result<String> {
+    fn try_source(&self, entry: &Entry, source: &Source, progress: &dyn Progress) -> Result<String> {
         if self.config.offline && !matches!(source, Source::File(_)) {
             return Err(Error::Unreachable {
                 url: source.to_string(),
@@ -195,11 +158,7 @@ impl Hub {
         let partial_path = path.with_added_extension(format!("{}.partial", tag(source)));
         check_space(&partial_path, entry)?;
         let wheels = self.home.cache().join("wheels");
-        let fetcher = Fetcher {
-            client: &self.client,
-            config: &self.config,
-            wheels: &wheels,
-        };
+        let fetcher = Fetcher { client: &self.client, config: &self.config, wheels: &wheels };
         loop {
             let mut watch = Watch::new(progress, &entry.name);
             let partial = fetcher.fetch(entry, source, &partial_path, &mut watch)?;
@@ -255,10 +214,7 @@ impl Hub {
             remove_if_there(&record_path(&folder.join(&name)))?;
         }
         let summary = format!("`{}` from {source}, {} bytes", entry.name, card.bytes);
-        progress.event(Event::Finish {
-            stage: STAGE,
-            summary: &summary,
-        });
+        progress.event(Event::Finish { stage: STAGE, summary: &summary });
         Ok(Local::of_card(&folder, card))
     }
 }
@@ -277,12 +233,8 @@ pub(crate) fn lock(home: &Home, name: &str, progress: &dyn Progress) -> Result<L
             return Err(Error::Cancelled { name: name.into() });
         }
         if !is_noted && let hearth_artifacts::Error::Locked { pid, .. } = held {
-            let text =
-                format!("another hearth process (pid {pid}) is at work on `{name}`; waiting");
-            progress.event(Event::Note {
-                stage: STAGE,
-                text: &text,
-            });
+            let text = format!("another hearth process (pid {pid}) is at work on `{name}`; waiting");
+            progress.event(Event::Note { stage: STAGE, text: &text });
             is_noted = true;
         }
         std::thread::park_timeout(LOCK_POLL);
@@ -294,25 +246,12 @@ fn entry_of(source: Source) -> Entry {
     let file: String = source
         .file_name()
         .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || "._-".contains(c) {
-                c
-            } else {
-                '-'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
         .collect();
-    let stem = Path::new(&file)
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy();
+    let stem = Path::new(&file).file_stem().unwrap_or_default().to_string_lossy();
     Entry {
         // The tag keeps files of the same name in different repositories apart.
-        name: format!(
-            "{}-{}",
-            stem.trim_start_matches(['.', '_', '-']),
-            tag(&source)
-        ),
+        name: format!("{}-{}", stem.trim_start_matches(['.', '_', '-']), tag(&source)),
         kind: None,
         file,
         bytes: None,
@@ -343,11 +282,9 @@ fn verify(entry: &Entry, source: &Source, bytes: u64, sha256: &str) -> Result<()
             expected: expected.clone(),
             actual: sha256.into(),
         }),
-        (Some(expected), _) if expected != bytes => Err(Error::WrongSize {
-            origin: source.to_string(),
-            expected,
-            actual: bytes,
-        }),
+        (Some(expected), _) if expected != bytes => {
+            Err(Error::WrongSize { origin: source.to_string(), expected, actual: bytes })
+        }
         _ => Ok(()),
     }
 }
@@ -361,10 +298,9 @@ fn check_space(partial: &Path, entry: &Entry) -> Result<()> {
     let needed = total.saturating_sub(present);
     // Where the file system doesn't tell, writing will.
     match fs4::available_space(folder) {
-        Ok(available) if available < needed => Err(Error::DiskFull {
-            path: partial.into(),
-            needed: needed - available,
-        }),
+        Ok(available) if available < needed => {
+            Err(Error::DiskFull { path: partial.into(), needed: needed - available })
+        }
         _ => Ok(()),
     }
 }

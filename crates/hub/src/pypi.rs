@@ -39,10 +39,7 @@ struct Listed {
 
 impl Listed {
     fn is_yanked(&self) -> bool {
-        !matches!(
-            self.yanked,
-            serde_json::Value::Null | serde_json::Value::Bool(false)
-        )
+        !matches!(self.yanked, serde_json::Value::Null | serde_json::Value::Bool(false))
     }
 
     /// The version in a wheel's name, `{package}-{version}-…`; `None` for other files.
@@ -59,10 +56,7 @@ impl Listed {
 pub(crate) fn find_wheel(client: &Client, index: &str, part: &Part) -> Result<Wheel> {
     let url = format!("{index}/{}/", normalise(&part.package));
     let (body, content_type) = client.text(&url, ACCEPT)?;
-    let bad = |reason| Error::BadIndex {
-        url: redact(&url),
-        reason,
-    };
+    let bad = |reason| Error::BadIndex { url: redact(&url), reason };
     let page: Page = serde_json::from_str(&body).map_err(|error| {
         bad(if content_type.contains("json") {
             error.to_string()
@@ -76,31 +70,19 @@ pub(crate) fn find_wheel(client: &Client, index: &str, part: &Part) -> Result<Wh
     let sha256 = sha256
         .filter(|hash| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .ok_or_else(|| bad(format!("it gives no sha256 for `{}`", file.filename)))?;
-    Ok(Wheel {
-        filename: file.filename.clone(),
-        url: join(&url, &file.url),
-        sha256,
-        bytes: file.size,
-    })
+    Ok(Wheel { filename: file.filename.clone(), url: join(&url, &file.url), sha256, bytes: file.size })
 }
 
 /// PEP 503: lower case, runs of `-`, `_` and `.` are one `-`.
 fn normalise(package: &str) -> String {
     let lower = package.to_lowercase();
-    let pieces: Vec<_> = lower
-        .split(['-', '_', '.'])
-        .filter(|piece| !piece.is_empty())
-        .collect();
+    let pieces: Vec<_> = lower.split(['-', '_', '.']).filter(|piece| !piece.is_empty()).collect();
     pieces.join("-")
 }
 
 /// The wheel for any platform if there is one, else the first by name: it is unzipped, never run.
 fn choose<'a>(files: &'a [Listed], part: &Part) -> Result<&'a Listed> {
-    let wheels = || {
-        files
-            .iter()
-            .filter_map(|file| Some((file.wheel_version()?, file)))
-    };
+    let wheels = || files.iter().filter_map(|file| Some((file.wheel_version()?, file)));
     let version = match &part.version {
         Some(version) => Some(version.as_str()),
         None => wheels()
@@ -123,21 +105,14 @@ fn choose<'a>(files: &'a [Listed], part: &Part) -> Result<&'a Listed> {
             Error::NoWheel {
                 package: part.package.clone(),
                 version: version.unwrap_or("that is final").into(),
-                available: if available.is_empty() {
-                    "none".into()
-                } else {
-                    available.join(", ")
-                },
+                available: if available.is_empty() { "none".into() } else { available.join(", ") },
             }
         })
 }
 
 /// The numbers of a final release, without trailing zeros so that 1.0 equals 1; `None` for others.
 fn numbers(version: &str) -> Option<Vec<u64>> {
-    let mut numbers = version
-        .split('.')
-        .map(|piece| piece.parse().ok())
-        .collect::<Option<Vec<u64>>>()?;
+    let mut numbers = version.split('.').map(|piece| piece.parse().ok()).collect::<Option<Vec<u64>>>()?;
     while numbers.last() == Some(&0) {
         numbers.pop();
     }
@@ -157,11 +132,7 @@ mod tests {
     }
 
     fn check(names: &[&str], version: Option<&str>, expected: &str) {
-        let part = Part {
-            package: "p".into(),
-            version: version.map(str::to_owned),
-            member: "m".into(),
-        };
+        let part = Part { package: "p".into(), version: version.map(str::to_owned), member: "m".into() };
         let files = listed(names);
         let found = choose(&files, &part).map_or_else(|e| e.to_string(), |f| f.filename.clone());
         assert!(found.contains(expected), "{found}");
@@ -184,11 +155,7 @@ mod tests {
         check(&names, Some("0.11.0"), "p-0.11.0-py3-none-any.whl");
         check(&names, Some("1.0rc1"), "p-1.0rc1-py3-none-any.whl");
         check(&names, None, "p-0.10.0-py3-none-macosx_arm64.whl");
-        check(
-            &names,
-            Some("2"),
-            "no wheel of version 2; there are 0.9.0, 0.10.0",
-        );
+        check(&names, Some("2"), "no wheel of version 2; there are 0.9.0, 0.10.0");
         check(&["p-1.tar.gz"], None, "there are none");
         check(&[], Some("1"), "there are none");
     }

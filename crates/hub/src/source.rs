@@ -39,9 +39,7 @@ pub struct Part {
 impl Source {
     /// Whether `text` claims to be a source rather than a name or a path.
     pub fn is_source(text: &str) -> bool {
-        ["hf:", "pypi:", "file:"]
-            .iter()
-            .any(|prefix| text.starts_with(prefix))
+        ["hf:", "pypi:", "file:"].iter().any(|prefix| text.starts_with(prefix))
     }
 
     /// The name of the file that comes out.
@@ -58,16 +56,10 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hub {
-                repository,
-                revision,
-                file,
-            } if revision == "main" => write!(f, "hf:{repository}#{file}"),
-            Self::Hub {
-                repository,
-                revision,
-                file,
-            } => write!(f, "hf:{repository}@{revision}#{file}"),
+            Self::Hub { repository, revision, file } if revision == "main" => {
+                write!(f, "hf:{repository}#{file}")
+            }
+            Self::Hub { repository, revision, file } => write!(f, "hf:{repository}@{revision}#{file}"),
             Self::Packages { text, .. } => f.write_str(text),
             Self::File(path) => write!(f, "file:{}", path.display()),
         }
@@ -78,10 +70,7 @@ impl FromStr for Source {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad = |problem| Error::BadSource {
-            origin: text.into(),
-            problem,
-        };
+        let bad = |problem| Error::BadSource { origin: text.into(), problem };
         if let Some(path) = text.strip_prefix("file:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             return match path {
@@ -92,9 +81,7 @@ impl FromStr for Source {
         let (from, file) = text
             .split_once('#')
             .filter(|(_, file)| is_inner_path(file))
-            .ok_or_else(|| {
-                bad("must name a file after `#`, without `..` and not beginning with `/`")
-            })?;
+            .ok_or_else(|| bad("must name a file after `#`, without `..` and not beginning with `/`"))?;
         if let Some(repository) = from.strip_prefix("hf:") {
             let (repository, revision) = repository.split_once('@').unwrap_or((repository, "main"));
             let named = repository.split('/').count() == 2 && is_inner_path(repository);
@@ -107,22 +94,16 @@ impl FromStr for Source {
                 file: file.into(),
             });
         }
-        let package = from
-            .strip_prefix("pypi:")
-            .ok_or_else(|| bad("must begin with `hf:`, `pypi:` or `file:`"))?;
+        let package =
+            from.strip_prefix("pypi:").ok_or_else(|| bad("must begin with `hf:`, `pypi:` or `file:`"))?;
         let parts = parts(package, file).map_err(bad)?;
-        Ok(Self::Packages {
-            text: text.into(),
-            parts,
-        })
+        Ok(Self::Packages { text: text.into(), parts })
     }
 }
 
 /// A path that stays inside what it is appended to.
 fn is_inner_path(path: &str) -> bool {
-    path.split('/')
-        .all(|piece| !["", ".", ".."].contains(&piece))
-        && !path.contains('\\')
+    path.split('/').all(|piece| !["", ".", ".."].contains(&piece)) && !path.contains('\\')
 }
 
 fn parts(package: &str, member: &str) -> Result<Vec<Part>, &'static str> {
@@ -136,11 +117,7 @@ fn parts(package: &str, member: &str) -> Result<Vec<Part>, &'static str> {
         if package.is_empty() || !package.chars().all(legal) {
             return Err("has no legal package name");
         }
-        Ok(Part {
-            package: package.into(),
-            version: version.clone(),
-            member,
-        })
+        Ok(Part { package: package.into(), version: version.clone(), member })
     };
     let Some((before, rest)) = package.split_once('{') else {
         return Ok(vec![part(package, member.into())?]);
@@ -153,9 +130,7 @@ fn parts(package: &str, member: &str) -> Result<Vec<Part>, &'static str> {
     if first > last || last - first >= MAX_PARTS {
         return Err("must give the parts as `{first..last}`, at most 1000 of them");
     }
-    (first..=last)
-        .map(|number| part(&format!("{before}{number}{after}"), fill(member, number)?))
-        .collect()
+    (first..=last).map(|number| part(&format!("{before}{number}{after}"), fill(member, number)?)).collect()
 }
 
 /// Puts `number` in the place of each `{[+n|-n][:0width]}`.
@@ -171,9 +146,7 @@ fn fill(template: &str, number: u32) -> Result<String, &'static str> {
             offset => offset.parse::<i64>().map_err(|_| PROBLEM)?,
         };
         let width = width.parse::<u8>().map_err(|_| PROBLEM)?;
-        let value = i64::from(number)
-            .checked_add(offset)
-            .filter(|value| *value >= 0);
+        let value = i64::from(number).checked_add(offset).filter(|value| *value >= 0);
         out.push_str(before);
         let (value, width) = (value.ok_or(PROBLEM)?, usize::from(width));
         write!(out, "{value:0width$}").expect("writing to a string can't fail");
@@ -189,14 +162,7 @@ mod tests {
     #[test]
     fn hub_sources() {
         let source: Source = "hf:Qwen/Coder@v1#sub/m.gguf".parse().unwrap();
-        let Source::Hub {
-            repository,
-            revision,
-            file,
-        } = &source
-        else {
-            panic!("{source}")
-        };
+        let Source::Hub { repository, revision, file } = &source else { panic!("{source}") };
         assert_eq!(
             (repository.as_str(), revision.as_str(), file.as_str()),
             ("Qwen/Coder", "v1", "sub/m.gguf")
@@ -205,34 +171,19 @@ mod tests {
             (source.file_name(), source.to_string().as_str()),
             ("m.gguf", "hf:Qwen/Coder@v1#sub/m.gguf")
         );
-        assert_eq!(
-            "hf:a/b#c".parse::<Source>().unwrap().to_string(),
-            "hf:a/b#c"
-        );
+        assert_eq!("hf:a/b#c".parse::<Source>().unwrap().to_string(), "hf:a/b#c");
     }
 
     #[test]
     fn parts_are_counted_out() {
         let text = "pypi:big-part{9..10}==1.0#big_part{}/m.gguf.part{-1:02}.{:03}";
-        let Source::Packages { parts, .. } = text.parse().unwrap() else {
-            panic!("{text}")
-        };
-        let found: Vec<_> = parts
-            .iter()
-            .map(|part| (part.package.as_str(), part.member.as_str()))
-            .collect();
+        let Source::Packages { parts, .. } = text.parse().unwrap() else { panic!("{text}") };
+        let found: Vec<_> = parts.iter().map(|part| (part.package.as_str(), part.member.as_str())).collect();
         assert_eq!(
             found,
-            [
-                ("big-part9", "big_part9/m.gguf.part08.009"),
-                ("big-part10", "big_part10/m.gguf.part09.010"),
-            ]
+            [("big-part9", "big_part9/m.gguf.part08.009"), ("big-part10", "big_part10/m.gguf.part09.010"),]
         );
-        assert!(
-            parts
-                .iter()
-                .all(|part| part.version.as_deref() == Some("1.0"))
-        );
+        assert!(parts.iter().all(|part| part.version.as_deref() == Some("1.0")));
     }
 
     #[test]
@@ -255,10 +206,7 @@ mod tests {
             ("ftp:a#c", "must begin"),
         ] {
             let message = text.parse::<Source>().unwrap_err().to_string();
-            assert!(
-                message.contains(expected) && message.contains(text),
-                "{message}"
-            );
+            assert!(message.contains(expected) && message.contains(text), "{message}");
         }
     }
 }

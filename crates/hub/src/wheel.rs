@@ -20,25 +20,16 @@ pub(crate) fn extract(
     watch: &Watch<'_>,
 ) -> Result<()> {
     let wheel = path.display().to_string();
-    let bad = |reason: String| Error::BadWheel {
-        wheel: wheel.clone(),
-        reason,
-    };
-    let mut archive =
-        ZipArchive::new(fs_err::File::open(path)?).map_err(|error| bad(error.to_string()))?;
+    let bad = |reason: String| Error::BadWheel { wheel: wheel.clone(), reason };
+    let mut archive = ZipArchive::new(fs_err::File::open(path)?).map_err(|error| bad(error.to_string()))?;
     let mut entry = archive.by_name(member).map_err(|error| match error {
-        ZipError::FileNotFound => Error::MissingMember {
-            wheel: wheel.clone(),
-            member: member.into(),
-        },
+        ZipError::FileNotFound => Error::MissingMember { wheel: wheel.clone(), member: member.into() },
         error => bad(error.to_string()),
     })?;
     let mut chunk = vec![0; 1 << 18];
     let mut left = limit;
     loop {
-        let n = entry
-            .read(&mut chunk)
-            .map_err(|error| bad(format!("`{member}`: {error}")))?;
+        let n = entry.read(&mut chunk).map_err(|error| bad(format!("`{member}`: {error}")))?;
         if n == 0 {
             return Ok(());
         }

@@ -11,14 +11,8 @@ fn main() {
 }
 
 /// (heads, key heads, position of the first row, rows)
-const CASES: [(usize, usize, usize, usize); 6] = [
-    (9, 3, 64, 1),
-    (9, 3, 1024, 1),
-    (14, 2, 1024, 1),
-    (9, 3, 0, 512),
-    (14, 2, 0, 512),
-    (14, 2, 1024, 64),
-];
+const CASES: [(usize, usize, usize, usize); 6] =
+    [(9, 3, 64, 1), (9, 3, 1024, 1), (14, 2, 1024, 1), (9, 3, 0, 512), (14, 2, 0, 512), (14, 2, 1024, 64)];
 
 #[divan::bench(args = CASES)]
 fn rows(bencher: Bencher<'_, '_>, (heads, kv_heads, position, rows): (usize, usize, usize, usize)) {

@@ -108,7 +108,5 @@ fn pack(bencher: Bencher<'_, '_>, case: Case) {
 fn quantise_activations(bencher: Bencher<'_, '_>, cols: usize) {
     let (pool, x) = (Pool::new(1), values(cols));
     let mut quantised = Activations::default();
-    bencher
-        .counter(ItemsCount::new(cols))
-        .bench_local(|| quantised.quantise(&pool, black_box(&x), cols));
+    bencher.counter(ItemsCount::new(cols)).bench_local(|| quantised.quantise(&pool, black_box(&x), cols));
 }

@@ -34,11 +34,7 @@ pub struct AdamWSlices<'a> {
 pub fn adamw(slices: &mut AdamWSlices<'_>, gradient: &[f32], settings: &AdamWStep) {
     let len = gradient.len();
     assert_eq!(
-        (
-            slices.weight.len(),
-            slices.first_moment.len(),
-            slices.second_moment.len()
-        ),
+        (slices.weight.len(), slices.first_moment.len(), slices.second_moment.len()),
         (len, len, len),
         "weight and moments vs. gradient"
     );
@@ -108,11 +104,7 @@ mod tests {
         let actual = at_every_level(|| {
             let (mut w, mut m, mut v) = (start.clone(), vec![0.0; 37], vec![0.0; 37]);
             for (step, gradient) in (1..).zip(&gradients) {
-                let mut slices = AdamWSlices {
-                    weight: &mut w,
-                    first_moment: &mut m,
-                    second_moment: &mut v,
-                };
+                let mut slices = AdamWSlices { weight: &mut w, first_moment: &mut m, second_moment: &mut v };
                 adamw(&mut slices, gradient, &settings(step));
             }
             w
@@ -138,17 +130,9 @@ mod tests {
     fn a_first_step_has_the_size_of_the_lr_whatever_the_gradient() {
         for gradient in [1e-3, 1.0, -500.0f32] {
             let (mut w, mut m, mut v) = ([0.0], [0.0], [0.0]);
-            let mut slices = AdamWSlices {
-                weight: &mut w,
-                first_moment: &mut m,
-                second_moment: &mut v,
-            };
+            let mut slices = AdamWSlices { weight: &mut w, first_moment: &mut m, second_moment: &mut v };
             adamw(&mut slices, &[gradient], &settings(1));
-            assert!(
-                (w[0] + 0.01 * gradient.signum()).abs() < 1e-6,
-                "{} for {gradient}",
-                w[0]
-            );
+            assert!((w[0] + 0.01 * gradient.signum()).abs() < 1e-6, "{} for {gradient}", w[0]);
         }
     }
 }

@@ -101,10 +101,13 @@ pub fn attention(
         first_row += segment.rows;
     }
     let heads = shape.num_kv_heads;
-    let (out, lse) = (Parts::new(out), log_sum_exp.map(|lse| {
-        assert_eq!(lse.len(), total * shape.num_heads, "log_sum_exp of {total} rows");
-        Parts::new(lse)
-    }));
+    let (out, lse) = (
+        Parts::new(out),
+        log_sum_exp.map(|lse| {
+            assert_eq!(lse.len(), total * shape.num_heads, "log_sum_exp of {total} rows");
+            Parts::new(lse)
+        }),
+    );
     // Later rows see more keys: starting with them keeps threads busy to the end.
     pool.run(tasks.len() * heads, &|index| {
         let (segment, position, row, rows) = tasks[tasks.len() - 1 - index / heads];
@@ -310,7 +313,13 @@ mod tests {
         fn new(num_heads: usize, num_kv_heads: usize, head_dim: usize, tokens: usize) -> Self {
             let shape = AttentionShape { num_heads, num_kv_heads, head_dim, scale: 0.3 };
             let kv = tokens * num_kv_heads * head_dim;
-            Self { shape, tokens, q: values(tokens * num_heads * head_dim, 1), k: values(kv, 2), v: values(kv, 3) }
+            Self {
+                shape,
+                tokens,
+                q: values(tokens * num_heads * head_dim, 1),
+                k: values(kv, 2),
+                v: values(kv, 3),
+            }
         }
 
         fn layout(&self) -> PageLayout {
@@ -331,11 +340,19 @@ mod tests {
         /// Rows `from..to` of the sequence, all keys before them cached.
         fn rows(&self, pages: &[Vec<f32>], from: usize, to: usize, threads: usize) -> (Vec<f32>, Vec<f32>) {
             let width = self.shape.num_heads * self.shape.head_dim;
-            let segment = Segment { pages: pages.iter().map(Vec::as_slice).collect(), position: from, rows: to - from };
+            let segment =
+                Segment { pages: pages.iter().map(Vec::as_slice).collect(), position: from, rows: to - from };
             let mut out = vec![f32::NAN; (to - from) * width];
             let mut lse = vec![f32::NAN; (to - from) * self.shape.num_heads];
             let q = &self.q[from * width..to * width];
-            attention(&Pool::new(threads), &self.shape, (self.layout(), 1), &[segment], (q, &mut out), Some(&mut lse));
+            attention(
+                &Pool::new(threads),
+                &self.shape,
+                (self.layout(), 1),
+                &[segment],
+                (q, &mut out),
+                Some(&mut lse),
+            );
             (out, lse)
         }
 
@@ -349,7 +366,9 @@ mod tests {
             let scores: Vec<f64> = (0..=t)
                 .map(|s| {
                     let dot: f64 = (0..head_dim)
-                        .map(|c| at(&self.q, t, num_heads, head, c) * at(&self.k, s, num_kv_heads, kv_head, c))
+                        .map(|c| {
+                            at(&self.q, t, num_heads, head, c) * at(&self.k, s, num_kv_heads, kv_head, c)
+                        })
                         .sum();
                     dot * f64::from(scale)
                 })
@@ -368,7 +387,9 @@ mod tests {
 
     #[test]
     fn equals_the_two_pass_softmax() {
-        for (heads, kv_heads, dim, tokens) in [(1, 1, 16, 1), (4, 2, 16, 70), (7, 1, 8, 130), (3, 3, 64, 64), (2, 1, 80, 65)] {
+        for (heads, kv_heads, dim, tokens) in
+            [(1, 1, 16, 1), (4, 2, 16, 70), (7, 1, 8, 130), (3, 3, 64, 64), (2, 1, 80, 65)]
+        {
             let case = Case::new(heads, kv_heads, dim, tokens);
             let (out, lse) = case.rows(&case.pages(), 0, tokens, 2);
             for t in 0..tokens {

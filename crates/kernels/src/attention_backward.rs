@@ -68,12 +68,7 @@ pub fn attention_backward(
     gradients: &mut AttentionGradients<'_>,
 ) {
     check(shape, sequence_lens, saved, dout, gradients);
-    let AttentionShape {
-        num_heads,
-        num_kv_heads,
-        head_dim,
-        ..
-    } = *shape;
+    let AttentionShape { num_heads, num_kv_heads, head_dim, .. } = *shape;
     let starts: Vec<usize> = sequence_lens
         .iter()
         .scan(0, |next, len| {
@@ -81,18 +76,11 @@ pub fn attention_backward(
             Some(*next - len)
         })
         .collect();
-    let (dq, dk, dv) = (
-        Parts::new(gradients.dq),
-        Parts::new(gradients.dk),
-        Parts::new(gradients.dv),
-    );
+    let (dq, dk, dv) = (Parts::new(gradients.dq), Parts::new(gradients.dk), Parts::new(gradients.dv));
     let group = num_heads / num_kv_heads;
     pool.run(sequence_lens.len() * num_kv_heads, &|task| {
         let (sequence, kv_head) = (task / num_kv_heads, task % num_kv_heads);
-        let rows = Rows {
-            start: starts[sequence],
-            len: sequence_lens[sequence],
-        };
+        let rows = Rows { start: starts[sequence], len: sequence_lens[sequence] };
         let keys = KeysOfHead::gather(shape, saved, rows, kv_head);
         let mut sums = KeySums::zeros(&keys);
         for head in kv_head * group..(kv_head + 1) * group {
@@ -124,31 +112,16 @@ fn check(
     dout: &[f32],
     gradients: &AttentionGradients<'_>,
 ) {
-    let AttentionShape {
-        num_heads,
-        num_kv_heads,
-        head_dim,
-        ..
-    } = *shape;
+    let AttentionShape { num_heads, num_kv_heads, head_dim, .. } = *shape;
     assert!(
         num_kv_heads > 0 && num_heads.is_multiple_of(num_kv_heads),
         "`num_heads` {num_heads} isn't a multiple of `num_kv_heads` {num_kv_heads}"
     );
     let rows: usize = sequence_lens.iter().sum();
     let (of_queries, of_keys) = (rows * num_heads * head_dim, rows * num_kv_heads * head_dim);
-    let lens = [
-        saved.q.len(),
-        saved.out.len(),
-        dout.len(),
-        gradients.dq.len(),
-    ];
+    let lens = [saved.q.len(), saved.out.len(), dout.len(), gradients.dq.len()];
     assert_eq!(lens, [of_queries; 4], "q, out, dout, dq");
-    let lens = [
-        saved.k.len(),
-        saved.v.len(),
-        gradients.dk.len(),
-        gradients.dv.len(),
-    ];
+    let lens = [saved.k.len(), saved.v.len(), gradients.dk.len(), gradients.dv.len()];
     assert_eq!(lens, [of_keys; 4], "k, v, dk, dv");
     assert_eq!(saved.log_sum_exp.len(), rows * num_heads, "log_sum_exp");
 }
@@ -171,17 +144,8 @@ struct KeysOfHead {
 }
 
 impl KeysOfHead {
-    fn gather(
-        shape: &AttentionShape,
-        saved: &SavedAttention<'_>,
-        rows: Rows,
-        kv_head: usize,
-    ) -> Self {
-        let of_head = OneHead {
-            heads: shape.num_kv_heads,
-            head: kv_head,
-            dim: shape.head_dim,
-        };
+    fn gather(shape: &AttentionShape, saved: &SavedAttention<'_>, rows: Rows, kv_head: usize) -> Self {
+        let of_head = OneHead { heads: shape.num_kv_heads, head: kv_head, dim: shape.head_dim };
         let k = of_head.gather(saved.k, rows);
         let v = of_head.gather(saved.v, rows);
         let cols = padded(shape.head_dim, TILE_COLS);
@@ -204,10 +168,7 @@ struct KeySums {
 impl KeySums {
     fn zeros(keys: &KeysOfHead) -> Self {
         let len = keys.padded_len * keys.cols;
-        Self {
-            dk: vec![0.0; len],
-            dv: vec![0.0; len],
-        }
+        Self { dk: vec![0.0; len], dv: vec![0.0; len] }
     }
 }
 
@@ -231,16 +192,8 @@ impl QueriesOfHead {
         rows: Rows,
         head: usize,
     ) -> Self {
-        let AttentionShape {
-            num_heads,
-            head_dim,
-            ..
-        } = *shape;
-        let of_head = OneHead {
-            heads: num_heads,
-            head,
-            dim: head_dim,
-        };
+        let AttentionShape { num_heads, head_dim, .. } = *shape;
+        let of_head = OneHead { heads: num_heads, head, dim: head_dim };
         let q = of_head.gather(saved.q, rows);
         let mut delta = vec![0.0; rows.len];
         for (row, delta) in delta.iter_mut().enumerate() {
@@ -248,9 +201,8 @@ impl QueriesOfHead {
             let range = start..start + head_dim;
             *delta = row_dot(&dout[range.clone()], &saved.out[range]);
         }
-        let log_sum_exp = (0..rows.len)
-            .map(|row| saved.log_sum_exp[(rows.start + row) * num_heads + head])
-            .collect();
+        let log_sum_exp =
+            (0..rows.len).map(|row| saved.log_sum_exp[(rows.start + row) * num_heads + head]).collect();
         Self {
             len: rows.len,
             cols: padded(head_dim, TILE_COLS),
@@ -289,10 +241,7 @@ fn padded(len: usize, to: usize) -> usize {
 /// `[blocks·BLOCK, cols]` → `[blocks][cols, BLOCK]`.
 fn transpose_blocks(x: &[f32], cols: usize) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
-    for (from, to) in x
-        .chunks_exact(BLOCK * cols)
-        .zip(out.chunks_exact_mut(BLOCK * cols))
-    {
+    for (from, to) in x.chunks_exact(BLOCK * cols).zip(out.chunks_exact_mut(BLOCK * cols)) {
         for (row, from) in from.chunks_exact(cols).enumerate() {
             for (col, &value) in from.iter().enumerate() {
                 to[col * BLOCK + row] = value;

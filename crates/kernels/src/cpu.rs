@@ -29,9 +29,7 @@ pub fn level() -> Level {
 /// Every level this processor can run, for tests that hold them equal.
 pub fn levels() -> impl Iterator<Item = Level> {
     let best = detect();
-    [Level::Scalar, Level::Avx2, Level::Avx512]
-        .into_iter()
-        .filter(move |&level| level <= best)
+    [Level::Scalar, Level::Avx2, Level::Avx512].into_iter().filter(move |&level| level <= best)
 }
 
 #[cfg(target_arch = "x86_64")]

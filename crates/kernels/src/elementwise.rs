@@ -170,15 +170,7 @@ mod tests {
     fn gelu_equals_known_values() {
         // x·Φ(x) from tables of the normal distribution.
         let mut values = [0.0, 1.0, -1.0, 2.0, -3.0, 10.0, -10.0];
-        let expected = [
-            0.0,
-            0.841_344_8,
-            -0.158_655_26,
-            1.954_499_7,
-            -0.004_049_69,
-            10.0,
-            0.0,
-        ];
+        let expected = [0.0, 0.841_344_8, -0.158_655_26, 1.954_499_7, -0.004_049_69, 10.0, 0.0];
         gelu(&mut values);
         for (value, expected) in values.iter().zip(expected) {
             assert!((value - expected).abs() < 1e-6, "{value} vs. {expected}");
@@ -201,10 +193,7 @@ mod tests {
             silu_mul_backward(&gate, &up, &[0.7], &mut actual[..1]);
             silu_mul(&gate, &[0.7], &mut actual[1..]);
             for (what, actual, expected) in [("dgate", actual[0], dgate), ("dup", actual[1], dup)] {
-                assert!(
-                    (f64::from(actual) - expected).abs() < 1e-5,
-                    "{what} {actual} vs. {expected}"
-                );
+                assert!((f64::from(actual) - expected).abs() < 1e-5, "{what} {actual} vs. {expected}");
             }
         }
     }

@@ -34,16 +34,8 @@ pub fn encoder_attention(
 ) {
     let hidden_size = shape.num_heads * shape.head_dim;
     let num_tokens: usize = text_lens.iter().sum();
-    assert_eq!(
-        qkv.len(),
-        num_tokens * hidden_size * 3,
-        "qkv isn't [{num_tokens}, 3·{hidden_size}]"
-    );
-    assert_eq!(
-        out.len(),
-        num_tokens * hidden_size,
-        "out isn't [{num_tokens}, {hidden_size}]"
-    );
+    assert_eq!(qkv.len(), num_tokens * hidden_size * 3, "qkv isn't [{num_tokens}, 3·{hidden_size}]");
+    assert_eq!(out.len(), num_tokens * hidden_size, "out isn't [{num_tokens}, {hidden_size}]");
     let starts: Vec<usize> = text_lens
         .iter()
         .scan(0, |next, len| {
@@ -65,12 +57,7 @@ pub fn encoder_attention(
 }
 
 /// One text and head: gives each row's output to `write`.
-fn attend(
-    shape: &EncoderAttentionShape,
-    head: usize,
-    qkv: &[f32],
-    mut write: impl FnMut(usize, &[f32]),
-) {
+fn attend(shape: &EncoderAttentionShape, head: usize, qkv: &[f32], mut write: impl FnMut(usize, &[f32])) {
     let (head_dim, hidden_size) = (shape.head_dim, shape.num_heads * shape.head_dim);
     let len = qkv.len() / (hidden_size * 3);
     let keys = interleaved_keys(qkv, hidden_size, head * head_dim, head_dim);
@@ -85,42 +72,22 @@ fn attend(
         let queries = &qkv[first * hidden_size * 3 + head * head_dim..];
         let scores = &mut scores[..count * width];
         for (strip, keys) in keys.chunks_exact(STRIP * head_dim).enumerate() {
-            let tile = Tile {
-                b: keys.as_ptr(),
-                step: STRIP,
-                k: head_dim,
-            };
+            let tile = Tile { b: keys.as_ptr(), step: STRIP, k: head_dim };
             let to = scores[strip * STRIP..].as_mut_ptr();
             // SAFETY: `count` query rows of head_dim values lie in qkv with stride 3·H·D; the strip holds
             // sixteen keys; each row of scores has room for the strip's sixteen columns.
             unsafe {
-                tile.rows(
-                    queries.as_ptr(),
-                    [hidden_size * 3, 1],
-                    to,
-                    [count, width],
-                    Accumulate::Overwrite,
-                );
+                tile.rows(queries.as_ptr(), [hidden_size * 3, 1], to, [count, width], Accumulate::Overwrite);
             }
         }
         softmax_rows(scores, width, len, shape.scale, &mut sums);
         for strip in 0..cols / STRIP {
-            let tile = Tile {
-                b: values[strip * STRIP..].as_ptr(),
-                step: cols,
-                k: len,
-            };
+            let tile = Tile { b: values[strip * STRIP..].as_ptr(), step: cols, k: len };
             let to = mixed[strip * STRIP..].as_mut_ptr();
             // SAFETY: `count` rows of scores hold at least `len` values; each of `len` value rows and of
             // `count` rows of mixed has sixteen columns at this strip.
             unsafe {
-                tile.rows(
-                    scores.as_ptr(),
-                    [width, 1],
-                    to,
-                    [count, cols],
-                    Accumulate::Overwrite,
-                );
+                tile.rows(scores.as_ptr(), [width, 1], to, [count, cols], Accumulate::Overwrite);
             }
         }
         for (row, mixed) in mixed.chunks_exact_mut(cols).take(count).enumerate() {
@@ -134,12 +101,7 @@ fn attend(
 }
 
 /// The head's keys as `[len / 16, D, 16]`, the last strip filled up with zeros.
-fn interleaved_keys(
-    qkv: &[f32],
-    hidden_size: usize,
-    head_start: usize,
-    head_dim: usize,
-) -> Vec<f32> {
+fn interleaved_keys(qkv: &[f32], hidden_size: usize, head_start: usize, head_dim: usize) -> Vec<f32> {
     let len = qkv.len() / (hidden_size * 3);
     let mut keys = vec![0.0; len.next_multiple_of(STRIP) * head_dim];
     for (index, row) in qkv.chunks_exact(hidden_size * 3).enumerate() {
@@ -154,15 +116,9 @@ fn interleaved_keys(
 
 /// The head's values as `[len, D]`, rows filled up with zeros to whole strips.
 fn padded_values(qkv: &[f32], hidden_size: usize, head_start: usize, head_dim: usize) -> Vec<f32> {
-    let (len, cols) = (
-        qkv.len() / (hidden_size * 3),
-        head_dim.next_multiple_of(STRIP),
-    );
+    let (len, cols) = (qkv.len() / (hidden_size * 3), head_dim.next_multiple_of(STRIP));
     let mut values = vec![0.0; len * cols];
-    for (to, row) in values
-        .chunks_exact_mut(cols)
-        .zip(qkv.chunks_exact(hidden_size * 3))
-    {
+    for (to, row) in values.chunks_exact_mut(cols).zip(qkv.chunks_exact(hidden_size * 3)) {
         to[..head_dim].copy_from_slice(&row[2 * hidden_size + head_start..][..head_dim]);
     }
     values
@@ -201,11 +157,7 @@ mod tests {
     use crate::gradient_check::Random;
 
     fn shape(num_heads: usize, head_dim: usize) -> EncoderAttentionShape {
-        EncoderAttentionShape {
-            num_heads,
-            head_dim,
-            scale: (head_dim as f32).sqrt().recip(),
-        }
+        EncoderAttentionShape { num_heads, head_dim, scale: (head_dim as f32).sqrt().recip() }
     }
 
     fn qkv(shape: &EncoderAttentionShape, num_tokens: usize) -> Vec<f32> {
@@ -216,12 +168,7 @@ mod tests {
         values
     }
 
-    fn run(
-        threads: usize,
-        shape: &EncoderAttentionShape,
-        text_lens: &[usize],
-        qkv: &[f32],
-    ) -> Vec<f32> {
+    fn run(threads: usize, shape: &EncoderAttentionShape, text_lens: &[usize], qkv: &[f32]) -> Vec<f32> {
         let mut out = vec![f32::NAN; qkv.len() / 3];
         encoder_attention(&Pool::new(threads), shape, text_lens, qkv, &mut out);
         out
@@ -246,10 +193,7 @@ mod tests {
                     .collect();
                 let sum: f64 = exps.iter().sum();
                 for column in columns {
-                    let mixed = exps
-                        .iter()
-                        .enumerate()
-                        .map(|(key, e)| e * at(2, key, column));
+                    let mixed = exps.iter().enumerate().map(|(key, e)| e * at(2, key, column));
                     out[row * hidden_size + column] = mixed.sum::<f64>() / sum;
                 }
             }
@@ -266,10 +210,7 @@ mod tests {
                 let out = run(1, &shape, &[len], &qkv);
                 for (index, (value, expected)) in out.iter().zip(exact(&shape, &qkv)).enumerate() {
                     let error = (f64::from(*value) - expected).abs();
-                    assert!(
-                        error < 3e-6,
-                        "{shape:?}, {len} tokens, value {index}: {value} vs. {expected}"
-                    );
+                    assert!(error < 3e-6, "{shape:?}, {len} tokens, value {index}: {value} vs. {expected}");
                 }
             }
         }
@@ -286,11 +227,7 @@ mod tests {
         let mut start = 0;
         for len in text_lens {
             let alone = run(2, &shape, &[len], &qkv[start * 192..(start + len) * 192]);
-            assert_eq!(
-                together[start * 64..(start + len) * 64],
-                alone,
-                "text of {len} tokens at {start}"
-            );
+            assert_eq!(together[start * 64..(start + len) * 64], alone, "text of {len} tokens at {start}");
             start += len;
         }
     }
@@ -304,11 +241,7 @@ mod tests {
 
     #[test]
     fn scores_far_apart_neither_overflow_nor_vanish() {
-        let shape = EncoderAttentionShape {
-            num_heads: 1,
-            head_dim: 1,
-            scale: 1.0,
-        };
+        let shape = EncoderAttentionShape { num_heads: 1, head_dim: 1, scale: 1.0 };
         // Scores 0 and 10⁴: only the second key counts.
         let out = run(1, &shape, &[2], &[100.0, 0.0, 5.0, 100.0, 100.0, 7.0]);
         assert_eq!(out, [7.0, 7.0]);

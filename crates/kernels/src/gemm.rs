@@ -29,24 +29,12 @@ pub fn gemm_nt(pool: &Pool, a: &[f32], b: &[f32], c: &mut [f32], k: usize, mode:
         return clear(c, mode);
     }
     let (m, n) = (a.len() / k, b.len() / k);
-    assert_eq!(
-        (a.len(), b.len(), c.len()),
-        (m * k, n * k, m * n),
-        "a bᵀ over k {k}"
-    );
+    assert_eq!((a.len(), b.len(), c.len()), (m * k, n * k, m * n), "a bᵀ over k {k}");
     let strips = pack_strips(b, n, k);
     product(
         pool,
-        Left {
-            data: a,
-            row: k,
-            col: 1,
-        },
-        Right {
-            data: &strips,
-            step: STRIP,
-            strip: k * STRIP,
-        },
+        Left { data: a, row: k, col: 1 },
+        Right { data: &strips, step: STRIP, strip: k * STRIP },
         c,
         [m, n, k],
         mode,
@@ -75,19 +63,9 @@ pub fn gemm_nn(pool: &Pool, a: &[f32], b: &[f32], c: &mut [f32], k: usize, mode:
         return clear(c, mode);
     }
     let (m, n) = (a.len() / k, b.len() / k);
-    assert_eq!(
-        (a.len(), b.len(), c.len()),
-        (m * k, n * k, m * n),
-        "a b over k {k}"
-    );
-    let left = Left {
-        data: a,
-        row: k,
-        col: 1,
-    };
-    with_padded(b, k, n, |right| {
-        product(pool, left, right, c, [m, n, k], mode)
-    });
+    assert_eq!((a.len(), b.len(), c.len()), (m * k, n * k, m * n), "a b over k {k}");
+    let left = Left { data: a, row: k, col: 1 };
+    with_padded(b, k, n, |right| product(pool, left, right, c, [m, n, k], mode));
 }
 
 /// `c (+)= aᵀ b`.
@@ -99,19 +77,9 @@ pub fn gemm_tn(pool: &Pool, a: &[f32], b: &[f32], c: &mut [f32], k: usize, mode:
         return clear(c, mode);
     }
     let (m, n) = (a.len() / k, b.len() / k);
-    assert_eq!(
-        (a.len(), b.len(), c.len()),
-        (m * k, n * k, m * n),
-        "aᵀ b over k {k}"
-    );
-    let left = Left {
-        data: a,
-        row: 1,
-        col: m,
-    };
-    with_padded(b, k, n, |right| {
-        product(pool, left, right, c, [m, n, k], mode)
-    });
+    assert_eq!((a.len(), b.len(), c.len()), (m * k, n * k, m * n), "aᵀ b over k {k}");
+    let left = Left { data: a, row: 1, col: m };
+    with_padded(b, k, n, |right| product(pool, left, right, c, [m, n, k], mode));
 }
 
 fn clear(c: &mut [f32], mode: Accumulate) {
@@ -123,22 +91,14 @@ fn clear(c: &mut [f32], mode: Accumulate) {
 /// Gives `b` `[K, N]` as strips: in place if N is a multiple of sixteen, else copied with zeros beside it.
 fn with_padded(b: &[f32], k: usize, n: usize, body: impl FnOnce(Right<'_>)) {
     if n.is_multiple_of(STRIP) {
-        return body(Right {
-            data: b,
-            step: n,
-            strip: STRIP,
-        });
+        return body(Right { data: b, step: n, strip: STRIP });
     }
     let width = n.next_multiple_of(STRIP);
     let mut padded = vec![0.0; k * width];
     for (to, from) in padded.chunks_exact_mut(width).zip(b.chunks_exact(n)) {
         to[..n].copy_from_slice(from);
     }
-    body(Right {
-        data: &padded,
-        step: width,
-        strip: STRIP,
-    });
+    body(Right { data: &padded, step: width, strip: STRIP });
 }
 
 /// The left matrix: element (m, k) is at `m * row + k * col`.
@@ -157,34 +117,19 @@ struct Right<'a> {
     strip: usize,
 }
 
-fn product(
-    pool: &Pool,
-    a: Left<'_>,
-    b: Right<'_>,
-    c: &mut [f32],
-    [m, n, k]: [usize; 3],
-    mode: Accumulate,
-) {
+fn product(pool: &Pool, a: Left<'_>, b: Right<'_>, c: &mut [f32], [m, n, k]: [usize; 3], mode: Accumulate) {
     let strips = n.div_ceil(STRIP);
     // A task is a block of rows times all strips, or all rows times some strips: whichever splits.
-    let (row_block, strip_block) = if m >= 64 {
-        (32, strips)
-    } else {
-        (m, strips.div_ceil(pool.threads() * 4))
-    };
+    let (row_block, strip_block) =
+        if m >= 64 { (32, strips) } else { (m, strips.div_ceil(pool.threads() * 4)) };
     let (row_tasks, strip_tasks) = (m.div_ceil(row_block), strips.div_ceil(strip_block));
     let parts = Parts::new(c);
     pool.run(row_tasks * strip_tasks, &|task| {
-        let rows =
-            task / strip_tasks * row_block..(task / strip_tasks * row_block + row_block).min(m);
+        let rows = task / strip_tasks * row_block..(task / strip_tasks * row_block + row_block).min(m);
         let first = task % strip_tasks * strip_block;
         for strip in first..(first + strip_block).min(strips) {
             let width = STRIP.min(n - strip * STRIP);
-            let right = Tile {
-                b: b.data[strip * b.strip..].as_ptr(),
-                step: b.step,
-                k,
-            };
+            let right = Tile { b: b.data[strip * b.strip..].as_ptr(), step: b.step, k };
             let mut scratch = [0.0; STRIP];
             for row in rows.clone() {
                 // The chunked tile below handles whole strips; a narrow last strip goes row by row.
@@ -208,20 +153,11 @@ fn product(
             }
             if width == STRIP {
                 // SAFETY: this task alone writes these columns of these rows, which lie inside `c`.
-                let out = unsafe {
-                    parts.slice(rows.start * n + strip * STRIP, (rows.len() - 1) * n + STRIP)
-                };
+                let out =
+                    unsafe { parts.slice(rows.start * n + strip * STRIP, (rows.len() - 1) * n + STRIP) };
                 let from = a.data[rows.start * a.row..].as_ptr();
                 // SAFETY: rows of stride n lie inside `out`; strides stay inside `a` and `b`.
-                unsafe {
-                    right.rows(
-                        from,
-                        [a.row, a.col],
-                        out.as_mut_ptr(),
-                        [rows.len(), n],
-                        mode,
-                    )
-                };
+                unsafe { right.rows(from, [a.row, a.col], out.as_mut_ptr(), [rows.len(), n], mode) };
             }
         }
     });
@@ -250,15 +186,7 @@ impl Tile {
         [rows, c_row]: [usize; 2],
         mode: Accumulate,
     ) {
-        let task = Rows {
-            tile: self,
-            a,
-            a_strides,
-            c,
-            rows,
-            c_row,
-            add: mode == Accumulate::Add,
-        };
+        let task = Rows { tile: self, a, a_strides, c, rows, c_row, add: mode == Accumulate::Add };
         match level() {
             // SAFETY: the caller's promise; the level was detected.
             #[cfg(target_arch = "x86_64")]
@@ -315,10 +243,7 @@ impl Rows {
 
     /// M rows at once: each value of b is loaded once for all of them.
     #[inline(always)]
-    #[expect(
-        clippy::multiple_unsafe_ops_per_block,
-        reason = "one promise covers the whole inner loop"
-    )]
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers the whole inner loop")]
     unsafe fn block<L: Lanes, const M: usize>(self, row: usize) {
         let [a_row, a_col] = self.a_strides;
         // SAFETY: all addresses are those the caller promised; `row + M <= rows`.
@@ -359,9 +284,7 @@ mod tests {
     }
 
     fn transposed(a: &[f32], rows: usize, cols: usize) -> Vec<f32> {
-        (0..cols * rows)
-            .map(|i| a[i % rows * cols + i / rows])
-            .collect()
+        (0..cols * rows).map(|i| a[i % rows * cols + i / rows]).collect()
     }
 
     /// One chain of fused multiply-adds per output: the law every path keeps.
@@ -377,13 +300,7 @@ mod tests {
 
     #[test]
     fn all_forms_equal_the_reference_chain_for_any_thread_count() {
-        for [m, n, k] in [
-            [1, 1, 1],
-            [3, 17, 5],
-            [16, 16, 16],
-            [9, 40, 33],
-            [70, 48, 20],
-        ] {
+        for [m, n, k] in [[1, 1, 1], [3, 17, 5], [16, 16, 16], [9, 40, 33], [70, 48, 20]] {
             let (a, b) = (values(m * k, 1), values(n * k, 2));
             let start = values(m * n, 3);
             let mut expected = start.clone();
@@ -397,16 +314,7 @@ mod tests {
                 };
                 run(&|c| gemm_nt(&pool, &a, &b, c, k, Accumulate::Add));
                 run(&|c| gemm_nn(&pool, &a, &transposed(&b, n, k), c, k, Accumulate::Add));
-                run(&|c| {
-                    gemm_tn(
-                        &pool,
-                        &transposed(&a, m, k),
-                        &transposed(&b, n, k),
-                        c,
-                        k,
-                        Accumulate::Add,
-                    )
-                });
+                run(&|c| gemm_tn(&pool, &transposed(&a, m, k), &transposed(&b, n, k), c, k, Accumulate::Add));
             }
         }
     }
@@ -414,14 +322,7 @@ mod tests {
     #[test]
     fn overwrite_forgets_the_old_content() {
         let mut c = [7.0; 2];
-        gemm_nt(
-            &Pool::new(1),
-            &[1.0, 2.0],
-            &[3.0, 4.0, 5.0, 6.0],
-            &mut c,
-            2,
-            Accumulate::Overwrite,
-        );
+        gemm_nt(&Pool::new(1), &[1.0, 2.0], &[3.0, 4.0, 5.0, 6.0], &mut c, 2, Accumulate::Overwrite);
         assert_eq!(c, [11.0, 17.0]);
     }
 }

@@ -18,26 +18,15 @@ impl Random {
 
     /// `count` values in [-1, 1).
     pub(crate) fn values(&mut self, count: usize) -> Vec<f32> {
-        (0..count)
-            .map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
-            .collect()
+        (0..count).map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
     }
 }
 
 /// The gradient of `Σ dout·f(x)` by central differences.
-pub(crate) fn numeric_gradient(
-    x: &[f32],
-    dout: &[f32],
-    f: impl Fn(&[f64]) -> Vec<f64>,
-) -> Vec<f64> {
+pub(crate) fn numeric_gradient(x: &[f32], dout: &[f32], f: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
     const STEP: f64 = 1e-5;
     let mut x: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
-    let loss = |x: &[f64]| {
-        f(x).iter()
-            .zip(dout)
-            .map(|(y, &d)| y * f64::from(d))
-            .sum::<f64>()
-    };
+    let loss = |x: &[f64]| f(x).iter().zip(dout).map(|(y, &d)| y * f64::from(d)).sum::<f64>();
     (0..x.len())
         .map(|i| {
             let value = x[i];
@@ -56,9 +45,6 @@ pub(crate) fn assert_close(what: &str, actual: &[f32], expected: &[f64], toleran
     assert_eq!(actual.len(), expected.len(), "{what}");
     for (i, (&actual, &expected)) in actual.iter().zip(expected).enumerate() {
         let difference = (f64::from(actual) - expected).abs();
-        assert!(
-            difference <= tolerance * (1.0 + expected.abs()),
-            "{what}[{i}]: {actual} vs. {expected}"
-        );
+        assert!(difference <= tolerance * (1.0 + expected.abs()), "{what}[{i}]: {actual} vs. {expected}");
     }
 }

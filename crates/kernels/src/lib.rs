@@ -12,10 +12,7 @@
 //! Determinism: each output is one chain of fused multiply-adds over K in ascending order, whatever the
 //! batch, the thread count or the instruction set. SIMD lanes run across outputs, never across K, so
 //! the scalar, AVX2 and AVX-512 paths agree to the bit. Norms and losses sum in sixteen lanes and one tree.
-#![expect(
-    unsafe_code,
-    reason = "the only home of SIMD intrinsics and of the thread pool's hand-over"
-)]
+#![expect(unsafe_code, reason = "the only home of SIMD intrinsics and of the thread pool's hand-over")]
 #![expect(
     clippy::inline_always,
     reason = "parts of vectorised loops must take on their caller's instructions"

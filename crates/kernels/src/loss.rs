@@ -59,11 +59,7 @@ pub fn cross_entropy_backward(
     factors: &[f32],
 ) {
     let vocab_size = vocab_size_of(logits, targets);
-    assert_eq!(
-        (log_sums.len(), factors.len()),
-        (targets.len(), targets.len()),
-        "vs. targets"
-    );
+    assert_eq!((log_sums.len(), factors.len()), (targets.len(), targets.len()), "vs. targets");
     pool.for_each_chunk(logits, vocab_size.max(1), |row, logits| {
         softmax_scaled(logits, log_sums[row] as f32, factors[row]);
         logits[targets[row] as usize] -= factors[row];
@@ -75,16 +71,10 @@ fn vocab_size_of(logits: &[f32], targets: &[u32]) -> usize {
         assert!(logits.is_empty(), "{} logits without targets", logits.len());
         return 0;
     }
-    assert!(
-        logits.len().is_multiple_of(targets.len()),
-        "rows of logits vs. targets"
-    );
+    assert!(logits.len().is_multiple_of(targets.len()), "rows of logits vs. targets");
     let vocab_size = logits.len() / targets.len();
     for &target in targets {
-        assert!(
-            (target as usize) < vocab_size,
-            "target {target} vs. `vocab_size` {vocab_size}"
-        );
+        assert!((target as usize) < vocab_size, "target {target} vs. `vocab_size` {vocab_size}");
     }
     vocab_size
 }
@@ -141,9 +131,7 @@ mod tests {
         logits
             .chunks(vocab_size)
             .zip(targets)
-            .map(|(row, &target)| {
-                row.iter().map(|x| x.exp()).sum::<f64>().ln() - row[target as usize]
-            })
+            .map(|(row, &target)| row.iter().map(|x| x.exp()).sum::<f64>().ln() - row[target as usize])
             .collect()
     }
 
@@ -151,11 +139,7 @@ mod tests {
     fn losses_are_exact_and_gradients_pass_finite_differences() {
         for (rows, vocab_size) in [(1, 1), (1, 2), (3, 37), (2, 2500)] {
             let mut random = Random::new(4);
-            let logits: Vec<f32> = random
-                .values(rows * vocab_size)
-                .iter()
-                .map(|x| 6.0 * x)
-                .collect();
+            let logits: Vec<f32> = random.values(rows * vocab_size).iter().map(|x| 6.0 * x).collect();
             let factors = random.values(rows);
             let targets: Vec<u32> = (0..rows).map(|r| ((r * 7) % vocab_size) as u32).collect();
             let mut results = Vec::new();
@@ -181,35 +165,22 @@ mod tests {
 
     #[test]
     fn log_probabilities_agree_with_each_other_at_every_level() {
-        let logits: Vec<f32> = Random::new(9)
-            .values(5001)
-            .iter()
-            .map(|x| 20.0 * x)
-            .collect();
+        let logits: Vec<f32> = Random::new(9).values(5001).iter().map(|x| 20.0 * x).collect();
         let all = at_every_level(|| {
             let mut row = logits.clone();
             log_softmax_row(&mut row);
             row
         });
         for id in [0u32, 1, 2047, 2048, 5000] {
-            assert_eq!(
-                all[id as usize].to_bits(),
-                log_prob_of(&logits, id).to_bits()
-            );
+            assert_eq!(all[id as usize].to_bits(), log_prob_of(&logits, id).to_bits());
         }
         let total: f64 = all.iter().map(|&x| f64::from(x).exp()).sum();
-        assert!(
-            (total - 1.0).abs() < 1e-5,
-            "probabilities add up to {total}"
-        );
+        assert!((total - 1.0).abs() < 1e-5, "probabilities add up to {total}");
     }
 
     #[test]
     fn impossible_and_extreme_logits_stay_finite_where_they_can() {
-        assert_eq!(
-            log_prob_of(&[f32::NEG_INFINITY, 3.0], 1).to_bits(),
-            0.0f32.to_bits()
-        );
+        assert_eq!(log_prob_of(&[f32::NEG_INFINITY, 3.0], 1).to_bits(), 0.0f32.to_bits());
         assert!(log_prob_of(&[f32::NEG_INFINITY, 3.0], 0) < f32::MIN);
         assert!(log_sum_exp(&[f32::NEG_INFINITY; 3]) < f64::MIN);
         assert_eq!(log_prob_of(&[3e38, -3e38], 0).to_bits(), 0.0f32.to_bits());

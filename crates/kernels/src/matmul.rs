@@ -104,17 +104,8 @@ pub(crate) struct BlockJob<'a> {
 /// # Shapes
 /// x `[M, K]`, w `[N, K]`, y `[M, N]`
 pub fn matmul(pool: &Pool, x: &[f32], w: &PackedMatrix, y: &mut [f32]) {
-    assert_eq!(
-        x.len() % w.cols(),
-        0,
-        "x isn't rows of {} columns",
-        w.cols()
-    );
-    assert_eq!(
-        y.len() / w.rows(),
-        x.len() / w.cols(),
-        "rows of y vs. rows of x"
-    );
+    assert_eq!(x.len() % w.cols(), 0, "x isn't rows of {} columns", w.cols());
+    assert_eq!(y.len() / w.rows(), x.len() / w.cols(), "rows of y vs. rows of x");
     match w.packing() {
         Packing::Blocks(_) => {
             let mut quantised = Activations::default();
@@ -130,17 +121,9 @@ pub fn matmul(pool: &Pool, x: &[f32], w: &PackedMatrix, y: &mut [f32]) {
 /// # Panics
 /// If `w` is dense ([`PackedMatrix::is_quantised`]).
 pub fn matmul_quantised(pool: &Pool, x: &Activations, w: &PackedMatrix, y: &mut [f32]) {
-    let Packing::Blocks(packing) = w.packing() else {
-        panic!("the matrix is dense")
-    };
+    let Packing::Blocks(packing) = w.packing() else { panic!("the matrix is dense") };
     assert_eq!(x.cols(), w.cols(), "columns of x vs. columns of w");
-    assert_eq!(
-        y.len(),
-        x.rows() * w.rows(),
-        "y isn't [{}, {}]",
-        x.rows(),
-        w.rows()
-    );
+    assert_eq!(y.len(), x.rows() * w.rows(), "y isn't [{}, {}]", x.rows(), w.rows());
     let (rows, parts) = (w.rows(), Parts::new(y));
     let task = |index: usize, first: usize, count: usize| {
         let width = PANEL.min(rows - index * PANEL);
@@ -202,16 +185,8 @@ fn matmul_dense(pool: &Pool, x: &[f32], w: &PackedMatrix, y: &mut [f32]) {
         for start in (0..cols).step_by(DENSE_STEP) {
             let k = DENSE_STEP.min(cols - start);
             let strip = w.dense_strip(index, start, k, &mut widened);
-            let tile = Tile {
-                b: strip.as_ptr(),
-                step: STRIP,
-                k,
-            };
-            let mode = if start == 0 {
-                Accumulate::Overwrite
-            } else {
-                Accumulate::Add
-            };
+            let tile = Tile { b: strip.as_ptr(), step: STRIP, k };
+            let mode = if start == 0 { Accumulate::Overwrite } else { Accumulate::Add };
             let from = x[start..].as_ptr();
             if width == PANEL {
                 // SAFETY: this task alone writes these columns; the last row ends inside y.

@@ -152,12 +152,7 @@ mod tests {
         let mut out = vec![0.0; x.len()];
         rms_norm(&x, &weight, EPS, &mut out);
         let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
-        assert_close(
-            "out",
-            &out,
-            &exact_rms_norm(&wide(&x), &wide(&weight)),
-            1e-5,
-        );
+        assert_close("out", &out, &exact_rms_norm(&wide(&x), &wide(&weight)), 1e-5);
 
         let (mut dx, mut dweight) = (vec![0.0; x.len()], vec![0.0; cols]);
         rms_norm_backward(&x, &weight, EPS, &dout, &mut dx);
@@ -194,10 +189,7 @@ mod tests {
         for row in out.chunks(cols) {
             let mean: f32 = row.iter().sum::<f32>() / cols as f32;
             let variance: f32 = row.iter().map(|x| x * x).sum::<f32>() / cols as f32;
-            assert!(
-                mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-5,
-                "{mean} {variance}"
-            );
+            assert!(mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-5, "{mean} {variance}");
         }
         let (weight, bias) = (random.values(cols), random.values(cols));
         let mut scaled = vec![0.0; x.len()];
@@ -229,11 +221,7 @@ mod tests {
             let (rms, layer, dx) = run(&x[row * cols..(row + 1) * cols]);
             for (part, alone) in [rms, layer, dx].iter().enumerate() {
                 let start = (part * rows + row) * cols;
-                assert_eq!(
-                    &all[start..start + cols],
-                    &alone[..],
-                    "part {part} of row {row}"
-                );
+                assert_eq!(&all[start..start + cols], &alone[..], "part {part} of row {row}");
             }
         }
     }

@@ -75,11 +75,7 @@ impl Shared {
             let guard = lock(&self.sleep);
             self.sleepers.fetch_add(1, Ordering::SeqCst);
             if !self.has_work() && !self.stop.load(Ordering::SeqCst) {
-                drop(
-                    self.wake
-                        .wait(guard)
-                        .unwrap_or_else(PoisonError::into_inner),
-                );
+                drop(self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner));
             }
             self.sleepers.fetch_sub(1, Ordering::SeqCst);
         }
@@ -128,11 +124,7 @@ impl Pool {
                 std::thread::spawn(move || shared.worker())
             })
             .collect();
-        Self {
-            shared,
-            workers,
-            turn: Mutex::new(()),
-        }
+        Self { shared, workers, turn: Mutex::new(()) }
     }
 
     /// One thread for each core the process may use.
@@ -158,13 +150,9 @@ impl Pool {
         // task is finished; a worker reads the pointer only while it holds an unfinished task.
         let task: &'static Task = unsafe { std::mem::transmute(task) };
         let shared = &*self.shared;
-        shared
-            .job
-            .store((&raw const task).cast_mut(), Ordering::SeqCst);
+        shared.job.store((&raw const task).cast_mut(), Ordering::SeqCst);
         shared.unfinished.store(tasks, Ordering::SeqCst);
-        shared
-            .ticket
-            .store((tasks as u64) << INDEX_BITS, Ordering::SeqCst);
+        shared.ticket.store((tasks as u64) << INDEX_BITS, Ordering::SeqCst);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
             let _guard = lock(&shared.sleep);
             shared.wake.notify_all();
@@ -191,23 +179,15 @@ impl Pool {
     /// Splits `0..len` into runs of whole `grain`s, at most `threads * 4` of them, one task each.
     ///
     /// Tasks are dealt so that a thread tends to go on where it ended: what it has prefetched is its own.
-    pub fn for_each_range(
-        &self,
-        len: usize,
-        grain: usize,
-        body: impl Fn(std::ops::Range<usize>) + Sync,
-    ) {
+    pub fn for_each_range(&self, len: usize, grain: usize, body: impl Fn(std::ops::Range<usize>) + Sync) {
         let grains = len.div_ceil(grain);
         let threads = self.threads();
         // A multiple of the threads, or fewer than that.
         let tasks = grains.min(threads * 4);
         let tasks = if tasks > threads { tasks / threads * threads } else { tasks };
         self.run(tasks, &|claim| {
-            let task = if tasks > threads {
-                claim % threads * (tasks / threads) + claim / threads
-            } else {
-                claim
-            };
+            let task =
+                if tasks > threads { claim % threads * (tasks / threads) + claim / threads } else { claim };
             let start = grains * task / tasks * grain;
             let end = (grains * (task + 1) / tasks * grain).min(len);
             body(start..end);
@@ -226,9 +206,7 @@ impl Pool {
         self.run(len.div_ceil(chunk_len), &|index| {
             let start = index * chunk_len;
             // SAFETY: chunks of different tasks don't overlap, and each task runs once.
-            body(index, unsafe {
-                parts.slice(start, chunk_len.min(len - start))
-            });
+            body(index, unsafe { parts.slice(start, chunk_len.min(len - start)) });
         });
     }
 }
@@ -259,21 +237,14 @@ unsafe impl<T: Send> Sync for Parts<T> {}
 
 impl<T> Parts<T> {
     pub(crate) fn new(slice: &mut [T]) -> Self {
-        Self {
-            start: slice.as_mut_ptr(),
-            len: slice.len(),
-        }
+        Self { start: slice.as_mut_ptr(), len: slice.len() }
     }
 
     /// # Safety
     /// No two live slices may overlap, and the slice given to `new` must still be borrowed.
     #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
     pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
-        assert!(
-            start <= self.len && len <= self.len - start,
-            "{start}+{len} of {}",
-            self.len
-        );
+        assert!(start <= self.len && len <= self.len - start, "{start}+{len} of {}", self.len);
         // SAFETY: in bounds by the assertion above.
         let from = unsafe { self.start.add(start) };
         // SAFETY: in bounds; the caller promises that no other slice overlaps.

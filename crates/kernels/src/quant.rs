@@ -75,8 +75,7 @@ impl Format {
 
     /// Bytes of a row of `cols` weights; `None` if `cols` isn't a whole number of blocks.
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
-        cols.is_multiple_of(self.block_len())
-            .then(|| cols / self.block_len() * self.block_bytes())
+        cols.is_multiple_of(self.block_len()).then(|| cols / self.block_len() * self.block_bytes())
     }
 }
 
@@ -166,10 +165,7 @@ fn k_scale_min(packed: &[u8], j: usize) -> (u8, u8) {
     if j < 4 {
         (packed[j] & 63, packed[j + 4] & 63)
     } else {
-        (
-            packed[j + 4] & 15 | packed[j - 4] >> 6 << 4,
-            packed[j + 4] >> 4 | packed[j] >> 6 << 4,
-        )
+        (packed[j + 4] & 15 | packed[j - 4] >> 6 << 4, packed[j + 4] >> 4 | packed[j] >> 6 << 4)
     }
 }
 
@@ -215,12 +211,7 @@ fn q6_k_group(block: &[u8], j: usize) -> Group {
 /// # Panics
 /// If `bytes` isn't exactly the blocks that `out` takes.
 pub fn dequantize(format: Format, bytes: &[u8], out: &mut [f32]) {
-    assert_eq!(
-        format.row_bytes(out.len()),
-        Some(bytes.len()),
-        "{format:?} bytes don't fill {}",
-        out.len()
-    );
+    assert_eq!(format.row_bytes(out.len()), Some(bytes.len()), "{format:?} bytes don't fill {}", out.len());
     match format {
         Format::F32 => {
             for (out, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {

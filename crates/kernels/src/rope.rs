@@ -35,16 +35,8 @@ pub struct RopeTable {
 impl RopeTable {
     /// An empty table; `head_dim` must be even.
     pub fn new(theta: f32, head_dim: usize) -> Self {
-        assert!(
-            head_dim > 0 && head_dim.is_multiple_of(2),
-            "`head_dim` {head_dim} has no pairs"
-        );
-        Self {
-            theta,
-            head_dim,
-            cos: Vec::new(),
-            sin: Vec::new(),
-        }
+        assert!(head_dim > 0 && head_dim.is_multiple_of(2), "`head_dim` {head_dim} has no pairs");
+        Self { theta, head_dim, cos: Vec::new(), sin: Vec::new() }
     }
 
     pub fn theta(&self) -> f32 {
@@ -92,15 +84,8 @@ impl RopeTable {
         let half = self.head_dim / 2;
         for (row, &position) in x.chunks_exact_mut(cols).zip(positions) {
             let start = position as usize * half;
-            let (cos, sin) = (
-                &self.cos[start..start + half],
-                &self.sin[start..start + half],
-            );
-            let sign = if direction == Direction::Forward {
-                1.0
-            } else {
-                -1.0
-            };
+            let (cos, sin) = (&self.cos[start..start + half], &self.sin[start..start + half]);
+            let sign = if direction == Direction::Forward { 1.0 } else { -1.0 };
             match pairing {
                 Pairing::Interleaved => rotate_interleaved(row, cos, sin, sign),
                 Pairing::Halves => rotate_halves(row, cos, sin, sign),
@@ -154,8 +139,7 @@ mod tests {
         for (t, &position) in positions.iter().enumerate() {
             for head in 0..cols / head_dim {
                 for i in 0..head_dim / 2 {
-                    let angle =
-                        f64::from(position) * 1e4f64.powf(-2.0 * i as f64 / head_dim as f64);
+                    let angle = f64::from(position) * 1e4f64.powf(-2.0 * i as f64 / head_dim as f64);
                     let (a, b) = match pairing {
                         Pairing::Interleaved => (2 * i, 2 * i + 1),
                         Pairing::Halves => (i, i + head_dim / 2),

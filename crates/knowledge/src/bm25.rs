@@ -67,10 +67,7 @@ impl Bm25Index {
                 scores[id as usize] += weight * tf / (tf + K1 * (1.0 - B + B * length));
             }
         }
-        let found = scores
-            .into_iter()
-            .enumerate()
-            .filter(|&(_, score)| score > 0.0);
+        let found = scores.into_iter().enumerate().filter(|&(_, score)| score > 0.0);
         top_k(found.map(|(id, score)| (id as u32, score)), k)
     }
 
@@ -99,11 +96,7 @@ mod tests {
     }
 
     fn ids(index: &Bm25Index, query: &str) -> Vec<u32> {
-        index
-            .search(query, 10)
-            .into_iter()
-            .map(|(id, _)| id)
-            .collect()
+        index.search(query, 10).into_iter().map(|(id, _)| id).collect()
     }
 
     #[test]
@@ -114,11 +107,7 @@ mod tests {
         let expected = idf * 2.0 / (2.0 + K1 * (1.0 - B + B * 3.0 / (5.0 / 3.0)));
         let found = index.search("Pumps", 5);
         assert_eq!(found.len(), 1);
-        assert!(
-            (found[0].1 - expected).abs() < 1e-6,
-            "{} is not {expected}",
-            found[0].1
-        );
+        assert!((found[0].1 - expected).abs() < 1e-6, "{} is not {expected}", found[0].1);
     }
 
     #[test]
@@ -139,9 +128,6 @@ mod tests {
 
     #[test]
     fn equal_scores_come_in_the_order_of_ids() {
-        assert_eq!(
-            ids(&index(&["same words", "same words", "other"]), "words"),
-            [0, 1]
-        );
+        assert_eq!(ids(&index(&["same words", "same words", "other"]), "words"), [0, 1]);
     }
 }

@@ -12,9 +12,7 @@ use crate::document::{BlockKind, Corpus, Document, DocumentId};
 use crate::sentences::sentences;
 
 /// The place of a chunk in its knowledge base.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct ChunkId(pub u32);
 
@@ -52,11 +50,7 @@ pub struct ChunkConfig {
 }
 
 /// Cuts all documents. `count` gives the tokens of a text as the embedder counts them.
-pub fn chunk_corpus(
-    corpus: &Corpus,
-    config: &ChunkConfig,
-    count: &dyn Fn(&str) -> usize,
-) -> Vec<Chunk> {
+pub fn chunk_corpus(corpus: &Corpus, config: &ChunkConfig, count: &dyn Fn(&str) -> usize) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     for document in &corpus.documents {
         chunks.extend(chunk_document(document, config, count));
@@ -123,21 +117,11 @@ fn pieces(
         let headings: Vec<String> = path.iter().map(|(_, text)| text.clone()).collect();
         // At least half of a chunk is for its text, however long the headings are.
         let before = count(&context(&document.title, &headings));
-        let room = config
-            .max_tokens
-            .saturating_sub(before)
-            .max(config.max_tokens / 2)
-            .max(1);
+        let room = config.max_tokens.saturating_sub(before).max(config.max_tokens / 2).max(1);
         let mut parts = Vec::new();
         split(text, range, room, count, &mut parts);
         for (range, num_tokens) in parts {
-            pieces.push(Piece {
-                range,
-                num_tokens,
-                page: block.page,
-                heading,
-                headings: headings.clone(),
-            });
+            pieces.push(Piece { range, num_tokens, page: block.page, heading, headings: headings.clone() });
         }
     }
     pieces
@@ -186,19 +170,12 @@ fn split(
 /// Two parts of a text without sentences, cut at the white space nearest to the middle.
 fn halves(text: &str) -> Vec<Range<usize>> {
     let middle = text.len() / 2;
-    let spaces = text
-        .char_indices()
-        .filter(|(at, c)| *at > 0 && c.is_whitespace());
-    let space = spaces
-        .map(|(at, c)| at + c.len_utf8())
-        .filter(|&at| at < text.len());
+    let spaces = text.char_indices().filter(|(at, c)| *at > 0 && c.is_whitespace());
+    let space = spaces.map(|(at, c)| at + c.len_utf8()).filter(|&at| at < text.len());
     let nearest = space.min_by_key(|at| at.abs_diff(middle));
     let near_enough = nearest.filter(|at| at.abs_diff(middle) < text.len() / 4);
     let cut = near_enough.unwrap_or_else(|| {
-        let next = text
-            .char_indices()
-            .map(|(at, _)| at)
-            .find(|&at| at >= middle.max(1));
+        let next = text.char_indices().map(|(at, _)| at).find(|&at| at >= middle.max(1));
         next.unwrap_or(text.len())
     });
     vec![0..cut, cut..text.len()]
@@ -213,9 +190,7 @@ fn top_level(document: &Document) -> u8 {
         }
     }
     let repeated = counts.iter().position(|&count| count > 1);
-    repeated
-        .or_else(|| counts.iter().position(|&count| count > 0))
-        .unwrap_or(0) as u8
+    repeated.or_else(|| counts.iter().position(|&count| count > 0)).unwrap_or(0) as u8
 }
 
 /// Does a new chunk begin at `next`?
@@ -237,29 +212,18 @@ fn divides(open: &[Piece], next: &Piece, top: u8, config: &ChunkConfig) -> bool 
     match next.heading {
         Some(level) if level <= top => true,
         Some(_) => tokens >= config.target_tokens / 2,
-        None => {
-            tokens + next.num_tokens > config.target_tokens && tokens >= config.target_tokens / 2
-        }
+        None => tokens + next.num_tokens > config.target_tokens && tokens >= config.target_tokens / 2,
     }
 }
 
-fn close(
-    document: &Document,
-    text: &str,
-    open: &mut Vec<Piece>,
-    count: &dyn Fn(&str) -> usize,
-) -> Chunk {
+fn close(document: &Document, text: &str, open: &mut Vec<Piece>, count: &dyn Fn(&str) -> usize) -> Chunk {
     let range = open[0].range.start..open[open.len() - 1].range.end;
     let piece = &text[range.clone()];
     // What all text has above it; a chunk of headings alone keeps its first path.
     let mut bodies = open.iter().filter(|piece| piece.heading.is_none());
     let mut headings = bodies.next().unwrap_or(&open[0]).headings.clone();
     for piece in bodies {
-        let common = headings
-            .iter()
-            .zip(&piece.headings)
-            .take_while(|(a, b)| a == b)
-            .count();
+        let common = headings.iter().zip(&piece.headings).take_while(|(a, b)| a == b).count();
         headings.truncate(common);
     }
     let chunk = Chunk {

@@ -49,22 +49,16 @@ pub fn cite(answer: &str, hits: &[Hit<'_>]) -> Vec<Citation> {
     if is_not_found(answer) || hits.is_empty() {
         return Vec::new();
     }
-    let passages: Vec<Passage> = hits
-        .iter()
-        .map(|hit| Passage::new(&hit.chunk.text))
-        .collect();
+    let passages: Vec<Passage> = hits.iter().map(|hit| Passage::new(&hit.chunk.text)).collect();
     let mut citations: Vec<Citation> = Vec::new();
     for (sentence, marks) in marked_sentences(answer) {
         let claim = Claim::new(&sentence, &passages);
         if claim.weights.is_empty() {
             continue;
         }
-        let valid = marks
-            .iter()
-            .filter_map(|&mark| passages.get(mark.wrapping_sub(1)).map(|_| mark - 1));
-        let marked = valid.filter_map(|index| {
-            Some((index, claim.best(&passages[index], SUPPORT_MARKED)?.1, true))
-        });
+        let valid = marks.iter().filter_map(|&mark| passages.get(mark.wrapping_sub(1)).map(|_| mark - 1));
+        let marked =
+            valid.filter_map(|index| Some((index, claim.best(&passages[index], SUPPORT_MARKED)?.1, true)));
         let mut found: Vec<(usize, Range<usize>, bool)> = marked.collect();
         if found.is_empty() {
             // The earliest of equals: hits come best first.
@@ -72,15 +66,13 @@ pub fn cite(answer: &str, hits: &[Hit<'_>]) -> Vec<Citation> {
                 let (support, range) = claim.best(passage, SUPPORT)?;
                 Some((support, index, range))
             });
-            let best =
-                supported.reduce(|best, next| if next.0 > best.0 + 1e-9 { next } else { best });
+            let best = supported.reduce(|best, next| if next.0 > best.0 + 1e-9 { next } else { best });
             found.extend(best.map(|(_, index, range)| (index, range, false)));
         }
         for (index, range, marked) in found {
             let citation = citation(&hits[index], index, range, marked);
-            let known = citations
-                .iter()
-                .any(|other| other.chunk == citation.chunk && other.quote == citation.quote);
+            let known =
+                citations.iter().any(|other| other.chunk == citation.chunk && other.quote == citation.quote);
             if !known {
                 citations.push(citation);
             }
@@ -122,21 +114,14 @@ fn marks(text: &str) -> Vec<(Range<usize>, Vec<usize>)> {
     let mut marks = Vec::new();
     let mut at = 0;
     while let Some(start) = text[at..].find(['[', '【']).map(|offset| at + offset) {
-        let (open, close) = if text[start..].starts_with('[') {
-            ('[', ']')
-        } else {
-            ('【', '】')
-        };
+        let (open, close) = if text[start..].starts_with('[') { ('[', ']') } else { ('【', '】') };
         at = start + open.len_utf8();
         let Some(length) = text[at..].find(close) else {
             continue;
         };
         let inside = &text[at..at + length];
-        let numbers: Result<Vec<usize>, _> = inside
-            .split([',', '，', '、', ' '])
-            .filter(|part| !part.is_empty())
-            .map(str::parse)
-            .collect();
+        let numbers: Result<Vec<usize>, _> =
+            inside.split([',', '，', '、', ' ']).filter(|part| !part.is_empty()).map(str::parse).collect();
         if let Ok(numbers) = numbers {
             if !numbers.is_empty() && inside.len() <= 20 {
                 at += length + close.len_utf8();
@@ -162,14 +147,10 @@ fn marked_sentences(answer: &str) -> Vec<(String, Vec<usize>)> {
     let ranges = sentences(&plain);
     let with_marks = ranges.into_iter().map(|range| {
         let inside = places.iter().filter(|(at, _)| range.contains(at));
-        let numbers = inside
-            .flat_map(|(_, numbers)| numbers.iter().copied())
-            .collect();
+        let numbers = inside.flat_map(|(_, numbers)| numbers.iter().copied()).collect();
         (plain[range].trim().to_string(), numbers)
     });
-    with_marks
-        .filter(|(sentence, _)| !sentence.is_empty())
-        .collect()
+    with_marks.filter(|(sentence, _)| !sentence.is_empty()).collect()
 }
 
 /// Where a sentence stands in its passage, and its words.
@@ -188,9 +169,8 @@ impl Passage {
             let start = range.start + sentence.len() - sentence.trim_start().len();
             start..start + sentence.trim().len()
         });
-        let sentences: Vec<Sentence> = trimmed
-            .map(|range| (range.clone(), plain_words(&text[range])))
-            .collect();
+        let sentences: Vec<Sentence> =
+            trimmed.map(|range| (range.clone(), plain_words(&text[range]))).collect();
         let words = sentences.iter().flat_map(|(_, words)| words);
         let forms = words.map(|word| word.form.clone()).collect();
         Self { sentences, forms }
@@ -212,16 +192,9 @@ impl Claim {
             if is_function_word(&word.form) {
                 continue;
             }
-            let with = passages
-                .iter()
-                .filter(|passage| passage.forms.contains(&word.form))
-                .count();
+            let with = passages.iter().filter(|passage| passage.forms.contains(&word.form)).count();
             let rarity = (1.0 + (passages.len() + 1) as f64 / (with + 1) as f64).ln();
-            let factor = if is_number(&word.form) {
-                NUMBER_WEIGHT
-            } else {
-                1.0
-            };
+            let factor = if is_number(&word.form) { NUMBER_WEIGHT } else { 1.0 };
             weights.insert(word.form, rarity * factor);
         }
         Self {
@@ -236,19 +209,13 @@ impl Claim {
         let mut best: Option<(f64, &Sentence)> = None;
         for sentence in &passage.sentences {
             let forms: BTreeSet<&str> = sentence.1.iter().map(|word| word.form.as_str()).collect();
-            let common = self
-                .weights
-                .iter()
-                .filter(|(form, _)| forms.contains(form.as_str()));
+            let common = self.weights.iter().filter(|(form, _)| forms.contains(form.as_str()));
             let support: f64 = common.clone().map(|(_, weight)| weight).sum::<f64>() / self.total;
             // A number that isn't there is contradicted, whatever else agrees.
             if self.has_number && !common.clone().any(|(form, _)| is_number(form)) {
                 continue;
             }
-            if best
-                .as_ref()
-                .is_none_or(|(before, _)| support > before + 1e-9)
-            {
+            if best.as_ref().is_none_or(|(before, _)| support > before + 1e-9) {
                 best = Some((support, sentence));
             }
         }
@@ -261,13 +228,9 @@ impl Claim {
         if range.len() <= MAX_QUOTE_CHARS {
             return range;
         }
-        let mut hits = words
-            .iter()
-            .filter(|word| self.weights.contains_key(&word.form));
+        let mut hits = words.iter().filter(|word| self.weights.contains_key(&word.form));
         match (hits.next(), hits.next_back()) {
-            (Some(first), Some(last)) => {
-                range.start + first.range.start..range.start + last.range.end
-            }
+            (Some(first), Some(last)) => range.start + first.range.start..range.start + last.range.end,
             (Some(only), None) => range.start + only.range.start..range.start + only.range.end,
             _ => range,
         }

@@ -10,9 +10,7 @@ use hearth_artifacts::hash::Hasher;
 use serde::{Deserialize, Serialize};
 
 /// The place of a document in its corpus, in the order of paths.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct DocumentId(pub u32);
 
@@ -48,11 +46,7 @@ pub struct Block {
 
 impl Block {
     pub fn new(kind: BlockKind, text: impl Into<String>) -> Self {
-        Self {
-            kind,
-            text: text.into(),
-            page: None,
-        }
+        Self { kind, text: text.into(), page: None }
     }
 }
 
@@ -71,11 +65,7 @@ pub struct Document {
 impl Document {
     /// The extracted text: all blocks, a line end between two.
     pub fn text(&self) -> String {
-        let texts: Vec<&str> = self
-            .blocks
-            .iter()
-            .map(|block| block.text.as_str())
-            .collect();
+        let texts: Vec<&str> = self.blocks.iter().map(|block| block.text.as_str()).collect();
         texts.join("\n")
     }
 

@@ -26,44 +26,24 @@ pub enum Error {
     #[error("the knowledge base was built with embedder `{built_with}`, the query uses `{given}`")]
     OtherEmbedder { built_with: String, given: String },
     #[error("embedder `{embedder}` gave {got} where {expected} was expected")]
-    EmbedShape {
-        embedder: String,
-        got: String,
-        expected: String,
-    },
+    EmbedShape { embedder: String, got: String, expected: String },
     #[error("`{}` has format version {found}, this hearth reads {supported}", path.display())]
-    Format {
-        path: PathBuf,
-        found: String,
-        supported: u32,
-    },
+    Format { path: PathBuf, found: String, supported: u32 },
     #[error("`{}` holds no knowledge base", path.display())]
     Missing { path: PathBuf },
     #[error("`{}`: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },
     #[error("`{}` line {line}: {reason}", path.display())]
-    Question {
-        path: PathBuf,
-        line: usize,
-        reason: String,
-    },
+    Question { path: PathBuf, line: usize, reason: String },
     #[error(
         "`{}` line {line}: `source` is `{source_name}`, but the documents are {}",
         path.display(), documents.join(", ")
     )]
-    UnknownSource {
-        path: PathBuf,
-        line: usize,
-        source_name: String,
-        documents: Vec<String>,
-    },
+    UnknownSource { path: PathBuf, line: usize, source_name: String, documents: Vec<String> },
     #[error("stopped; what was done is kept and the next start goes on from there")]
     Cancelled,
     #[error("`{}`: {source}", path.display())]
-    Sqlite {
-        path: PathBuf,
-        source: rusqlite::Error,
-    },
+    Sqlite { path: PathBuf, source: rusqlite::Error },
     #[error(transparent)]
     Io(#[from] std::io::Error),
     #[error(transparent)]
@@ -103,8 +83,6 @@ pub enum ExtractError {
 
 impl ExtractError {
     pub(crate) fn damaged(reason: impl std::fmt::Display) -> Self {
-        Self::Damaged {
-            reason: reason.to_string(),
-        }
+        Self::Damaged { reason: reason.to_string() }
     }
 }

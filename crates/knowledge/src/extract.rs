@@ -16,7 +16,8 @@ use crate::document::{Block, BlockKind, Document, DocumentId, DocumentKind};
 use crate::error::ExtractError;
 
 /// The types that are read, as an error message shows them.
-pub const READABLE: &str = "Markdown (.md, .markdown), text (.txt, .text), HTML (.html, .htm, .xhtml), PDF (.pdf) and Word (.docx)";
+pub const READABLE: &str =
+    "Markdown (.md, .markdown), text (.txt, .text), HTML (.html, .htm, .xhtml), PDF (.pdf) and Word (.docx)";
 
 /// A larger file is skipped. 256 MiB of text is some 100 times the longest novel.
 pub const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -73,31 +74,20 @@ pub fn extract(path: &str, kind: DocumentKind, bytes: &[u8]) -> Result<Document,
         .filter(|title| !title.is_empty())
         .or_else(|| first_heading(&blocks))
         .unwrap_or_else(|| file_stem(path));
-    Ok(Document {
-        id: DocumentId::default(),
-        path: path.into(),
-        title,
-        kind,
-        blocks,
-        notes: extracted.notes,
-    })
+    Ok(Document { id: DocumentId::default(), path: path.into(), title, kind, blocks, notes: extracted.notes })
 }
 
 /// Drops empty blocks; white space inside a block becomes single spaces, except in code.
 fn clean(blocks: Vec<Block>) -> Vec<Block> {
     let cleaned = blocks.into_iter().map(|mut block| {
-        block
-            .text
-            .retain(|c| !matches!(c, '\0' | '\u{feff}' | '\u{ad}'));
+        block.text.retain(|c| !matches!(c, '\0' | '\u{feff}' | '\u{ad}'));
         block.text = match block.kind {
             BlockKind::Code => block.text.trim_matches(['\n', '\r']).trim_end().to_string(),
             _ => one_line(&block.text),
         };
         block
     });
-    cleaned
-        .filter(|block| !block.text.trim().is_empty())
-        .collect()
+    cleaned.filter(|block| !block.text.trim().is_empty()).collect()
 }
 
 /// All white space, line ends too, as single spaces.

@@ -48,11 +48,7 @@ const CHINESE_UNITS: &str = "平方米 立方米 个工作日 工作日 摄氏�
 /// All pairs the rules find in one chunk, in the order of the text, no question twice.
 pub fn fact_pairs(chunk: &Chunk, document: &Document) -> Vec<Pair> {
     let subject = chunk.headings.last().unwrap_or(&document.title).as_str();
-    let rules = Rules {
-        subject,
-        title: &document.title,
-        language: Language::of(&chunk.text),
-    };
+    let rules = Rules { subject, title: &document.title, language: Language::of(&chunk.text) };
     let mut found: Vec<(String, String, String)> = Vec::new();
     let mut header: Option<Vec<&str>> = None;
     for line in chunk.text.lines() {
@@ -74,14 +70,10 @@ pub fn fact_pairs(chunk: &Chunk, document: &Document) -> Vec<Pair> {
     }
     let source = Source::new(chunk);
     let mut asked = BTreeSet::new();
-    let pairs = found
-        .into_iter()
-        .filter_map(|(question, answer, evidence)| {
-            let pair = source.check(&question, &answer).ok()?;
-            asked
-                .insert(normalize(&question))
-                .then_some(Pair { evidence, ..pair })
-        });
+    let pairs = found.into_iter().filter_map(|(question, answer, evidence)| {
+        let pair = source.check(&question, &answer).ok()?;
+        asked.insert(normalize(&question)).then_some(Pair { evidence, ..pair })
+    });
     pairs.collect()
 }
 
@@ -90,10 +82,7 @@ fn without_item_mark(line: &str) -> &str {
     let line = line.trim_start_matches(['-', '*', '•', ' ']);
     let after = line.trim_start_matches(|c: char| c.is_ascii_digit());
     let numbered = after.len() < line.len();
-    let rest = after
-        .strip_prefix(". ")
-        .or_else(|| after.strip_prefix(") "))
-        .filter(|_| numbered);
+    let rest = after.strip_prefix(". ").or_else(|| after.strip_prefix(") ")).filter(|_| numbered);
     rest.unwrap_or(line).trim()
 }
 
@@ -114,13 +103,7 @@ impl Rules<'_> {
         }
     }
 
-    fn row(
-        &self,
-        header: &[&str],
-        cells: &[&str],
-        line: &str,
-        found: &mut Vec<(String, String, String)>,
-    ) {
+    fn row(&self, header: &[&str], cells: &[&str], line: &str, found: &mut Vec<(String, String, String)>) {
         let name = cells[0];
         for (column, value) in header.iter().zip(cells).skip(1) {
             if name.is_empty() || value.is_empty() || value.chars().count() > MAX_VALUE_CHARS {
@@ -132,11 +115,7 @@ impl Rules<'_> {
                     format!("What is the {} of {}?", lower_first(name), self.place())
                 }
                 (Language::English, false) => {
-                    format!(
-                        "What is the {} of {name} ({})?",
-                        lower_first(column),
-                        self.place()
-                    )
+                    format!("What is the {} of {name} ({})?", lower_first(column), self.place())
                 }
                 (Language::Chinese, true) => format!("{}的{name}是什么？", self.place()),
                 (Language::Chinese, false) => {
@@ -243,16 +222,12 @@ fn says_what_is_done(answer: &str) -> bool {
 /// `X为Y。` → X是多少？ or X是什么？ Y
 fn chinese_definition(sentence: &str) -> Option<(String, String)> {
     let stops = ['，', '。', '；', '：', '、', '（', '“', '！', '？'];
-    let (at, verb) = ["为", "是"]
-        .iter()
-        .filter_map(|verb| sentence.find(verb).map(|at| (at, *verb)))
-        .min()?;
+    let (at, verb) =
+        ["为", "是"].iter().filter_map(|verb| sentence.find(verb).map(|at| (at, *verb))).min()?;
     let (name, rest) = (&sentence[..at], &sentence[at + verb.len()..]);
     let answer = &rest[..rest.find(stops).unwrap_or(rest.len())];
-    let parts_of_words = [
-        "认为", "因为", "作为", "成为", "分为", "视为", "行为", "还是", "但是", "不是", "就是",
-        "于是",
-    ];
+    let parts_of_words =
+        ["认为", "因为", "作为", "成为", "分为", "视为", "行为", "还是", "但是", "不是", "就是", "于是"];
     let joined: String = name.chars().rev().take(1).chain(verb.chars()).collect();
     let chars = name.chars().count();
     if !(2..=16).contains(&chars)
@@ -263,11 +238,7 @@ fn chinese_definition(sentence: &str) -> Option<(String, String)> {
     {
         return None;
     }
-    let ask = if answer.contains(|c: char| c.is_ascii_digit()) {
-        "多少"
-    } else {
-        "什么"
-    };
+    let ask = if answer.contains(|c: char| c.is_ascii_digit()) { "多少" } else { "什么" };
     Some((format!("{name}是{ask}？"), answer.into()))
 }
 
@@ -305,8 +276,7 @@ fn tokens(sentence: &str) -> Vec<(usize, usize)> {
     let chars: Vec<(usize, char)> = sentence.char_indices().collect();
     for (index, &(at, c)) in chars.iter().enumerate() {
         let next = chars.get(index + 1).map(|&(_, c)| c);
-        let inner =
-            matches!(c, '.' | ',' | '-' | ':' | '/') && open.is_some() && next.is_some_and(part);
+        let inner = matches!(c, '.' | ',' | '-' | ':' | '/') && open.is_some() && next.is_some_and(part);
         if part(c) || inner {
             open.get_or_insert(at);
         } else if let Some(start) = open.take() {
@@ -321,49 +291,23 @@ fn tokens(sentence: &str) -> Vec<(usize, usize)> {
 fn unit_length(after: &str) -> usize {
     let spaces = after.len() - after.trim_start_matches(' ').len();
     let rest = &after[spaces..];
-    if let Some(c) = rest
-        .chars()
-        .next()
-        .filter(|c| matches!(c, '%' | '°' | '℃' | '％' | '€' | '£'))
-    {
-        let letter = if c == '°' {
-            rest[c.len_utf8()..].chars().next()
-        } else {
-            None
-        };
-        return spaces
-            + c.len_utf8()
-            + letter
-                .filter(char::is_ascii_uppercase)
-                .map_or(0, char::len_utf8);
+    if let Some(c) = rest.chars().next().filter(|c| matches!(c, '%' | '°' | '℃' | '％' | '€' | '£')) {
+        let letter = if c == '°' { rest[c.len_utf8()..].chars().next() } else { None };
+        return spaces + c.len_utf8() + letter.filter(char::is_ascii_uppercase).map_or(0, char::len_utf8);
     }
-    if let Some(unit) = CHINESE_UNITS
-        .split_whitespace()
-        .find(|unit| rest.starts_with(unit))
-    {
+    if let Some(unit) = CHINESE_UNITS.split_whitespace().find(|unit| rest.starts_with(unit)) {
         return spaces + unit.len();
     }
-    let word: usize = rest
-        .chars()
-        .take_while(|c| c.is_alphabetic() && !is_cjk(*c))
-        .map(char::len_utf8)
-        .sum();
+    let word: usize = rest.chars().take_while(|c| c.is_alphabetic() && !is_cjk(*c)).map(char::len_utf8).sum();
     let function = crate::words::is_function_word(&rest[..word].to_lowercase());
-    if spaces <= 1 && word > 0 && !function {
-        spaces + word
-    } else {
-        0
-    }
+    if spaces <= 1 && word > 0 && !function { spaces + word } else { 0 }
 }
 
 /// A name goes on over the capitalised words that follow.
 fn name_end(sentence: &str, mut end: usize) -> usize {
     while let Some(rest) = sentence[end..].strip_prefix(' ') {
-        let word: usize = rest
-            .chars()
-            .take_while(|c| c.is_alphanumeric() || *c == '-')
-            .map(char::len_utf8)
-            .sum();
+        let word: usize =
+            rest.chars().take_while(|c| c.is_alphanumeric() || *c == '-').map(char::len_utf8).sum();
         if word == 0 || !rest.starts_with(|c: char| c.is_uppercase() || c.is_ascii_digit()) {
             break;
         }
@@ -389,10 +333,7 @@ mod tests {
         };
         let chunk = crate::pairs::tests::chunk(text);
         let pairs = fact_pairs(&chunk, &document);
-        let found: Vec<_> = pairs
-            .iter()
-            .map(|p| (p.question.as_str(), p.answer.as_str()))
-            .collect();
+        let found: Vec<_> = pairs.iter().map(|p| (p.question.as_str(), p.answer.as_str())).collect();
         assert_eq!(found, expected);
         for pair in &pairs {
             assert!(chunk.text.contains(&pair.answer) && chunk.text.contains(&pair.evidence));
@@ -423,10 +364,7 @@ mod tests {
     fn item_numbers_are_no_facts_and_percent_belongs_to_its_number() {
         check_pairs(
             "3. Turn it off.\n- Keep it at 15 % humidity. The lamp is switched off.",
-            &[(
-                "Fill in the blank (Kestrel pump, Care): Keep it at ____ humidity.",
-                "15 %",
-            )],
+            &[("Fill in the blank (Kestrel pump, Care): Keep it at ____ humidity.", "15 %")],
         );
     }
 
@@ -436,28 +374,16 @@ mod tests {
             "The normal pressure is 4.5 bar. Call Arden Vale Service after 25 minutes.",
             &[
                 ("What is the normal pressure?", "4.5 bar"),
-                (
-                    "Fill in the blank (Kestrel pump, Care): The normal pressure is ____.",
-                    "4.5 bar",
-                ),
-                (
-                    "Fill in the blank (Kestrel pump, Care): Call Arden Vale Service after ____.",
-                    "25 minutes",
-                ),
-                (
-                    "Fill in the blank (Kestrel pump, Care): Call ____ after 25 minutes.",
-                    "Arden Vale Service",
-                ),
+                ("Fill in the blank (Kestrel pump, Care): The normal pressure is ____.", "4.5 bar"),
+                ("Fill in the blank (Kestrel pump, Care): Call Arden Vale Service after ____.", "25 minutes"),
+                ("Fill in the blank (Kestrel pump, Care): Call ____ after 25 minutes.", "Arden Vale Service"),
             ],
         );
         check_pairs(
             "水泵的保修期为37个月，从购买之日起计算。因为潮湿会导致短路。",
             &[
                 ("水泵的保修期是多少？", "37个月"),
-                (
-                    "填空（Kestrel pump，Care）：水泵的保修期为____，从购买之日起计算。",
-                    "37个月",
-                ),
+                ("填空（Kestrel pump，Care）：水泵的保修期为____，从购买之日起计算。", "37个月"),
             ],
         );
     }

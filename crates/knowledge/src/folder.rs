@@ -22,11 +22,7 @@ pub fn read_folder(path: &Path, progress: &dyn Progress) -> Result<Corpus> {
     let mut found = Found::default();
     found.visit(path, path, 0)?;
     found.files.sort();
-    progress.event(Event::Start {
-        stage: STAGE,
-        total: Some(found.files.len() as u64),
-        unit: Unit::Items,
-    });
+    progress.event(Event::Start { stage: STAGE, total: Some(found.files.len() as u64), unit: Unit::Items });
     let mut documents = Vec::new();
     let mut skipped = found.skipped;
     for (done, relative) in found.files.iter().enumerate() {
@@ -37,32 +33,21 @@ pub fn read_folder(path: &Path, progress: &dyn Progress) -> Result<Corpus> {
             Ok(document) => {
                 for note in &document.notes {
                     let text = format!("{}: {note}", document.path);
-                    progress.event(Event::Note {
-                        stage: STAGE,
-                        text: &text,
-                    });
+                    progress.event(Event::Note { stage: STAGE, text: &text });
                 }
                 documents.push(document);
             }
             Err(reason) => skipped.push(skip(relative, &reason)),
         }
-        progress.event(Event::Advance {
-            stage: STAGE,
-            done: done as u64 + 1,
-        });
+        progress.event(Event::Advance { stage: STAGE, done: done as u64 + 1 });
     }
     skipped.sort_by(|a, b| a.path.cmp(&b.path));
     for file in &skipped {
         let text = format!("skipped {}: {}", file.path.display(), file.reason);
-        progress.event(Event::Note {
-            stage: STAGE,
-            text: &text,
-        });
+        progress.event(Event::Note { stage: STAGE, text: &text });
     }
     if documents.is_empty() {
-        let first = skipped
-            .iter()
-            .find(|file| file.reason != ExtractError::Hidden.to_string());
+        let first = skipped.iter().find(|file| file.reason != ExtractError::Hidden.to_string());
         let first = first.map(|file| format!("; `{}`: {}", file.path.display(), file.reason));
         return Err(Error::NoDocuments {
             path: path.into(),
@@ -71,43 +56,24 @@ pub fn read_folder(path: &Path, progress: &dyn Progress) -> Result<Corpus> {
             first: first.unwrap_or_default(),
         });
     }
-    let summary = format!(
-        "{} documents, {} files skipped",
-        documents.len(),
-        skipped.len()
-    );
-    progress.event(Event::Finish {
-        stage: STAGE,
-        summary: &summary,
-    });
+    let summary = format!("{} documents, {} files skipped", documents.len(), skipped.len());
+    progress.event(Event::Finish { stage: STAGE, summary: &summary });
     Ok(Corpus::new(documents, skipped))
 }
 
 fn skip(relative: &Path, reason: &ExtractError) -> Skipped {
-    Skipped {
-        path: relative.into(),
-        reason: reason.to_string(),
-    }
+    Skipped { path: relative.into(), reason: reason.to_string() }
 }
 
 fn read_file(folder: &Path, relative: &Path) -> Result<Document, ExtractError> {
     let kind = extract::kind_of(relative).ok_or_else(|| ExtractError::UnknownType {
-        extension: relative
-            .extension()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
+        extension: relative.extension().unwrap_or_default().to_string_lossy().into_owned(),
     })?;
-    let unreadable = |error: std::io::Error| ExtractError::Unreadable {
-        reason: error.to_string(),
-    };
+    let unreadable = |error: std::io::Error| ExtractError::Unreadable { reason: error.to_string() };
     let path = folder.join(relative);
     let bytes = fs_err::metadata(&path).map_err(unreadable)?.len();
     if bytes > MAX_FILE_BYTES {
-        return Err(ExtractError::TooLarge {
-            bytes,
-            limit: MAX_FILE_BYTES,
-        });
+        return Err(ExtractError::TooLarge { bytes, limit: MAX_FILE_BYTES });
     }
     let bytes = fs_err::read(&path).map_err(unreadable)?;
     extract::extract(&document_path(relative), kind, &bytes)
@@ -115,9 +81,7 @@ fn read_file(folder: &Path, relative: &Path) -> Result<Document, ExtractError> {
 
 /// With `/` between the parts on every system; bytes that are no Unicode become replacement characters.
 fn document_path(relative: &Path) -> String {
-    let parts = relative
-        .components()
-        .map(|part| part.as_os_str().to_string_lossy());
+    let parts = relative.components().map(|part| part.as_os_str().to_string_lossy());
     parts.collect::<Vec<_>>().join("/")
 }
 
@@ -177,13 +141,7 @@ impl Found {
 
 /// Linked folders are followed only within the folder that was named.
 fn leads_outside(root: &Path, path: &Path) -> bool {
-    let inside = || {
-        Some(
-            fs_err::canonicalize(path)
-                .ok()?
-                .starts_with(fs_err::canonicalize(root).ok()?),
-        )
-    };
+    let inside = || Some(fs_err::canonicalize(path).ok()?.starts_with(fs_err::canonicalize(root).ok()?));
     path.is_symlink() && inside() != Some(true)
 }
 

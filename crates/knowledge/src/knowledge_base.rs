@@ -81,10 +81,7 @@ impl KnowledgeBase {
             .iter()
             .map(|chunk| chunk.passage(&corpus.documents[chunk.document.0 as usize].title))
             .collect();
-        let hashes: Vec<String> = passages
-            .iter()
-            .map(|passage| sha256(passage.as_bytes()))
-            .collect();
+        let hashes: Vec<String> = passages.iter().map(|passage| sha256(passage.as_bytes())).collect();
         let mut store = Store::building(folder)?;
         let mut known = store.vectors(embedder.name(), embedder.dim())?;
         if let Ok(last) = Store::open(folder) {
@@ -92,20 +89,13 @@ impl KnowledgeBase {
             keep_used(&mut store, &before, &hashes, embedder.name())?;
             known.extend(before);
         }
-        let job = EmbedJob {
-            embedder,
-            progress,
-            batch: config.embed_batch.max(1),
-        };
+        let job = EmbedJob { embedder, progress, batch: config.embed_batch.max(1) };
         job.run(&passages, &hashes, &mut known, &mut store)?;
         let corpus_hash = corpus.hash();
         let settings = [
             ("format_version", FORMAT_VERSION.to_string()),
             ("corpus_hash", corpus_hash),
-            (
-                "config",
-                serde_json::to_string(config).expect("numbers become JSON"),
-            ),
+            ("config", serde_json::to_string(config).expect("numbers become JSON")),
             ("embedder", embedder.name().to_string()),
             ("dim", embedder.dim().to_string()),
         ];
@@ -117,20 +107,14 @@ impl KnowledgeBase {
     /// Opens the base that was built under `folder`; BM25 is made anew from the chunks.
     pub fn open(folder: &Path) -> Result<Self> {
         let store = Store::open(folder)?;
-        let damaged = |reason: &str| Error::Damaged {
-            path: folder.into(),
-            reason: reason.into(),
-        };
+        let damaged = |reason: &str| Error::Damaged { path: folder.into(), reason: reason.into() };
         let setting = |name: &str| {
             let value = store.setting(name)?;
             value.ok_or_else(|| damaged(&format!("setting `{name}` is missing")))
         };
         let embedder = setting("embedder")?;
-        let dim = setting("dim")?
-            .parse()
-            .map_err(|_| damaged("setting `dim` is no number"))?;
-        let config =
-            serde_json::from_str(&setting("config")?).map_err(|e| damaged(&e.to_string()))?;
+        let dim = setting("dim")?.parse().map_err(|_| damaged("setting `dim` is no number"))?;
+        let config = serde_json::from_str(&setting("config")?).map_err(|e| damaged(&e.to_string()))?;
         let documents = store.documents()?;
         let known = store.vectors(&embedder, dim)?;
         let (mut chunks, mut bm25) = (Vec::new(), Bm25Index::new());
@@ -139,29 +123,17 @@ impl KnowledgeBase {
             let document = documents.get(chunk.document.0 as usize);
             let document = document.ok_or_else(|| damaged("a chunk's document is missing"))?;
             bm25.push(&chunk.passage(&document.title));
-            let vector = known
-                .get(&hash)
-                .ok_or_else(|| damaged("a chunk's vector is missing"))?;
+            let vector = known.get(&hash).ok_or_else(|| damaged("a chunk's vector is missing"))?;
             vectors.push(vector.clone());
             chunks.push(chunk);
         }
-        Ok(Self {
-            documents,
-            chunks,
-            bm25,
-            vectors,
-            corpus_hash: setting("corpus_hash")?,
-            config,
-            embedder,
-        })
+        Ok(Self { documents, chunks, bm25, vectors, corpus_hash: setting("corpus_hash")?, config, embedder })
     }
 
     /// True if building again from these would give this base.
     pub fn is_current(&self, corpus_hash: &str, config: &Config, embedder: &str) -> bool {
         // How many are embedded at once changes nothing in the result.
-        self.corpus_hash == corpus_hash
-            && self.config.chunk == config.chunk
-            && self.embedder == embedder
+        self.corpus_hash == corpus_hash && self.config.chunk == config.chunk && self.embedder == embedder
     }
 
     pub fn documents(&self) -> &[Document] {
@@ -193,11 +165,7 @@ impl KnowledgeBase {
         k: usize,
         embedder: &dyn Embedder,
     ) -> Result<Vec<Hit<'_>>> {
-        let depth = if method == Method::Hybrid {
-            k.max(CANDIDATES)
-        } else {
-            k
-        };
+        let depth = if method == Method::Hybrid { k.max(CANDIDATES) } else { k };
         let bm25 = match method {
             Method::Dense => Vec::new(),
             Method::Bm25 | Method::Hybrid => self.bm25.search(query, depth),
@@ -213,30 +181,21 @@ impl KnowledgeBase {
             Method::Dense => widen(&dense),
             Method::Hybrid => fuse(&[&bm25, &dense]),
         };
-        let hits = scored
-            .into_iter()
-            .take(k)
-            .enumerate()
-            .map(|(index, (id, score))| {
-                let chunk = &self.chunks[id as usize];
-                Hit {
-                    rank: index + 1,
-                    score,
-                    chunk,
-                    document: &self.documents[chunk.document.0 as usize],
-                    bm25_rank: bm25_ranks.get(&id).copied(),
-                    dense_rank: dense_ranks.get(&id).copied(),
-                }
-            });
+        let hits = scored.into_iter().take(k).enumerate().map(|(index, (id, score))| {
+            let chunk = &self.chunks[id as usize];
+            Hit {
+                rank: index + 1,
+                score,
+                chunk,
+                document: &self.documents[chunk.document.0 as usize],
+                bm25_rank: bm25_ranks.get(&id).copied(),
+                dense_rank: dense_ranks.get(&id).copied(),
+            }
+        });
         Ok(hits.collect())
     }
 
-    fn search_dense(
-        &self,
-        query: &str,
-        k: usize,
-        embedder: &dyn Embedder,
-    ) -> Result<Vec<(u32, f32)>> {
+    fn search_dense(&self, query: &str, k: usize, embedder: &dyn Embedder) -> Result<Vec<(u32, f32)>> {
         if embedder.name() != self.embedder {
             return Err(Error::OtherEmbedder {
                 built_with: self.embedder.clone(),
@@ -255,9 +214,7 @@ fn keep_used(
     hashes: &[String],
     embedder: &str,
 ) -> Result<()> {
-    let used = hashes
-        .iter()
-        .filter_map(|hash| Some((hash.as_str(), before.get(hash)?.as_slice())));
+    let used = hashes.iter().filter_map(|hash| Some((hash.as_str(), before.get(hash)?.as_slice())));
     let used: Vec<(&str, &[f32])> = used.collect();
     store.add_vectors(embedder, &used)
 }
@@ -283,10 +240,8 @@ impl EmbedJob<'_> {
                 missing.insert((passage.len(), hash), passage);
             }
         }
-        let missing: Vec<(&str, &str)> = missing
-            .into_iter()
-            .map(|((_, hash), passage)| (hash, passage))
-            .collect();
+        let missing: Vec<(&str, &str)> =
+            missing.into_iter().map(|((_, hash), passage)| (hash, passage)).collect();
         let reused = passages.len() - missing.len();
         self.progress.event(Event::Start {
             stage: STAGE,
@@ -304,10 +259,7 @@ impl EmbedJob<'_> {
             for vector in &mut vectors {
                 normalize(vector);
             }
-            let rows = batch
-                .iter()
-                .zip(&vectors)
-                .map(|((hash, _), vector)| (*hash, vector.as_slice()));
+            let rows = batch.iter().zip(&vectors).map(|((hash, _), vector)| (*hash, vector.as_slice()));
             let rows: Vec<(&str, &[f32])> = rows.collect();
             store.add_vectors(self.embedder.name(), &rows)?;
             for ((hash, _), vector) in batch.iter().zip(vectors) {
@@ -317,10 +269,7 @@ impl EmbedJob<'_> {
             self.progress.event(Event::Advance { stage: STAGE, done });
         }
         let summary = format!("{} chunks, {reused} of them known before", passages.len());
-        self.progress.event(Event::Finish {
-            stage: STAGE,
-            summary: &summary,
-        });
+        self.progress.event(Event::Finish { stage: STAGE, summary: &summary });
         Ok(())
     }
 }
@@ -331,24 +280,16 @@ fn check_shape(
     made: Result<Vec<Vec<f32>>, String>,
     expected: usize,
 ) -> Result<Vec<Vec<f32>>> {
-    let vectors = made.map_err(|reason| Error::Embed {
-        embedder: embedder.name().into(),
-        reason,
-    })?;
+    let vectors = made.map_err(|reason| Error::Embed { embedder: embedder.name().into(), reason })?;
     let dim = embedder.dim();
-    let wrong = vectors
-        .iter()
-        .find(|vector| vector.len() != dim || vector.iter().any(|x| !x.is_finite()));
+    let wrong = vectors.iter().find(|vector| vector.len() != dim || vector.iter().any(|x| !x.is_finite()));
     if vectors.len() == expected && wrong.is_none() {
         return Ok(vectors);
     }
     Err(Error::EmbedShape {
         embedder: embedder.name().into(),
         got: match wrong {
-            Some(vector) => format!(
-                "a vector of {} values, some perhaps not finite",
-                vector.len()
-            ),
+            Some(vector) => format!("a vector of {} values, some perhaps not finite", vector.len()),
             None => format!("{} vectors", vectors.len()),
         },
         expected: format!("{expected} finite vectors of {dim} values"),
@@ -356,18 +297,11 @@ fn check_shape(
 }
 
 fn ranks(found: &[(u32, f32)]) -> HashMap<u32, usize> {
-    found
-        .iter()
-        .enumerate()
-        .map(|(index, &(id, _))| (id, index + 1))
-        .collect()
+    found.iter().enumerate().map(|(index, &(id, _))| (id, index + 1)).collect()
 }
 
 fn widen(found: &[(u32, f32)]) -> Vec<(u32, f64)> {
-    found
-        .iter()
-        .map(|&(id, score)| (id, f64::from(score)))
-        .collect()
+    found.iter().map(|&(id, score)| (id, f64::from(score))).collect()
 }
 
 /// Reciprocal rank fusion; equal scores by id.

@@ -24,11 +24,7 @@ pub enum Language {
 
 impl Language {
     pub fn of(text: &str) -> Self {
-        if is_chinese(text) {
-            Self::Chinese
-        } else {
-            Self::English
-        }
+        if is_chinese(text) { Self::Chinese } else { Self::English }
     }
 }
 
@@ -40,12 +36,7 @@ pub struct Rejected {
 }
 
 /// Messages (role, content) that ask a chat model for `how_many` pairs about a chunk.
-pub fn pair_prompt(
-    chunk: &Chunk,
-    title: &str,
-    language: Language,
-    how_many: usize,
-) -> Vec<(String, String)> {
+pub fn pair_prompt(chunk: &Chunk, title: &str, language: Language, how_many: usize) -> Vec<(String, String)> {
     let place = chunk.headings.last().map_or(title, String::as_str);
     let (system, user) = match language {
         Language::English => (
@@ -78,10 +69,7 @@ pub fn parse_pairs(reply: &str, chunk: &Chunk) -> (Vec<Pair>, Vec<Rejected>) {
         match labelled(line) {
             Some((Label::Question, text)) => {
                 if let Some(question) = open.replace(text.to_string()) {
-                    rejected.push(Rejected {
-                        question,
-                        reason: "no answer follows".into(),
-                    });
+                    rejected.push(Rejected { question, reason: "no answer follows".into() });
                 }
             }
             Some((Label::Answer, text)) => {
@@ -91,10 +79,7 @@ pub fn parse_pairs(reply: &str, chunk: &Chunk) -> (Vec<Pair>, Vec<Rejected>) {
                 match source.check(&question, text) {
                     Err(reason) => rejected.push(Rejected { question, reason }),
                     Ok(_) if !questions.insert(normalize(&question)) => {
-                        rejected.push(Rejected {
-                            question,
-                            reason: "asked twice".into(),
-                        });
+                        rejected.push(Rejected { question, reason: "asked twice".into() });
                     }
                     Ok(pair) => kept.push(pair),
                 }
@@ -103,10 +88,7 @@ pub fn parse_pairs(reply: &str, chunk: &Chunk) -> (Vec<Pair>, Vec<Rejected>) {
         }
     }
     if let Some(question) = open {
-        rejected.push(Rejected {
-            question,
-            reason: "no answer follows".into(),
-        });
+        rejected.push(Rejected { question, reason: "no answer follows".into() });
     }
     (kept, rejected)
 }
@@ -130,16 +112,11 @@ fn labelled(line: &str) -> Option<(Label, &str)> {
         ("答", Label::Answer),
     ];
     labels.into_iter().find_map(|(name, label)| {
-        let start = line
-            .get(..name.len())
-            .filter(|start| start.eq_ignore_ascii_case(name))?;
-        let rest = line[start.len()..]
-            .trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ' || c == '*');
+        let start = line.get(..name.len()).filter(|start| start.eq_ignore_ascii_case(name))?;
+        let rest =
+            line[start.len()..].trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ' || c == '*');
         let rest = rest.strip_prefix(':').or_else(|| rest.strip_prefix('：'))?;
-        Some((
-            label,
-            rest.trim_matches(|c: char| c.is_whitespace() || c == '*'),
-        ))
+        Some((label, rest.trim_matches(|c: char| c.is_whitespace() || c == '*')))
     })
 }
 
@@ -154,10 +131,7 @@ impl<'a> Source<'a> {
     pub(crate) fn new(chunk: &'a Chunk) -> Self {
         Self {
             chunk,
-            words: plain_words(&chunk.text)
-                .into_iter()
-                .map(|word| word.form)
-                .collect(),
+            words: plain_words(&chunk.text).into_iter().map(|word| word.form).collect(),
             text: normalize(&chunk.text),
         }
     }
@@ -165,27 +139,15 @@ impl<'a> Source<'a> {
     /// Makes a pair of a question and an answer if they are sound.
     pub(crate) fn check(&self, question: &str, answer: &str) -> Result<Pair, String> {
         let question = question.trim();
-        let answer = answer
-            .trim()
-            .trim_matches(['"', '“', '”'])
-            .trim_end_matches(['.', '。'])
-            .trim();
+        let answer = answer.trim().trim_matches(['"', '“', '”']).trim_end_matches(['.', '。']).trim();
         let asked: BTreeSet<String> = content_words(question).into_iter().collect();
         let has_cjk = question.chars().any(is_cjk);
         if asked.len() < 2 || question.chars().count() < if has_cjk { 5 } else { 10 } {
             return Err("the question is too short to ask for something".into());
         }
         let lower = normalize(question);
-        let about_text = [
-            "passage",
-            "the text",
-            "this section",
-            "the document",
-            "原文",
-            "本文",
-            "文中",
-            "段落",
-        ];
+        let about_text =
+            ["passage", "the text", "this section", "the document", "原文", "本文", "文中", "段落"];
         if about_text.iter().any(|words| lower.contains(words)) {
             return Err("the question is about the passage, not about a thing".into());
         }
@@ -221,15 +183,9 @@ impl<'a> Source<'a> {
 /// The sentence with the most words of the answer, then of the question.
 fn evidence(answer: &[String], asked: &BTreeSet<String>, text: &str) -> String {
     let score = |sentence: &str| {
-        let words: BTreeSet<String> = plain_words(sentence)
-            .into_iter()
-            .map(|word| word.form)
-            .collect();
+        let words: BTreeSet<String> = plain_words(sentence).into_iter().map(|word| word.form).collect();
         let of_answer = answer.iter().filter(|word| words.contains(*word)).count();
-        (
-            of_answer,
-            asked.iter().filter(|word| words.contains(*word)).count(),
-        )
+        (of_answer, asked.iter().filter(|word| words.contains(*word)).count())
     };
     let sentences = sentences(text).into_iter().map(|range| text[range].trim());
     // The first of equals.
@@ -266,25 +222,16 @@ pub(crate) mod tests {
             Q: What does the passage say about filters?\nA: filter F-9\nQ: Does the motor get hot?\nA: Yes\n\
             Q: What about motor and filter?\nA: the motor\nQ: What is left over here?";
         let (kept, rejected) = parse_pairs(reply, &chunk);
-        let kept: Vec<_> = kept
-            .iter()
-            .map(|p| (p.answer.as_str(), p.evidence.as_str()))
-            .collect();
+        let kept: Vec<_> = kept.iter().map(|p| (p.answer.as_str(), p.evidence.as_str())).collect();
         assert_eq!(
             kept,
             [
-                (
-                    "25 minutes",
-                    "The motor of the Kestrel stays hot for 25 minutes."
-                ),
+                ("25 minutes", "The motor of the Kestrel stays hot for 25 minutes."),
                 ("filter F-9", "Use filter F-9 only."),
                 ("三十七个月", "保修期为三十七个月。"),
             ]
         );
-        let reasons: Vec<_> = rejected
-            .iter()
-            .map(|rejected| rejected.reason.as_str())
-            .collect();
+        let reasons: Vec<_> = rejected.iter().map(|rejected| rejected.reason.as_str()).collect();
         assert_eq!(
             reasons,
             [
@@ -304,9 +251,7 @@ pub(crate) mod tests {
         let chunk = chunk("保修期为三十七个月。");
         let messages = pair_prompt(&chunk, "手册", Language::of(&chunk.text), 3);
         assert_eq!(messages[0].0, "system");
-        assert!(
-            messages[1].1.contains("保修期为三十七个月。") && messages[1].1.contains("3个问题")
-        );
+        assert!(messages[1].1.contains("保修期为三十七个月。") && messages[1].1.contains("3个问题"));
         let english = pair_prompt(&chunk, "Manual", Language::English, 2);
         assert!(english[1].1.contains("Write 2 questions"));
     }

@@ -51,40 +51,25 @@ pub fn read_questions(path: &Path, documents: &[Document]) -> Result<Vec<Questio
     }
     if questions.is_empty() {
         let reason = "no question inside".to_string();
-        return Err(Error::Question {
-            path: path.into(),
-            line: 1,
-            reason,
-        });
+        return Err(Error::Question { path: path.into(), line: 1, reason });
     }
     Ok(questions)
 }
 
 fn read_line(path: &Path, line: usize, text: &str, documents: &[Document]) -> Result<Question> {
-    let wrong = |reason: String| Error::Question {
-        path: path.into(),
-        line,
-        reason,
-    };
-    let value: serde_json::Value =
-        serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    let wrong = |reason: String| Error::Question { path: path.into(), line, reason };
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
     let field = |name: &str| {
-        let text = value
-            .get(name)
-            .and_then(serde_json::Value::as_str)
-            .map(str::trim);
+        let text = value.get(name).and_then(serde_json::Value::as_str).map(str::trim);
         text.filter(|text| !text.is_empty()).map(str::to_string)
     };
     let question = field("question").ok_or_else(|| wrong("`question` isn't a text".into()))?;
     let answers = value.get("answers").and_then(serde_json::Value::as_array);
     let answers: Option<Vec<String>> = answers.and_then(|answers| {
-        let texts = answers
-            .iter()
-            .map(|answer| Some(answer.as_str()?.trim().to_string()));
+        let texts = answers.iter().map(|answer| Some(answer.as_str()?.trim().to_string()));
         texts.collect()
     });
-    let answers =
-        answers.filter(|answers| !answers.is_empty() && answers.iter().all(|a| !a.is_empty()));
+    let answers = answers.filter(|answers| !answers.is_empty() && answers.iter().all(|a| !a.is_empty()));
     let answers = answers.ok_or_else(|| wrong("`answers` isn't a list of texts".into()))?;
     let source = match value.get("source") {
         None | Some(serde_json::Value::Null) => None,
@@ -92,23 +77,14 @@ fn read_line(path: &Path, line: usize, text: &str, documents: &[Document]) -> Re
     };
     let document = match source {
         None => None,
-        Some(source) => Some(find(&source, documents).ok_or_else(|| {
-            Error::UnknownSource {
-                path: path.into(),
-                line,
-                source_name: source,
-                documents: documents
-                    .iter()
-                    .map(|document| format!("`{}`", document.path))
-                    .collect(),
-            }
+        Some(source) => Some(find(&source, documents).ok_or_else(|| Error::UnknownSource {
+            path: path.into(),
+            line,
+            source_name: source,
+            documents: documents.iter().map(|document| format!("`{}`", document.path)).collect(),
         })?),
     };
-    Ok(Question {
-        question,
-        answers,
-        document,
-    })
+    Ok(Question { question, answers, document })
 }
 
 /// By its path, or by its file name if only one document has it.
@@ -117,9 +93,7 @@ fn find(source: &str, documents: &[Document]) -> Option<DocumentId> {
     if let Some(document) = documents.iter().find(|document| document.path == source) {
         return Some(document.id);
     }
-    let mut named = documents
-        .iter()
-        .filter(|document| document.path.rsplit('/').next() == Some(source));
+    let mut named = documents.iter().filter(|document| document.path.rsplit('/').next() == Some(source));
     match (named.next(), named.next()) {
         (Some(document), None) => Some(document.id),
         _ => None,
@@ -136,10 +110,7 @@ pub fn split(pairs: &[Pair], num_held_out: usize, seed: u64) -> (Vec<Pair>, Vec<
         .iter()
         .map(|members| {
             let first = &pairs[members[0]];
-            let key = format!(
-                "{seed}\n{}\n{}\n{}",
-                first.chunk.0, first.evidence, first.answer
-            );
+            let key = format!("{seed}\n{}\n{}\n{}", first.chunk.0, first.evidence, first.answer);
             (sha256(key.as_bytes()), members)
         })
         .collect();
@@ -163,13 +134,10 @@ pub fn split(pairs: &[Pair], num_held_out: usize, seed: u64) -> (Vec<Pair>, Vec<
 
 /// Drops training pairs that ask nearly what a held-out question asks.
 pub fn exclude_leaks(pairs: Vec<Pair>, held_out: &[&str]) -> Vec<Pair> {
-    let held_out: Vec<BTreeSet<String>> =
-        held_out.iter().map(|question| word_set(question)).collect();
+    let held_out: Vec<BTreeSet<String>> = held_out.iter().map(|question| word_set(question)).collect();
     let leaks = |pair: &Pair| {
         let words = word_set(&pair.question);
-        held_out
-            .iter()
-            .any(|other| overlap(&words, other) >= NEAR_EQUAL)
+        held_out.iter().any(|other| overlap(&words, other) >= NEAR_EQUAL)
     };
     pairs.into_iter().filter(|pair| !leaks(pair)).collect()
 }
@@ -215,11 +183,7 @@ fn overlap(a: &BTreeSet<String>, b: &BTreeSet<String>) -> f64 {
         return common / smaller as f64;
     }
     let union = a.union(b).count();
-    if union == 0 {
-        0.0
-    } else {
-        common / union as f64
-    }
+    if union == 0 { 0.0 } else { common / union as f64 }
 }
 
 #[cfg(test)]
@@ -240,8 +204,7 @@ mod tests {
     }
 
     fn read(content: &str, name: &str) -> Result<Vec<Question>> {
-        let path =
-            std::env::temp_dir().join(format!("hearth-questions-{name}-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("hearth-questions-{name}-{}", std::process::id()));
         fs_err::write(&path, content).unwrap();
         let questions = read_questions(&path, &documents());
         fs_err::remove_file(&path).unwrap();
@@ -262,26 +225,10 @@ mod tests {
         assert_eq!(questions[0].document, Some(DocumentId(0)));
         assert_eq!(questions[1].answers.len(), 2);
         check_error("", "empty", "line 1: no question inside");
-        check_error(
-            "{\"question\":\"a\",\"answers\":[\"b\"]}\n{",
-            "json",
-            "line 2: ",
-        );
-        check_error(
-            "{\"answers\":[\"b\"]}",
-            "field",
-            "line 1: `question` isn't a text",
-        );
-        check_error(
-            "{\"question\":\"a\",\"answers\":\"b\"}",
-            "list",
-            "`answers` isn't a list",
-        );
-        check_error(
-            "{\"question\":\"a\",\"answers\":[]}",
-            "none",
-            "`answers` isn't a list",
-        );
+        check_error("{\"question\":\"a\",\"answers\":[\"b\"]}\n{", "json", "line 2: ");
+        check_error("{\"answers\":[\"b\"]}", "field", "line 1: `question` isn't a text");
+        check_error("{\"question\":\"a\",\"answers\":\"b\"}", "list", "`answers` isn't a list");
+        check_error("{\"question\":\"a\",\"answers\":[]}", "none", "`answers` isn't a list");
         check_error(
             "{\"question\":\"a\",\"answers\":[\"b\"],\"source\":\"three.md\"}",
             "source",
@@ -306,14 +253,8 @@ mod tests {
             for fact in 0..4 {
                 let evidence = format!("Sentence {fact} of part {chunk}.");
                 for way in ["weight", "mass", "load"] {
-                    let question =
-                        format!("What {way} number {fact} has the alpha part {chunk} got?");
-                    pairs.push(pair(
-                        chunk,
-                        &question,
-                        &format!("{} kg", chunk * 10 + fact),
-                        &evidence,
-                    ));
+                    let question = format!("What {way} number {fact} has the alpha part {chunk} got?");
+                    pairs.push(pair(chunk, &question, &format!("{} kg", chunk * 10 + fact), &evidence));
                 }
             }
         }
@@ -324,13 +265,9 @@ mod tests {
         assert_eq!(chunks.len(), 15);
         for asked in &held_out {
             for learned in &training {
-                let same_sentence =
-                    asked.chunk == learned.chunk && asked.evidence == learned.evidence;
+                let same_sentence = asked.chunk == learned.chunk && asked.evidence == learned.evidence;
                 let same_answer = asked.chunk == learned.chunk && asked.answer == learned.answer;
-                assert!(
-                    !same_sentence && !same_answer,
-                    "{asked:?} leaks into {learned:?}"
-                );
+                assert!(!same_sentence && !same_answer, "{asked:?} leaks into {learned:?}");
             }
         }
         assert_eq!(split(&pairs, 15, 1), (held_out.clone(), training));
@@ -345,10 +282,7 @@ mod tests {
             pair(1, "Who makes the Kestrel?", "Arden", "b"),
             pair(2, "红隼水泵的额定电压是多少？", "230 V", "c"),
         ];
-        let left = exclude_leaks(
-            pairs,
-            &["what mass has the kestrel pump", "红隼水泵额定电压为多少"],
-        );
+        let left = exclude_leaks(pairs, &["what mass has the kestrel pump", "红隼水泵额定电压为多少"]);
         let questions: Vec<_> = left.iter().map(|pair| pair.question.as_str()).collect();
         assert_eq!(questions, ["Who makes the Kestrel?"]);
     }

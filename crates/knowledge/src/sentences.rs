@@ -4,8 +4,8 @@ use std::ops::Range;
 
 /// Short forms whose point ends no sentence.
 const SHORT_FORMS: [&str; 21] = [
-    "e.g", "i.e", "etc", "dr", "mr", "mrs", "ms", "prof", "no", "fig", "vs", "approx", "st", "inc",
-    "ltd", "cf", "sec", "ch", "co", "corp", "tel",
+    "e.g", "i.e", "etc", "dr", "mr", "mrs", "ms", "prof", "no", "fig", "vs", "approx", "st", "inc", "ltd",
+    "cf", "sec", "ch", "co", "corp", "tel",
 ];
 
 /// The sentences of `text`, one after the other without gaps; white space belongs to the sentence before it.
@@ -29,9 +29,7 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
         }
         // Closing quotes, brackets, repeated marks and white space go with the sentence they end.
         let tail = |c: char| {
-            closes(c)
-                || c.is_whitespace()
-                || matches!(c, '。' | '！' | '？' | '…' | '!' | '?' | '.')
+            closes(c) || c.is_whitespace() || matches!(c, '。' | '！' | '？' | '…' | '!' | '?' | '.')
         };
         let mut end = at + c.len_utf8();
         while let Some(&(at, c)) = chars.peek().filter(|&&(_, c)| tail(c)) {
@@ -48,17 +46,11 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
 }
 
 fn closes(c: char) -> bool {
-    matches!(
-        c,
-        '"' | '\'' | ')' | ']' | '”' | '’' | '）' | '】' | '」' | '』' | '》'
-    )
+    matches!(c, '"' | '\'' | ')' | ']' | '”' | '’' | '）' | '】' | '」' | '』' | '》')
 }
 
 fn is_short_form(before: &str) -> bool {
-    let last = before
-        .rsplit(|c: char| c.is_whitespace() || c == '(')
-        .next()
-        .unwrap_or_default();
+    let last = before.rsplit(|c: char| c.is_whitespace() || c == '(').next().unwrap_or_default();
     let lower = last.to_lowercase();
     let initial = last.chars().count() == 1 && last.chars().all(char::is_uppercase);
     // `1.` at the start is the number of a list item.
@@ -75,10 +67,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: &[&str]) {
         let ranges = sentences(text);
-        let found: Vec<&str> = ranges
-            .iter()
-            .map(|range| text[range.clone()].trim())
-            .collect();
+        let found: Vec<&str> = ranges.iter().map(|range| text[range.clone()].trim()).collect();
         assert_eq!(found, expected);
         let joined: String = ranges.iter().map(|range| &text[range.clone()]).collect();
         assert_eq!(joined, text);
@@ -88,16 +77,10 @@ mod tests {
     fn english_and_chinese_ends_are_found() {
         check("", &[]);
         check("No end", &["No end"]);
-        check(
-            "Use 2.5 kg. Then stop! Why?",
-            &["Use 2.5 kg.", "Then stop!", "Why?"],
-        );
+        check("Use 2.5 kg. Then stop! Why?", &["Use 2.5 kg.", "Then stop!", "Why?"]);
         check("See e.g. Dr. Who. Next", &["See e.g. Dr. Who.", "Next"]);
         check("1. Open it. 2 left", &["1. Open it.", "2 left"]);
-        check(
-            "他说：“好。”然后走了。结束",
-            &["他说：“好。”", "然后走了。", "结束"],
-        );
+        check("他说：“好。”然后走了。结束", &["他说：“好。”", "然后走了。", "结束"]);
         check("line one\nline two", &["line one", "line two"]);
         check("真的吗？！是的……好", &["真的吗？！", "是的……", "好"]);
     }

@@ -50,31 +50,20 @@ impl Store {
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         if !path.is_file() {
-            return Err(Error::Missing {
-                path: folder.into(),
-            });
+            return Err(Error::Missing { path: folder.into() });
         }
         let store = Self::connect(&path)?;
         let found = store.setting("format_version")?.unwrap_or_default();
         if found != FORMAT_VERSION.to_string() {
-            return Err(Error::Format {
-                path,
-                found,
-                supported: FORMAT_VERSION,
-            });
+            return Err(Error::Format { path, found, supported: FORMAT_VERSION });
         }
         Ok(store)
     }
 
     fn connect(path: &Path) -> Result<Self> {
-        let connection = Connection::open(path).map_err(|source| Error::Sqlite {
-            path: path.into(),
-            source,
-        })?;
-        Ok(Self {
-            connection,
-            path: path.into(),
-        })
+        let connection =
+            Connection::open(path).map_err(|source| Error::Sqlite { path: path.into(), source })?;
+        Ok(Self { connection, path: path.into() })
     }
 
     fn with_schema(self) -> Result<Self> {
@@ -84,10 +73,7 @@ impl Store {
 
     /// Runs statements; their error gets the file's name.
     fn sql<T>(&self, run: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        run(&self.connection).map_err(|source| Error::Sqlite {
-            path: self.path.clone(),
-            source,
-        })
+        run(&self.connection).map_err(|source| Error::Sqlite { path: self.path.clone(), source })
     }
 
     pub(crate) fn setting(&self, name: &str) -> Result<Option<String>> {
@@ -100,11 +86,9 @@ impl Store {
     /// The vectors known under these hashes, of the right length.
     pub(crate) fn vectors(&self, embedder: &str, dim: usize) -> Result<HashMap<String, Vec<f32>>> {
         self.sql(|connection| {
-            let mut statement =
-                connection.prepare("SELECT hash, vector FROM vectors WHERE embedder = ?1")?;
-            let rows = statement.query_map([embedder], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))
-            })?;
+            let mut statement = connection.prepare("SELECT hash, vector FROM vectors WHERE embedder = ?1")?;
+            let rows = statement
+                .query_map([embedder], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
             let mut vectors = HashMap::new();
             for row in rows {
                 let (hash, bytes) = row?;
@@ -138,15 +122,10 @@ impl Store {
         documents: &[Document],
         chunks: &[(String, &Chunk)],
     ) -> Result<()> {
-        let json = |error: serde_json::Error| Error::Damaged {
-            path: self.path.clone(),
-            reason: error.to_string(),
-        };
-        let documents: Vec<String> = documents
-            .iter()
-            .map(serde_json::to_string)
-            .collect::<Result<_, _>>()
-            .map_err(json)?;
+        let json =
+            |error: serde_json::Error| Error::Damaged { path: self.path.clone(), reason: error.to_string() };
+        let documents: Vec<String> =
+            documents.iter().map(serde_json::to_string).collect::<Result<_, _>>().map_err(json)?;
         let chunk_rows: Vec<String> = chunks
             .iter()
             .map(|(_, chunk)| serde_json::to_string(chunk))
@@ -154,38 +133,22 @@ impl Store {
             .map_err(json)?;
         self.sql(|connection| {
             let transaction = connection.unchecked_transaction()?;
-            transaction.execute_batch(
-                "DELETE FROM settings; DELETE FROM documents; DELETE FROM chunks;",
-            )?;
+            transaction.execute_batch("DELETE FROM settings; DELETE FROM documents; DELETE FROM chunks;")?;
             for (name, value) in settings {
-                transaction
-                    .execute("INSERT INTO settings VALUES (?1, ?2)", params![name, value])?;
+                transaction.execute("INSERT INTO settings VALUES (?1, ?2)", params![name, value])?;
             }
             for (id, json) in documents.iter().enumerate() {
-                transaction.execute(
-                    "INSERT INTO documents VALUES (?1, ?2)",
-                    params![id as i64, json],
-                )?;
+                transaction.execute("INSERT INTO documents VALUES (?1, ?2)", params![id as i64, json])?;
             }
             for (id, ((hash, _), json)) in chunks.iter().zip(&chunk_rows).enumerate() {
-                transaction.execute(
-                    "INSERT INTO chunks VALUES (?1, ?2, ?3)",
-                    params![id as i64, hash, json],
-                )?;
+                transaction
+                    .execute("INSERT INTO chunks VALUES (?1, ?2, ?3)", params![id as i64, hash, json])?;
             }
-            transaction.execute(
-                "DELETE FROM vectors WHERE hash NOT IN (SELECT hash FROM chunks)",
-                [],
-            )?;
+            transaction.execute("DELETE FROM vectors WHERE hash NOT IN (SELECT hash FROM chunks)", [])?;
             transaction.commit()
         })?;
         let (from, to) = (self.path.clone(), self.path.with_file_name(FILE));
-        self.connection
-            .close()
-            .map_err(|(_, source)| Error::Sqlite {
-                path: from.clone(),
-                source,
-            })?;
+        self.connection.close().map_err(|(_, source)| Error::Sqlite { path: from.clone(), source })?;
         fs_err::File::open(&from)?.sync_all()?;
         Ok(fs_err::rename(from, to)?)
     }
@@ -198,9 +161,7 @@ impl Store {
     /// Chunks with the hashes under which their vectors are kept.
     pub(crate) fn chunks(&self) -> Result<Vec<(String, Chunk)>> {
         let rows = self.rows("SELECT json, hash FROM chunks ORDER BY id")?;
-        rows.into_iter()
-            .map(|(json, hash)| Ok((hash, self.parse(&json)?)))
-            .collect()
+        rows.into_iter().map(|(json, hash)| Ok((hash, self.parse(&json)?))).collect()
     }
 
     fn rows(&self, sql: &str) -> Result<Vec<(String, String)>> {
@@ -212,17 +173,12 @@ impl Store {
     }
 
     fn parse<T: serde::de::DeserializeOwned>(&self, json: &str) -> Result<T> {
-        serde_json::from_str(json).map_err(|error| Error::Damaged {
-            path: self.path.clone(),
-            reason: error.to_string(),
-        })
+        serde_json::from_str(json)
+            .map_err(|error| Error::Damaged { path: self.path.clone(), reason: error.to_string() })
     }
 }
 
 fn from_bytes(bytes: &[u8]) -> Vec<f32> {
     let (whole, _) = bytes.as_chunks::<4>();
-    whole
-        .iter()
-        .map(|&bytes| f32::from_le_bytes(bytes))
-        .collect()
+    whole.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
 }

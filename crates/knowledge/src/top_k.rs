@@ -30,8 +30,5 @@ pub(crate) fn top_k(scores: impl Iterator<Item = (u32, f32)>, k: usize) -> Vec<(
         }
     }
     let sorted = heap.into_sorted_vec();
-    sorted
-        .into_iter()
-        .map(|Worst(id, score)| (id, score))
-        .collect()
+    sorted.into_iter().map(|Worst(id, score)| (id, score)).collect()
 }

@@ -20,10 +20,7 @@ pub fn normalize(vector: &mut [f32]) {
 
 impl VectorIndex {
     pub fn new(dim: usize) -> Self {
-        Self {
-            dim,
-            vectors: Vec::new(),
-        }
+        Self { dim, vectors: Vec::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -36,11 +33,7 @@ impl VectorIndex {
 
     /// Adds a vector under the next id.
     pub fn push(&mut self, mut vector: Vec<f32>) {
-        assert_eq!(
-            vector.len(),
-            self.dim,
-            "every vector has the index's length"
-        );
+        assert_eq!(vector.len(), self.dim, "every vector has the index's length");
         normalize(&mut vector);
         self.vectors.append(&mut vector);
     }
@@ -51,9 +44,7 @@ impl VectorIndex {
         let mut query = query.to_vec();
         normalize(&mut query);
         let rows = self.vectors.chunks_exact(self.dim.max(1));
-        let scores = rows
-            .enumerate()
-            .map(|(id, row)| (id as u32, dot(row, &query)));
+        let scores = rows.enumerate().map(|(id, row)| (id as u32, dot(row, &query)));
         crate::top_k::top_k(scores, k)
     }
 }
@@ -82,13 +73,7 @@ mod tests {
         for vector in [[1.0, 0.0], [0.0, 2.0], [3.0, 0.0], [0.0, 0.0], [1.0, 1.0]] {
             index.push(vector.to_vec());
         }
-        let ids = |k| {
-            index
-                .search(&[5.0, 0.0], k)
-                .into_iter()
-                .map(|(id, _)| id)
-                .collect::<Vec<_>>()
-        };
+        let ids = |k| index.search(&[5.0, 0.0], k).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
         assert_eq!(ids(5), [0, 2, 4, 1, 3]);
         assert_eq!(ids(2), [0, 2]);
         assert_eq!(ids(0), [0u32; 0]);

@@ -23,10 +23,7 @@ static FUNCTION_WORDS: LazyLock<HashSet<&str>> = LazyLock::new(|| {
     let chinese = "的 了 是 在 和 与 及 或 就 都 而 着 也 吗 呢 吧 啊 把 被 对 从 到 为 以 于 有 这 那 这个 那个 什么 \
         哪 哪个 哪些 谁 怎么 怎样 如何 为什么 多少 几 请 请问 它 他 她 我 你 们 我们 你们 他们 其 之 中 上 下 里 会 能 \
         可以 应 应该 需要 个 一个 等 时 时候 是否 可 要 用 由 并 且 但 如果 则";
-    english
-        .split_whitespace()
-        .chain(chinese.split_whitespace())
-        .collect()
+    english.split_whitespace().chain(chinese.split_whitespace()).collect()
 });
 
 /// One word of a text: its form for comparison and where it stands.
@@ -92,9 +89,7 @@ pub fn normalize(text: &str) -> String {
 /// True if most letters of the text are Chinese; questions and prompts follow this.
 pub fn is_chinese(text: &str) -> bool {
     let cjk = text.chars().filter(|&c| is_cjk(c)).count();
-    let latin = text
-        .split(|c: char| !c.is_alphanumeric() || is_cjk(c))
-        .filter(|run| !run.is_empty());
+    let latin = text.split(|c: char| !c.is_alphanumeric() || is_cjk(c)).filter(|run| !run.is_empty());
     cjk > latin.count()
 }
 
@@ -115,10 +110,7 @@ enum Run {
 }
 
 fn cut(text: &str, search: bool) -> Vec<Word> {
-    let chars: Vec<(usize, char)> = text
-        .char_indices()
-        .map(|(at, c)| (at, half_width(c)))
-        .collect();
+    let chars: Vec<(usize, char)> = text.char_indices().map(|(at, c)| (at, half_width(c))).collect();
     let end_of = |index: usize| chars.get(index).map_or(text.len(), |&(at, _)| at);
     let mut words = Vec::new();
     let mut start = 0;
@@ -134,10 +126,7 @@ fn cut(text: &str, search: bool) -> Vec<Word> {
             Run::Cjk => push_cjk(&mut words, text, range, search),
             Run::Word => {
                 let raw: String = chars[start..end].iter().map(|&(_, c)| c).collect();
-                words.push(Word {
-                    form: word_form(&raw),
-                    range,
-                });
+                words.push(Word { form: word_form(&raw), range });
             }
         }
         start = end;
@@ -158,8 +147,7 @@ fn run_of(chars: &[(usize, char)], index: usize) -> Run {
     if c.is_alphanumeric() {
         return Run::Word;
     }
-    let between =
-        |test: fn(char) -> bool| neighbour(-1).is_some_and(test) && neighbour(1).is_some_and(test);
+    let between = |test: fn(char) -> bool| neighbour(-1).is_some_and(test) && neighbour(1).is_some_and(test);
     let inside = match c {
         '.' | ',' => between(|c| c.is_ascii_digit()),
         '\'' => between(|c| c.is_alphabetic() && !is_cjk(c)),
@@ -186,33 +174,20 @@ fn word_form(raw: &str) -> String {
 fn number_form(lower: &str) -> String {
     let groups: Vec<&str> = lower.split(',').collect();
     let thousands = groups.len() > 1
-        && groups[1..]
-            .iter()
-            .all(|group| group.split('.').next().is_some_and(|g| g.len() == 3));
-    if thousands {
-        groups.concat()
-    } else {
-        lower.to_string()
-    }
+        && groups[1..].iter().all(|group| group.split('.').next().is_some_and(|g| g.len() == 3));
+    if thousands { groups.concat() } else { lower.to_string() }
 }
 
 fn push_cjk(words: &mut Vec<Word>, text: &str, range: Range<usize>, search: bool) {
     let run = &text[range.clone()];
-    let tokens = if search {
-        JIEBA.cut_for_search(run, true)
-    } else {
-        JIEBA.cut(run, true)
-    };
+    let tokens = if search { JIEBA.cut_for_search(run, true) } else { JIEBA.cut(run, true) };
     let mut at = 0;
     for token in tokens {
         // Tokens are slices of the run; their address gives the place even where they overlap.
         let start = token.word.as_ptr() as usize - run.as_ptr() as usize;
         at = start.max(at.min(start));
         let start = range.start + at;
-        words.push(Word {
-            form: token.word.to_lowercase(),
-            range: start..start + token.word.len(),
-        });
+        words.push(Word { form: token.word.to_lowercase(), range: start..start + token.word.len() });
     }
 }
 
@@ -226,9 +201,7 @@ mod tests {
         let forms: Vec<&str> = found.iter().map(|word| word.form.as_str()).collect();
         assert_eq!(forms, expected);
         for word in &found {
-            assert!(
-                text.is_char_boundary(word.range.start) && text.is_char_boundary(word.range.end)
-            );
+            assert!(text.is_char_boundary(word.range.start) && text.is_char_boundary(word.range.end));
         }
     }
 
@@ -237,16 +210,10 @@ mod tests {
         check("", &[]);
         check("!?。", &[]);
         check("Batteries' charging", &["batteri", "charg"]);
-        check(
-            "Bosch's 2.5 kg and 1,000 W",
-            &["bosch", "2.5", "kg", "and", "1000", "w"],
-        );
+        check("Bosch's 2.5 kg and 1,000 W", &["bosch", "2.5", "kg", "and", "1000", "w"]);
         check("在Linux上安装", &["在", "linux", "上", "安装"]);
         check("ＡＢ１２", &["ab12"]);
-        check(
-            "中华人民共和国",
-            &["中华", "华人", "人民", "共和", "共和国", "中华人民共和国"],
-        );
+        check("中华人民共和国", &["中华", "华人", "人民", "共和", "共和国", "中华人民共和国"]);
     }
 
     #[test]

@@ -19,8 +19,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("hearth-folder-{name}-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("hearth-folder-{name}-{}", std::process::id()));
         let _ = fs_err::remove_dir_all(&path);
         fs_err::create_dir_all(&path).unwrap();
         Self(path)
@@ -45,12 +44,7 @@ impl Drop for Folder {
 }
 
 fn fixture(name: &str) -> Vec<u8> {
-    fs_err::read(
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/fixtures")
-            .join(name),
-    )
-    .unwrap()
+    fs_err::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).unwrap()
 }
 
 fn pdf(name: &str) -> Result<Document, ExtractError> {
@@ -59,11 +53,7 @@ fn pdf(name: &str) -> Result<Document, ExtractError> {
 
 #[track_caller]
 fn check_blocks(document: &Document, expected: &[(BlockKind, u32, &str)]) {
-    let blocks: Vec<_> = document
-        .blocks
-        .iter()
-        .map(|b| (b.kind, b.page.unwrap(), b.text.as_str()))
-        .collect();
+    let blocks: Vec<_> = document.blocks.iter().map(|b| (b.kind, b.page.unwrap(), b.text.as_str())).collect();
     assert_eq!(blocks, expected);
 }
 
@@ -71,10 +61,7 @@ fn check_blocks(document: &Document, expected: &[(BlockKind, u32, &str)]) {
 fn an_english_pdf_gives_headings_lists_tables_and_pages() {
     let document = pdf("english.pdf").unwrap();
     assert_eq!(document.title, "Kestrel pump manual");
-    assert_eq!(
-        document.notes,
-        ["6 running heads, feet and page numbers left out"]
-    );
+    assert_eq!(document.notes, ["6 running heads, feet and page numbers left out"]);
     check_blocks(
         &document,
         &[
@@ -92,11 +79,7 @@ fn an_english_pdf_gives_headings_lists_tables_and_pages() {
             (BlockKind::TableRow, 2, "Quantity | Value"),
             (BlockKind::TableRow, 2, "Mass | 3.4 kg"),
             (BlockKind::TableRow, 2, "Voltage | 230 V"),
-            (
-                BlockKind::Paragraph,
-                3,
-                "The warranty ends after 37 months.",
-            ),
+            (BlockKind::Paragraph, 3, "The warranty ends after 37 months."),
         ],
     );
 }
@@ -128,11 +111,7 @@ fn columns_and_turned_pages_are_read_in_order() {
                 "The left column tells about the inlet valve and goes on to its end over here, \
                  where the outlet valve is described at last.",
             ),
-            (
-                BlockKind::Paragraph,
-                2,
-                "This page is turned, but it reads all the same.",
-            ),
+            (BlockKind::Paragraph, 2, "This page is turned, but it reads all the same."),
         ],
     );
 }
@@ -140,10 +119,7 @@ fn columns_and_turned_pages_are_read_in_order() {
 #[test]
 fn protected_and_broken_pdfs_say_what_they_are() {
     assert_eq!(pdf("encrypted.pdf"), Err(ExtractError::Encrypted));
-    assert!(matches!(
-        pdf("truncated.pdf"),
-        Err(ExtractError::Damaged { .. })
-    ));
+    assert!(matches!(pdf("truncated.pdf"), Err(ExtractError::Damaged { .. })));
     let nothing = extract("x.pdf", DocumentKind::Pdf, b"%PDF-1.7 nothing at all");
     assert!(matches!(nothing, Err(ExtractError::Damaged { .. })));
 }
@@ -156,10 +132,7 @@ fn a_pdf_cut_or_changed_anywhere_never_panics() {
         let mut changed = bytes.clone();
         changed[cut] ^= 0x15;
         let outcome = extract("x.pdf", DocumentKind::Pdf, &changed);
-        assert!(
-            !matches!(outcome, Err(ExtractError::Panicked { .. })),
-            "byte {cut}"
-        );
+        assert!(!matches!(outcome, Err(ExtractError::Panicked { .. })), "byte {cut}");
     }
 }
 
@@ -177,24 +150,13 @@ fn one_broken_file_never_stops_the_rest_and_each_is_named() {
         .write("secret.pdf", fixture("encrypted.pdf"))
         .write(".hidden/x.md", "# no");
     let corpus = folder.read();
-    let paths: Vec<_> = corpus
-        .documents
-        .iter()
-        .map(|document| document.path.as_str())
-        .collect();
+    let paths: Vec<_> = corpus.documents.iter().map(|document| document.path.as_str()).collect();
     assert_eq!(paths, ["a.txt", "b/two.md", "手册.txt"]);
     assert_eq!(corpus.documents[2].id.0, 2);
-    let skipped: Vec<_> = corpus
-        .skipped
-        .iter()
-        .map(|file| format!("{}: {}", file.path.display(), file.reason))
-        .collect();
+    let skipped: Vec<_> =
+        corpus.skipped.iter().map(|file| format!("{}: {}", file.path.display(), file.reason)).collect();
     assert_eq!(skipped[0], ".hidden: hidden file");
-    assert!(
-        skipped[1].starts_with("broken.docx: damaged: "),
-        "{}",
-        skipped[1]
-    );
+    assert!(skipped[1].starts_with("broken.docx: damaged: "), "{}", skipped[1]);
     assert_eq!(
         skipped[2..],
         [
@@ -214,10 +176,7 @@ fn one_broken_file_never_stops_the_rest_and_each_is_named() {
 fn a_folder_without_documents_says_what_is_read() {
     let folder = Folder::new("empty");
     let message = read_folder(&folder.0, &Silent).unwrap_err().to_string();
-    assert!(
-        message.contains("PDF (.pdf)") && message.contains("(0 files skipped)"),
-        "{message}"
-    );
+    assert!(message.contains("PDF (.pdf)") && message.contains("(0 files skipped)"), "{message}");
     folder.write("x.png", "x");
     let message = read_folder(&folder.0, &Silent).unwrap_err().to_string();
     assert!(message.contains("`x.png`: unknown type `png`"), "{message}");
@@ -258,8 +217,5 @@ fn a_stop_is_heard_between_two_files() {
     }
     let folder = Folder::new("stop");
     folder.write("a.txt", "text");
-    assert!(matches!(
-        read_folder(&folder.0, &Stop),
-        Err(Error::Cancelled)
-    ));
+    assert!(matches!(read_folder(&folder.0, &Stop), Err(Error::Cancelled)));
 }

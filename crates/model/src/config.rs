@@ -57,7 +57,8 @@ impl ModelConfig {
         let family = Family::from_name(file.meta_str("general.architecture")?)?;
         let arch = file.meta_str("general.architecture")?;
         let number = |key: &str| Ok::<_, Error>(file.meta_u32(&format!("{arch}.{key}"))? as usize);
-        let optional = |key: &str| Ok::<_, Error>(file.find::<u32>(&format!("{arch}.{key}"))?.map(|n| n as usize));
+        let optional =
+            |key: &str| Ok::<_, Error>(file.find::<u32>(&format!("{arch}.{key}"))?.map(|n| n as usize));
         if let Some(scaling) = file.find::<&str>(&format!("{arch}.rope.scaling.type"))? {
             refuse("rope.scaling.type", scaling, "none")?;
         }

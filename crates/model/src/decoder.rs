@@ -46,8 +46,7 @@ pub enum Projection {
 }
 
 impl Projection {
-    pub const ALL: [Self; 7] =
-        [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
+    pub const ALL: [Self; 7] = [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
 
     /// As Hugging Face and PEFT call it.
     pub fn name(self) -> &'static str {
@@ -154,9 +153,10 @@ impl Decoder {
 
     /// Bytes of all weights in memory, a tied head counted once.
     pub fn weight_bytes(&self) -> usize {
-        let layers = self.layers.iter().flat_map(|layer| {
-            Projection::ALL.map(|projection| layer.projection(projection).weight.bytes())
-        });
+        let layers = self
+            .layers
+            .iter()
+            .flat_map(|layer| Projection::ALL.map(|projection| layer.projection(projection).weight.bytes()));
         let head = match std::sync::Arc::ptr_eq(&self.head.weight, &self.embedding.weight) {
             true => 0,
             false => self.head.weight.bytes(),

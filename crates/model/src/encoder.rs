@@ -70,38 +70,26 @@ impl Encoder {
     /// Reads an `E5S1` container. Its name is the file's, without the extension.
     pub fn open(path: &Path, pool: Arc<Pool>) -> Result<Self> {
         let (mut container, vocabulary) = Container::open(path)?;
-        let tokenizer = Tokenizer::from_parts(vocabulary).map_err(|source| Error::Tokenizer {
-            path: path.into(),
-            source,
-        })?;
+        let tokenizer = Tokenizer::from_parts(vocabulary)
+            .map_err(|source| Error::Tokenizer { path: path.into(), source })?;
         let weights = Weights::read(&mut container)?;
         let name = path.file_stem().unwrap_or(path.as_os_str());
         let name = name.to_string_lossy().into_owned();
-        let encoder = Self {
-            name,
-            tokenizer,
-            weights,
-            pool,
-        };
+        let encoder = Self { name, tokenizer, weights, pool };
         let prefix_tokens = encoder.count_tokens("");
         if prefix_tokens >= encoder.max_tokens() {
             let problem = format!(
                 "is `{}`, but prefix and special tokens alone take {prefix_tokens}",
                 encoder.max_tokens()
             );
-            return Err(container
-                .malformed("max_position_embeddings", problem)
-                .into());
+            return Err(container.malformed("max_position_embeddings", problem).into());
         }
         Ok(encoder)
     }
 
     /// The same encoder under another name, such as the one it is pulled by.
     pub fn with_name(self, name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            ..self
-        }
+        Self { name: name.into(), ..self }
     }
 
     pub fn name(&self) -> &str {
@@ -135,15 +123,11 @@ impl Encoder {
     }
 
     fn encode(&self, prefix: &str, text: &str) -> Vec<TokenId> {
-        self.tokenizer
-            .wrap(&self.tokenizer.encode(&format!("{prefix}{text}")))
+        self.tokenizer.wrap(&self.tokenizer.encode(&format!("{prefix}{text}")))
     }
 
     fn embed(&self, prefix: &str, texts: &[&str]) -> Result<Embedded> {
-        let mut embedded = Embedded {
-            vectors: vec![Vec::new(); texts.len()],
-            ..Embedded::default()
-        };
+        let mut embedded = Embedded { vectors: vec![Vec::new(); texts.len()], ..Embedded::default() };
         let mut ids: Vec<Vec<TokenId>> = Vec::with_capacity(texts.len());
         for (index, text) in texts.iter().enumerate() {
             let mut text_ids = self.encode(prefix, text);
@@ -163,10 +147,7 @@ impl Encoder {
             let vectors = self.weights.pooled(&self.pool, &batch_ids);
             for (&index, mut vector) in batch.iter().zip(vectors) {
                 if !normalise(&mut vector) {
-                    return Err(Error::NotFinite {
-                        encoder: self.name.clone(),
-                        text_index: index,
-                    });
+                    return Err(Error::NotFinite { encoder: self.name.clone(), text_index: index });
                 }
                 embedded.vectors[index] = vector;
             }

@@ -50,7 +50,5 @@ fn tensor_bytes(shape: &[usize], format: Format) -> Option<usize> {
         return None;
     }
     let row = (cols / format.block_len()).checked_mul(format.block_bytes())?;
-    outer
-        .iter()
-        .try_fold(row, |bytes, &dim| bytes.checked_mul(dim))
+    outer.iter().try_fold(row, |bytes, &dim| bytes.checked_mul(dim))
 }

@@ -174,8 +174,7 @@ pub(crate) fn projection_shape(config: &ModelConfig, which: Projection) -> [usiz
 }
 
 fn decoder(source: &Source<'_>, config: ModelConfig, pool: &Pool) -> Result<Decoder> {
-    let slots: Vec<Mutex<Option<Result<Layer>>>> =
-        (0..config.num_layers).map(|_| Mutex::new(None)).collect();
+    let slots: Vec<Mutex<Option<Result<Layer>>>> = (0..config.num_layers).map(|_| Mutex::new(None)).collect();
     pool.run(config.num_layers, &|index| {
         let loaded = layer(source, &config, index);
         *slots[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(loaded);
@@ -240,7 +239,12 @@ fn view<'a>(source: &'a Source<'_>, name: &str, expected: &[usize]) -> Result<Te
 }
 
 /// A packed matrix; with a pool its rows are packed in parallel.
-fn matrix(source: &Source<'_>, name: &str, shape: [usize; 2], pool: Option<&Pool>) -> Result<Arc<PackedMatrix>> {
+fn matrix(
+    source: &Source<'_>,
+    name: &str,
+    shape: [usize; 2],
+    pool: Option<&Pool>,
+) -> Result<Arc<PackedMatrix>> {
     let view = view(source, name, &shape)?;
     let packed = match pool {
         Some(pool) => PackedMatrix::from_blocks_with(pool, view.format, shape[0], shape[1], view.bytes),

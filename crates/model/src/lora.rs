@@ -139,9 +139,12 @@ impl Adapter {
         let failed = |what: String| Error::Adapter { path: folder.into(), what };
         let json: AdapterJson = hearth_artifacts::atomic::read_json(&folder.join("adapter_config.json"))?;
         if json.hearth_interleaved != decoder.config.rope.interleaved {
-            return Err(failed("it was trained on the other row order of q and k (GGUF or Hugging Face)".into()));
+            return Err(failed(
+                "it was trained on the other row order of q and k (GGUF or Hugging Face)".into(),
+            ));
         }
-        let bytes = fs_err::read(folder.join("adapter_model.safetensors")).map_err(crate::files::Error::from)?;
+        let bytes =
+            fs_err::read(folder.join("adapter_model.safetensors")).map_err(crate::files::Error::from)?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| failed(error.to_string()))?;
         let mut adapter = Self::new(decoder, json.lora, 0)?;
         for index in 0..adapter.entries.len() {
@@ -154,8 +157,11 @@ impl Adapter {
                     let found = (view.dtype(), view.shape());
                     return Err(failed(format!("`{name}` is {found:?}, expected F32 {expected:?}")));
                 }
-                let values: Vec<f32> =
-                    view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+                let values: Vec<f32> = view
+                    .data()
+                    .chunks_exact(4)
+                    .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                    .collect();
                 if !values.iter().all(|value| value.is_finite()) {
                     return Err(Error::NotFinite { tensor: name });
                 }
@@ -177,7 +183,9 @@ impl Entry {
 fn targets(config: &LoraConfig) -> Result<Vec<Projection>> {
     let find = |name: &String| {
         Projection::ALL.into_iter().find(|projection| projection.name() == name).ok_or_else(|| {
-            Error::Config { what: format!("`target_modules` names `{name}`, which this decoder doesn't have") }
+            Error::Config {
+                what: format!("`target_modules` names `{name}`, which this decoder doesn't have"),
+            }
         })
     };
     if config.r == 0 || config.target_modules.is_empty() {

@@ -24,18 +24,9 @@ pub(crate) async fn complete(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response> {
     let request = state.next_request();
-    let ChatRequest {
-        assistant,
-        conversation,
-        asked,
-        max_tokens,
-        logprobs,
-    } = ChatRequest::read(&state, Fields::read(body)?, request)?;
-    let head_object = if asked.is_stream {
-        "chat.completion.chunk"
-    } else {
-        "chat.completion"
-    };
+    let ChatRequest { assistant, conversation, asked, max_tokens, logprobs } =
+        ChatRequest::read(&state, Fields::read(body)?, request)?;
+    let head_object = if asked.is_stream { "chat.completion.chunk" } else { "chat.completion" };
     let head = Head::new(&state, "chatcmpl", head_object, &assistant.name, request);
     let is_grounded = assistant.grounding.is_some();
     let adapter = assistant.adapter.clone();
@@ -45,8 +36,7 @@ pub(crate) async fn complete(
     };
     let chat = &state.engine().model().chat;
     let mut job = asked.request(prepared.prompt, max_tokens, chat.stops());
-    job.stop
-        .extend(chat.stop_texts().iter().map(ToString::to_string));
+    job.stop.extend(chat.stop_texts().iter().map(ToString::to_string));
     job.adapter = adapter;
     job.logprobs = logprobs;
     let stream = state.engine().submit(job);
@@ -76,33 +66,22 @@ struct ChatRequest {
 
 impl ChatRequest {
     fn read(state: &State, mut fields: Fields, request: u64) -> Result<Self> {
-        let name = fields
-            .take::<String>("model")?
-            .unwrap_or_else(|| state.default_name());
+        let name = fields.take::<String>("model")?.unwrap_or_else(|| state.default_name());
         let conversation = Conversation::from(messages(fields.require("messages")?)?);
         let assistant = state.assistant(&name)?;
         let asked = Asked::take(&mut fields, assistant.sampling, state.seed_of(request))?;
         let max_tokens: Option<usize> = fields.take("max_tokens")?;
-        let max_tokens = fields
-            .take("max_completion_tokens")?
-            .or(max_tokens)
-            .unwrap_or(assistant.max_tokens);
+        let max_tokens = fields.take("max_completion_tokens")?.or(max_tokens).unwrap_or(assistant.max_tokens);
         if max_tokens == 0 {
             return Err(Error::parameter("max_tokens", "must be at least 1"));
         }
         let wants_logprobs = fields.take("logprobs")?.unwrap_or(false);
         let top_logprobs: Option<usize> = fields.take("top_logprobs")?;
         if top_logprobs.is_some_and(|n| n > 0) && !wants_logprobs {
-            return Err(Error::parameter(
-                "top_logprobs",
-                "only allowed with `logprobs`",
-            ));
+            return Err(Error::parameter("top_logprobs", "only allowed with `logprobs`"));
         }
         if top_logprobs.is_some_and(|n| n > MAX_TOP_LOGPROBS) {
-            return Err(Error::parameter(
-                "top_logprobs",
-                format!("at most {MAX_TOP_LOGPROBS}"),
-            ));
+            return Err(Error::parameter("top_logprobs", format!("at most {MAX_TOP_LOGPROBS}")));
         }
         fields.accept_only("tools", &[json!([])])?;
         fields.accept_only("tool_choice", &[json!("none"), json!("auto")])?;
@@ -110,13 +89,7 @@ impl ChatRequest {
         fields.accept_only("modalities", &[json!(["text"])])?;
         fields.finish()?;
         let logprobs = wants_logprobs.then_some(top_logprobs.unwrap_or(0));
-        Ok(Self {
-            assistant,
-            conversation,
-            asked,
-            max_tokens,
-            logprobs,
-        })
+        Ok(Self { assistant, conversation, asked, max_tokens, logprobs })
     }
 }
 
@@ -125,17 +98,12 @@ fn messages(values: Vec<Map<String, Value>>) -> Result<Vec<Message>> {
     const READ: [&str; 5] = ["role", "content", "name", "tool_calls", "tool_call_id"];
     const ECHOED: [&str; 3] = ["refusal", "annotations", "citations"];
     if values.is_empty() {
-        return Err(Error::parameter(
-            "messages",
-            "must hold at least one message",
-        ));
+        return Err(Error::parameter("messages", "must hold at least one message"));
     }
     let message = |(index, mut map): (usize, Map<String, Value>)| {
         map.retain(|key, value| !(ECHOED.contains(&key.as_str()) || value.is_null()));
         if let Some(key) = map.keys().find(|key| !READ.contains(&key.as_str())) {
-            return Err(Error::UnknownParameters {
-                names: vec![format!("messages[{index}].{key}")],
-            });
+            return Err(Error::UnknownParameters { names: vec![format!("messages[{index}].{key}")] });
         }
         let parsed = serde_json::from_value(Value::Object(map));
         parsed.map_err(|error| Error::parameter(format!("messages[{index}]"), error.to_string()))
@@ -169,9 +137,7 @@ fn prepare(
         cite = Some(grounded.cite);
     }
     let prompt = state.engine().model().chat.prompt(&conversation);
-    let prompt = prompt.map_err(|error| Error::Template {
-        reason: error.to_string(),
-    })?;
+    let prompt = prompt.map_err(|error| Error::Template { reason: error.to_string() })?;
     Ok(Prepared { prompt, cite })
 }
 
@@ -197,8 +163,7 @@ struct ChatWriter {
 
 impl ChatWriter {
     fn whole(&self, completion: &Completion) -> Value {
-        let mut message =
-            json!({ "role": "assistant", "content": completion.text, "refusal": null });
+        let mut message = json!({ "role": "assistant", "content": completion.text, "refusal": null });
         if let Some(cite) = &self.cite {
             message["citations"] = json!(cite(&completion.text));
         }
@@ -243,31 +208,21 @@ impl Parts for ChatWriter {
             Event::Token(token) => {
                 self.text.push_str(&token.text);
                 let tokenizer = self.state.engine().model().tokenizer();
-                let logprobs = self
-                    .has_logprobs
-                    .then(|| logprobs::chat(tokenizer, [&token]));
+                let logprobs = self.has_logprobs.then(|| logprobs::chat(tokenizer, [&token]));
                 if token.text.is_empty() && logprobs.is_none() {
                     return Vec::new();
                 }
                 vec![self.chunk(json!({ "content": token.text }), logprobs, None)]
             }
-            Event::Done {
-                finish,
-                usage,
-                text,
-            } => {
+            Event::Done { finish, usage, text } => {
                 self.text.push_str(&text);
-                let rest =
-                    (!text.is_empty()).then(|| self.chunk(json!({ "content": text }), None, None));
+                let rest = (!text.is_empty()).then(|| self.chunk(json!({ "content": text }), None, None));
                 let delta = match &self.cite {
                     Some(cite) => json!({ "citations": cite(&self.text) }),
                     None => json!({}),
                 };
                 let last = self.chunk(delta, None, Some(generate::finish_reason(finish)));
-                rest.into_iter()
-                    .chain([last])
-                    .chain(self.usage(usage))
-                    .collect()
+                rest.into_iter().chain([last]).chain(self.usage(usage)).collect()
             }
             Event::Failed(_) => Vec::new(),
         }
@@ -286,14 +241,8 @@ mod tests {
     fn an_echoed_answer_is_read_and_a_foreign_field_is_named() {
         let echoed = json!([{ "role": "assistant", "content": "x", "refusal": null, "citations": [{}], "audio": null }]);
         assert_eq!(read(echoed).unwrap(), [Message::assistant("x")]);
-        let error =
-            read(json!([{ "role": "user", "content": "x" }, { "role": "user", "contnet": "x" }]));
-        assert!(
-            error
-                .unwrap_err()
-                .to_string()
-                .contains("`messages[1].contnet`")
-        );
+        let error = read(json!([{ "role": "user", "content": "x" }, { "role": "user", "contnet": "x" }]));
+        assert!(error.unwrap_err().to_string().contains("`messages[1].contnet`"));
         let error = read(json!([{ "role": "user", "content": [{ "type": "image_url" }] }]));
         assert!(error.unwrap_err().to_string().contains("image_url"));
         assert!(read(json!([])).is_err());
@@ -303,15 +252,9 @@ mod tests {
     fn there_is_one_system_message() {
         let mut conversation = Conversation::from(vec![Message::system("b"), Message::user("c")]);
         put_system(&mut conversation, "a");
-        assert_eq!(
-            conversation.messages,
-            [Message::system("a\n\nb"), Message::user("c")]
-        );
+        assert_eq!(conversation.messages, [Message::system("a\n\nb"), Message::user("c")]);
         let mut conversation = Conversation::from(vec![Message::user("c")]);
         put_system(&mut conversation, "a");
-        assert_eq!(
-            conversation.messages,
-            [Message::system("a"), Message::user("c")]
-        );
+        assert_eq!(conversation.messages, [Message::system("a"), Message::user("c")]);
     }
 }

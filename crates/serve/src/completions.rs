@@ -39,19 +39,14 @@ pub(crate) async fn complete(
 ) -> Result<Response> {
     let request = state.next_request();
     let mut fields = Fields::read(body)?;
-    let name = fields
-        .take::<String>("model")?
-        .unwrap_or_else(|| state.default_name());
+    let name = fields.take::<String>("model")?.unwrap_or_else(|| state.default_name());
     let prompt = fields.require("prompt")?;
     let assistant = state.assistant(&name)?;
     let asked = Asked::take(&mut fields, assistant.sampling, state.seed_of(request))?;
     let max_tokens = fields.take("max_tokens")?.unwrap_or(DEFAULT_MAX_TOKENS);
     let num_logprobs: Option<usize> = fields.take("logprobs")?;
     if num_logprobs.is_some_and(|n| n > MAX_TOP_LOGPROBS) {
-        return Err(Error::parameter(
-            "logprobs",
-            format!("at most {MAX_TOP_LOGPROBS}"),
-        ));
+        return Err(Error::parameter("logprobs", format!("at most {MAX_TOP_LOGPROBS}")));
     }
     let is_echo = fields.take("echo")?.unwrap_or(false);
     if is_echo && num_logprobs.is_some() {
@@ -68,10 +63,7 @@ pub(crate) async fn complete(
     let mut job = asked.request(prompt, max_tokens, state.engine().model().chat.stops());
     job.adapter.clone_from(&assistant.adapter);
     job.logprobs = num_logprobs;
-    let stream = state
-        .engine()
-        .submit(job)
-        .map_err(|error| Error::from_engine(error, "prompt", false))?;
+    let stream = state.engine().submit(job).map_err(|error| Error::from_engine(error, "prompt", false))?;
     let writer = Writer {
         head,
         state,
@@ -95,8 +87,7 @@ fn ids_and_text(state: &State, prompt: Prompt) -> Result<(Vec<TokenId>, String)>
         let text = tokenizer.decode(&ids);
         (ids, text)
     };
-    let one_only =
-        |count: usize| Error::parameter("prompt", format!("{count} prompts; send one a request"));
+    let one_only = |count: usize| Error::parameter("prompt", format!("{count} prompts; send one a request"));
     match prompt {
         Prompt::Text(text) => Ok(from_text(text)),
         Prompt::Ids(ids) => Ok(from_ids(ids)),
@@ -160,21 +151,14 @@ impl Parts for Writer {
                 let tokenizer = self.state.engine().model().tokenizer();
                 let offset = self.num_chars;
                 self.num_chars += token.text.chars().count();
-                let logprobs = self
-                    .has_logprobs
-                    .then(|| logprobs::plain(tokenizer, [&token], offset));
+                let logprobs = self.has_logprobs.then(|| logprobs::plain(tokenizer, [&token], offset));
                 if token.text.is_empty() && logprobs.is_none() {
                     return Vec::new();
                 }
                 vec![self.chunk(&token.text, logprobs, None)]
             }
-            Event::Done {
-                finish,
-                usage,
-                text,
-            } => {
-                let mut parts =
-                    vec![self.chunk(&text, None, Some(generate::finish_reason(finish)))];
+            Event::Done { finish, usage, text } => {
+                let mut parts = vec![self.chunk(&text, None, Some(generate::finish_reason(finish)))];
                 if self.include_usage {
                     let mut body = self.head.body(json!([]));
                     body["usage"] = generate::usage(usage);

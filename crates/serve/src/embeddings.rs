@@ -51,27 +51,19 @@ pub(crate) async fn embed(
 
     let embedding = state.embedding().ok_or(Error::NoEmbedding)?;
     if let Some(name) = name.filter(|name| name != embedding.name()) {
-        return Err(Error::UnknownModel {
-            name,
-            known: vec![embedding.name().into()],
-        });
+        return Err(Error::UnknownModel { name, known: vec![embedding.name().into()] });
     }
     if texts.is_empty() || texts.len() > MAX_TEXTS {
         let reason = format!("{} texts, expected 1 to {MAX_TEXTS}", texts.len());
         return Err(Error::parameter("input", reason));
     }
     if let Some(index) = texts.iter().position(String::is_empty) {
-        return Err(Error::parameter(
-            "input",
-            format!("the text at {index} is empty"),
-        ));
+        return Err(Error::parameter("input", format!("the text at {index} is empty")));
     }
     let model = embedding.name().to_owned();
     let embedded = generate::blocking(move || {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        embedding
-            .embed(&texts, input_type)
-            .map_err(|reason| Error::Embedding { reason })
+        embedding.embed(&texts, input_type).map_err(|reason| Error::Embedding { reason })
     });
     let embedded = embedded.await?;
     let length = embedded.vectors.first().map_or(0, Vec::len);
@@ -83,13 +75,9 @@ pub(crate) async fn embed(
     }
     let vector = |values: &[f32]| match encoding {
         Encoding::Float => json!(values),
-        Encoding::Base64 => base64(
-            &values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect::<Vec<_>>(),
-        )
-        .into(),
+        Encoding::Base64 => {
+            base64(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()).into()
+        }
     };
     let data: Vec<Value> = embedded
         .vectors
@@ -114,11 +102,7 @@ fn base64(bytes: &[u8]) -> String {
         for digit in 0..4 {
             let is_padding = digit > group.len();
             let value = (bits >> (18 - 6 * digit)) & 63;
-            text.push(if is_padding {
-                '='
-            } else {
-                char::from(ALPHABET[value as usize])
-            });
+            text.push(if is_padding { '=' } else { char::from(ALPHABET[value as usize]) });
         }
     }
     text

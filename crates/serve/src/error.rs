@@ -17,10 +17,7 @@ pub enum Error {
         port = address.port(), ip = address.ip(), other = address.port().wrapping_add(1).max(1024))]
     PortInUse { address: SocketAddr },
     #[error("`{address}` can't be listened on: {source}; choose others with `--host` and `--port`")]
-    Bind {
-        address: SocketAddr,
-        source: std::io::Error,
-    },
+    Bind { address: SocketAddr, source: std::io::Error },
     #[error("the server failed: {0}")]
     Io(#[from] std::io::Error),
 
@@ -39,11 +36,7 @@ pub enum Error {
     #[error("`{param}`: {reason}")]
     Parameter { param: String, reason: String },
     #[error("`{param}` {value} isn't supported; leave it out or use {accepted}")]
-    Unsupported {
-        param: String,
-        value: String,
-        accepted: String,
-    },
+    Unsupported { param: String, value: String, accepted: String },
     #[error("the model `{name}` doesn't exist; there is {known}", known = quoted(known))]
     UnknownModel { name: String, known: Vec<String> },
     #[error(
@@ -51,12 +44,7 @@ pub enum Error {
          answer; shorten the `{param}`",
         with = if *is_grounded { " with the passages from the documents" } else { "" }
     )]
-    ContextTooLong {
-        param: &'static str,
-        prompt_tokens: usize,
-        max_context: usize,
-        is_grounded: bool,
-    },
+    ContextTooLong { param: &'static str, prompt_tokens: usize, max_context: usize, is_grounded: bool },
     #[error("the conversation doesn't fit the model's template: {reason}")]
     Template { reason: String },
     #[error("nothing is at `{path}`")]
@@ -92,34 +80,19 @@ fn quoted(names: &[String]) -> String {
 
 impl Error {
     pub(crate) fn parameter(param: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Parameter {
-            param: param.into(),
-            reason: reason.into(),
-        }
+        Self::Parameter { param: param.into(), reason: reason.into() }
     }
 
     /// What the engine says of a request whose prompt came from `param`.
-    pub(crate) fn from_engine(
-        error: hearth_engine::Error,
-        param: &'static str,
-        is_grounded: bool,
-    ) -> Self {
+    pub(crate) fn from_engine(error: hearth_engine::Error, param: &'static str, is_grounded: bool) -> Self {
         use hearth_engine::Error as E;
         match error {
-            E::ContextTooLong {
-                prompt_tokens,
-                max_context,
-            } => Self::ContextTooLong {
-                param,
-                prompt_tokens,
-                max_context,
-                is_grounded,
-            },
-            E::Parameter {
-                name,
-                value,
-                expected,
-            } => Self::parameter(name, format!("must be {expected}, not {value}")),
+            E::ContextTooLong { prompt_tokens, max_context } => {
+                Self::ContextTooLong { param, prompt_tokens, max_context, is_grounded }
+            }
+            E::Parameter { name, value, expected } => {
+                Self::parameter(name, format!("must be {expected}, not {value}"))
+            }
             E::EmptyPrompt | E::TokenId { .. } => Self::parameter(param, error.to_string()),
             other => Self::Engine(other),
         }
@@ -172,9 +145,9 @@ impl Error {
     fn param(&self) -> Option<&str> {
         match self {
             Self::UnknownParameters { names } => names.first().map(String::as_str),
-            Self::Missing { param }
-            | Self::Parameter { param, .. }
-            | Self::Unsupported { param, .. } => Some(param),
+            Self::Missing { param } | Self::Parameter { param, .. } | Self::Unsupported { param, .. } => {
+                Some(param)
+            }
             Self::UnknownModel { .. } => Some("model"),
             Self::ContextTooLong { param, .. } => Some(param),
             Self::Template { .. } => Some("messages"),
@@ -184,11 +157,7 @@ impl Error {
 
     /// The body of the response, and what a broken stream says at its end.
     pub(crate) fn body(&self) -> Value {
-        let kind = if self.status().is_server_error() {
-            "server_error"
-        } else {
-            "invalid_request_error"
-        };
+        let kind = if self.status().is_server_error() { "server_error" } else { "invalid_request_error" };
         json!({ "error": {
             "message": self.to_string(), "type": kind, "param": self.param(), "code": self.code(),
         }})

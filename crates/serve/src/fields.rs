@@ -19,28 +19,19 @@ pub(crate) struct Fields {
 impl Fields {
     pub(crate) fn read(body: Result<Bytes, BytesRejection>) -> Result<Self> {
         let body = body.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge {
-                max_bytes: MAX_BODY_BYTES,
-            },
-            _ => Error::BrokenBody {
-                reason: rejection.body_text(),
-            },
+            StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge { max_bytes: MAX_BODY_BYTES },
+            _ => Error::BrokenBody { reason: rejection.body_text() },
         })?;
         Self::parse(&body)
     }
 
     fn parse(body: &[u8]) -> Result<Self> {
-        let text = std::str::from_utf8(body).map_err(|error| Error::NotUtf8 {
-            offset: error.valid_up_to(),
-        })?;
+        let text =
+            std::str::from_utf8(body).map_err(|error| Error::NotUtf8 { offset: error.valid_up_to() })?;
         match serde_json::from_str(text) {
             Ok(Value::Object(map)) => Ok(Self { map }),
-            Ok(_) => Err(Error::NotJson {
-                reason: "it is another kind of value".into(),
-            }),
-            Err(error) => Err(Error::NotJson {
-                reason: error.to_string(),
-            }),
+            Ok(_) => Err(Error::NotJson { reason: "it is another kind of value".into() }),
+            Err(error) => Err(Error::NotJson { reason: error.to_string() }),
         }
     }
 
@@ -50,16 +41,13 @@ impl Fields {
             None | Some(Value::Null) => Ok(None),
             Some(value) => {
                 let parsed = serde_json::from_value(value);
-                parsed
-                    .map(Some)
-                    .map_err(|error| Error::parameter(name, error.to_string()))
+                parsed.map(Some).map_err(|error| Error::parameter(name, error.to_string()))
             }
         }
     }
 
     pub(crate) fn require<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
-        self.take(name)?
-            .ok_or_else(|| Error::Missing { param: name.into() })
+        self.take(name)?.ok_or_else(|| Error::Missing { param: name.into() })
     }
 
     /// Takes a known parameter that isn't built: only the value that asks for nothing may stand there.
@@ -76,15 +64,8 @@ impl Fields {
             return Ok(());
         }
         let accepted: Vec<String> = accepted.iter().map(|value| format!("`{value}`")).collect();
-        let value = format!(
-            "`{}`",
-            value.to_string().chars().take(80).collect::<String>()
-        );
-        Err(Error::Unsupported {
-            param: name.into(),
-            value,
-            accepted: accepted.join(" or "),
-        })
+        let value = format!("`{}`", value.to_string().chars().take(80).collect::<String>());
+        Err(Error::Unsupported { param: name.into(), value, accepted: accepted.join(" or ") })
     }
 
     /// Takes parameters that only label a request.
@@ -126,13 +107,8 @@ mod tests {
 
     #[test]
     fn a_wrong_type_names_its_field() {
-        let error = fields(r#"{"temperature": "hot"}"#)
-            .take::<f32>("temperature")
-            .unwrap_err();
-        assert!(
-            matches!(&error, Error::Parameter { param, .. } if param == "temperature"),
-            "{error}"
-        );
+        let error = fields(r#"{"temperature": "hot"}"#).take::<f32>("temperature").unwrap_err();
+        assert!(matches!(&error, Error::Parameter { param, .. } if param == "temperature"), "{error}");
     }
 
     #[test]
@@ -145,11 +121,7 @@ mod tests {
             (r#"{"n": 2}"#, false),
             (r#"{"n": "1"}"#, false),
         ] {
-            assert_eq!(
-                fields(body).accept_only("n", &[json!(1)]).is_ok(),
-                is_accepted,
-                "{body}"
-            );
+            assert_eq!(fields(body).accept_only("n", &[json!(1)]).is_ok(), is_accepted, "{body}");
         }
     }
 
@@ -159,9 +131,6 @@ mod tests {
             assert!(Fields::parse(body).is_err());
         }
         let deep = "[".repeat(100_000);
-        assert!(
-            Fields::parse(format!("{{\"a\":{deep}").as_bytes()).is_err(),
-            "no overflow of the stack"
-        );
+        assert!(Fields::parse(format!("{{\"a\":{deep}").as_bytes()).is_err(), "no overflow of the stack");
     }
 }

@@ -29,28 +29,15 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    pub(crate) fn new(
-        state: &State,
-        kind: &str,
-        object: &'static str,
-        model: &str,
-        request: u64,
-    ) -> Self {
-        let created = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
+    pub(crate) fn new(state: &State, kind: &str, object: &'static str, model: &str, request: u64) -> Self {
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let id = format!("{kind}-{:x}-{request}", state.started());
-        Self {
-            id,
-            object,
-            created,
-            model: model.into(),
-        }
+        Self { id, object, created, model: model.into() }
     }
 
     pub(crate) fn body(&self, choices: Value) -> Value {
-        let mut body = json!({ "id": self.id, "object": self.object, "created": self.created, "model": self.model });
+        let mut body =
+            json!({ "id": self.id, "object": self.object, "created": self.created, "model": self.model });
         body["choices"] = choices;
         body
     }
@@ -86,18 +73,9 @@ pub(crate) async fn collect(stream: Stream) -> Result<Completion> {
                     text.push_str(&token.text);
                     tokens.push(token);
                 }
-                Some(Event::Done {
-                    finish,
-                    usage,
-                    text: rest,
-                }) => {
+                Some(Event::Done { finish, usage, text: rest }) => {
                     text.push_str(&rest);
-                    break Ok(Completion {
-                        text,
-                        tokens,
-                        finish,
-                        usage,
-                    });
+                    break Ok(Completion { text, tokens, finish, usage });
                 }
                 Some(Event::Failed(error)) => break Err(Error::Engine(error)),
                 None => break Err(Error::Engine(hearth_engine::Error::Stopped)),
@@ -106,11 +84,7 @@ pub(crate) async fn collect(stream: Stream) -> Result<Completion> {
         // The client may have hung up between the check and here.
         let _ = sender.send(result);
     });
-    receiver.await.unwrap_or_else(|_| {
-        Err(Error::Bug {
-            what: "the answer was lost".into(),
-        })
-    })
+    receiver.await.unwrap_or_else(|_| Err(Error::Bug { what: "the answer was lost".into() }))
 }
 
 /// Runs something that may block for a while: a search, an embedding.
@@ -118,11 +92,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| {
-        Err(Error::Bug {
-            what: error.to_string(),
-        })
-    })
+    done.unwrap_or_else(|error| Err(Error::Bug { what: error.to_string() }))
 }
 
 /// Makes the parts of a streamed response.
@@ -138,19 +108,13 @@ pub(crate) trait Parts: Send + 'static {
 pub(crate) fn respond(stream: Stream, mut parts: impl Parts) -> Response {
     let (sender, receiver) = mpsc::channel::<Result<SseEvent, Infallible>>(CHANNEL_EVENTS);
     tokio::task::spawn_blocking(move || {
-        let send = |data: String| {
-            sender
-                .blocking_send(Ok(SseEvent::default().data(data)))
-                .is_ok()
-        };
+        let send = |data: String| sender.blocking_send(Ok(SseEvent::default().data(data))).is_ok();
         let send_all = |values: Vec<Value>| values.into_iter().all(|value| send(value.to_string()));
         if !send_all(parts.first()) {
             return;
         }
         loop {
-            let event = stream
-                .next_event()
-                .unwrap_or(Event::Failed(hearth_engine::Error::Stopped));
+            let event = stream.next_event().unwrap_or(Event::Failed(hearth_engine::Error::Stopped));
             if let Event::Failed(error) = event {
                 send(Error::Engine(error).body().to_string());
                 return;
@@ -165,7 +129,5 @@ pub(crate) fn respond(stream: Stream, mut parts: impl Parts) -> Response {
             }
         }
     });
-    Sse::new(ReceiverStream::new(receiver))
-        .keep_alive(KeepAlive::default())
-        .into_response()
+    Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default()).into_response()
 }

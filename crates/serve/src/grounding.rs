@@ -11,11 +11,7 @@ use serde::Serialize;
 pub trait Grounding: Send + Sync {
     /// Finds passages for the conversation's last question and puts them into what the model is asked.
     /// The prompt made of the result should hold at most `max_prompt_tokens`.
-    fn ground(
-        &self,
-        conversation: &Conversation,
-        max_prompt_tokens: usize,
-    ) -> Result<Grounded, String>;
+    fn ground(&self, conversation: &Conversation, max_prompt_tokens: usize) -> Result<Grounded, String>;
 }
 
 /// Finds what an answer quotes.
@@ -101,9 +97,7 @@ pub struct Embedded {
 
 impl fmt::Debug for Grounded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Grounded")
-            .field("conversation", &self.conversation)
-            .finish_non_exhaustive()
+        f.debug_struct("Grounded").field("conversation", &self.conversation).finish_non_exhaustive()
     }
 }
 

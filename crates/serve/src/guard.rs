@@ -15,7 +15,8 @@ use axum::response::{IntoResponse, Response};
 
 use crate::error::{Error, Result};
 
-const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
+const POLICY: &str =
+    "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
 
 /// Whether the server listens on this machine only.
 #[derive(Debug, Clone, Copy)]
@@ -32,45 +33,27 @@ pub(crate) async fn watch(State(guard): State<Guard>, request: Request, next: Ne
         (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
-        (
-            HeaderName::from_static("cross-origin-resource-policy"),
-            "same-origin",
-        ),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ] {
-        response
-            .headers_mut()
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }
 
 impl Guard {
     fn check(self, headers: &HeaderMap) -> Result<()> {
-        let text = |name: HeaderName| {
-            headers
-                .get(name)
-                .map(|value| String::from_utf8_lossy(value.as_bytes()))
-        };
+        let text =
+            |name: HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
         let host = text(HOST).unwrap_or_default();
         if self.is_loopback && !host.is_empty() && !is_loopback_name(&host) {
-            return Err(Error::ForeignHost {
-                host: host.into_owned(),
-            });
+            return Err(Error::ForeignHost { host: host.into_owned() });
         }
         let Some(origin) = text(ORIGIN) else {
             return Ok(());
         };
-        let own = origin
-            .split_once("://")
-            .is_some_and(|(_, origin_host)| origin_host.eq_ignore_ascii_case(&host));
-        if own {
-            Ok(())
-        } else {
-            Err(Error::ForeignOrigin {
-                origin: origin.into_owned(),
-            })
-        }
+        let own =
+            origin.split_once("://").is_some_and(|(_, origin_host)| origin_host.eq_ignore_ascii_case(&host));
+        if own { Ok(()) } else { Err(Error::ForeignOrigin { origin: origin.into_owned() }) }
     }
 }
 
@@ -94,40 +77,21 @@ mod tests {
             ("localhost:8686", Some("http://localhost:8686"), true, true),
             ("[::1]:8686", Some("http://[::1]:8686"), true, true),
             ("", None, true, true),
-            (
-                "evil.example:8686",
-                Some("http://evil.example:8686"),
-                true,
-                false,
-            ),
+            ("evil.example:8686", Some("http://evil.example:8686"), true, false),
             ("evil.example:8686", None, true, false),
             ("127.0.0.1.evil.example", None, true, false),
             ("localhost:8686", Some("http://evil.example"), true, false),
             ("localhost:8686", Some("http://localhost:3000"), true, false),
             ("localhost:8686", Some("null"), true, false),
-            (
-                "assistant.lan:8686",
-                Some("http://assistant.lan:8686"),
-                false,
-                true,
-            ),
-            (
-                "assistant.lan:8686",
-                Some("http://evil.example"),
-                false,
-                false,
-            ),
+            ("assistant.lan:8686", Some("http://assistant.lan:8686"), false, true),
+            ("assistant.lan:8686", Some("http://evil.example"), false, false),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, host.parse().unwrap());
             if let Some(origin) = origin {
                 headers.insert(ORIGIN, origin.parse().unwrap());
             }
-            assert_eq!(
-                Guard { is_loopback }.check(&headers).is_ok(),
-                passes,
-                "{host} {origin:?}"
-            );
+            assert_eq!(Guard { is_loopback }.check(&headers).is_ok(), passes, "{host} {origin:?}");
         }
     }
 }

@@ -35,8 +35,7 @@ pub mod error;
 
 pub use error::{Error, Result};
 pub use grounding::{
-    Citation, DocumentSummary, Embedded, Embedding, Grounded, Grounding, InputType, Passage,
-    Passages,
+    Citation, DocumentSummary, Embedded, Embedding, Grounded, Grounding, InputType, Passage, Passages,
 };
 pub use server::{Running, Server};
 pub use state::{Assistant, Behind, State};

@@ -5,21 +5,10 @@ use hearth_tokenizer::{TokenId, Tokenizer};
 use serde_json::{Map, Value, json};
 
 /// The shape of chat completions: an entry a token.
-pub(crate) fn chat<'a>(
-    tokenizer: &Tokenizer,
-    tokens: impl IntoIterator<Item = &'a Token>,
-) -> Value {
+pub(crate) fn chat<'a>(tokenizer: &Tokenizer, tokens: impl IntoIterator<Item = &'a Token>) -> Value {
     let entry = |token: &Token| {
-        let top: Vec<Value> = token
-            .top
-            .iter()
-            .map(|&(id, logprob)| one(tokenizer, id, logprob))
-            .collect();
-        let mut entry = one(
-            tokenizer,
-            token.id,
-            token.logprob.unwrap_or(f32::NEG_INFINITY),
-        );
+        let top: Vec<Value> = token.top.iter().map(|&(id, logprob)| one(tokenizer, id, logprob)).collect();
+        let mut entry = one(tokenizer, token.id, token.logprob.unwrap_or(f32::NEG_INFINITY));
         entry["top_logprobs"] = top.into();
         entry
     };
@@ -38,15 +27,11 @@ pub(crate) fn plain<'a>(
     tokens: impl IntoIterator<Item = &'a Token>,
     mut offset: usize,
 ) -> Value {
-    let (mut texts, mut logprobs, mut tops, mut offsets) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut texts, mut logprobs, mut tops, mut offsets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for token in tokens {
         texts.push(spelled(tokenizer, token.id));
         logprobs.push(token.logprob);
-        let top = token
-            .top
-            .iter()
-            .map(|&(id, logprob)| (spelled(tokenizer, id), json!(logprob)));
+        let top = token.top.iter().map(|&(id, logprob)| (spelled(tokenizer, id), json!(logprob)));
         tops.push(Value::Object(top.collect::<Map<_, _>>()));
         offsets.push(offset);
         offset += token.text.chars().count();
@@ -59,8 +44,6 @@ fn spelled(tokenizer: &Tokenizer, id: TokenId) -> String {
     let bytes = tokenizer.token_bytes(id);
     match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
-        Err(_) => bytes.iter().fold("bytes:".into(), |text: String, byte| {
-            format!("{text}\\x{byte:02x}")
-        }),
+        Err(_) => bytes.iter().fold("bytes:".into(), |text: String, byte| format!("{text}\\x{byte:02x}")),
     }
 }

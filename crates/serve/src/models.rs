@@ -10,16 +10,9 @@ use crate::error::Result;
 use crate::state::{Assistant, State};
 
 pub(crate) async fn list(Extract(state): Extract<Arc<State>>) -> Json<Value> {
-    let mut data: Vec<Value> = state
-        .assistants()
-        .iter()
-        .map(|assistant| describe(&state, assistant))
-        .collect();
-    data.extend(
-        state
-            .embedding()
-            .map(|embedding| card(&state, embedding.name())),
-    );
+    let mut data: Vec<Value> =
+        state.assistants().iter().map(|assistant| describe(&state, assistant)).collect();
+    data.extend(state.embedding().map(|embedding| card(&state, embedding.name())));
     Json(json!({ "object": "list", "data": data }))
 }
 
@@ -28,10 +21,7 @@ pub(crate) async fn one(
     Extract(state): Extract<Arc<State>>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>> {
-    if let Some(embedding) = state
-        .embedding()
-        .filter(|embedding| embedding.name() == name)
-    {
+    if let Some(embedding) = state.embedding().filter(|embedding| embedding.name() == name) {
         return Ok(Json(card(&state, embedding.name())));
     }
     let assistant = state.assistant(&name)?;

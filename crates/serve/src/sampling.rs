@@ -57,42 +57,23 @@ impl Asked {
             Some(OneOrMany::Many(stops)) => stops,
         };
         if stop.iter().any(String::is_empty) {
-            return Err(Error::parameter(
-                "stop",
-                "an empty text would end every answer at once",
-            ));
+            return Err(Error::parameter("stop", "an empty text would end every answer at once"));
         }
         if stop.len() > MAX_STOPS {
-            return Err(Error::parameter(
-                "stop",
-                format!("{} texts, at most {MAX_STOPS}", stop.len()),
-            ));
+            return Err(Error::parameter("stop", format!("{} texts, at most {MAX_STOPS}", stop.len())));
         }
         let is_stream = fields.take("stream")?.unwrap_or(false);
         let options = fields.take::<StreamOptions>("stream_options")?;
         if options.is_some() && !is_stream {
-            return Err(Error::parameter(
-                "stream_options",
-                "only allowed with `stream`",
-            ));
+            return Err(Error::parameter("stream_options", "only allowed with `stream`"));
         }
         let include_usage = options.unwrap_or_default().include_usage;
         take_what_is_not_built(fields)?;
-        Ok(Self {
-            sampling,
-            stop,
-            is_stream,
-            include_usage,
-        })
+        Ok(Self { sampling, stop, is_stream, include_usage })
     }
 
     /// The engine's request for a prompt.
-    pub(crate) fn request(
-        &self,
-        prompt: Vec<TokenId>,
-        max_tokens: usize,
-        stop_ids: &[TokenId],
-    ) -> Request {
+    pub(crate) fn request(&self, prompt: Vec<TokenId>, max_tokens: usize, stop_ids: &[TokenId]) -> Request {
         Request {
             sampling: self.sampling,
             stop: self.stop.clone(),

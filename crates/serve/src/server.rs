@@ -95,10 +95,7 @@ impl Server {
     /// Serves on a thread of its own and returns at once.
     pub fn start(self, state: Arc<State>) -> Result<Running> {
         let address = self.address;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let result = runtime.block_on(self.serve(state, async {
@@ -109,11 +106,7 @@ impl Server {
             runtime.shutdown_background();
             result
         });
-        Ok(Running {
-            address,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Running { address, stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -141,9 +134,7 @@ impl Running {
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
-        thread
-            .join()
-            .unwrap_or_else(|panic| Err(bug(panic.as_ref())))
+        thread.join().unwrap_or_else(|panic| Err(bug(panic.as_ref())))
     }
 }
 
@@ -175,29 +166,20 @@ fn router(state: Arc<State>, guard: Guard) -> Router {
         .route("/api/passages/{*id}", get(status::passage))
         .route("/report", get(status::report))
         .merge(page::routes())
-        .fallback(|request: Request| async move {
-            Error::UnknownPath {
-                path: request.uri().path().into(),
-            }
-        })
+        .fallback(|request: Request| async move { Error::UnknownPath { path: request.uri().path().into() } })
         .method_not_allowed_fallback(|request: Request| async move {
-            Error::Method {
-                method: request.method().to_string(),
-                path: request.uri().path().into(),
-            }
+            Error::Method { method: request.method().to_string(), path: request.uri().path().into() }
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(CatchPanicLayer::custom(
-            |panic: Box<dyn Any + Send>| -> Response { bug(panic.as_ref()).into_response() },
-        ))
+        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| -> Response {
+            bug(panic.as_ref()).into_response()
+        }))
         .layer(middleware::from_fn_with_state(guard, guard::watch))
         .with_state(state)
 }
 
 fn bug(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().copied();
-    let what = text
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic");
+    let what = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic");
     Error::Bug { what: what.into() }
 }

@@ -79,17 +79,11 @@ impl State {
     /// Serves one assistant, which is the default until another is named. `seed` stands behind requests that
     /// bring none of their own.
     pub fn new(engine: Arc<Engine>, base: Assistant, seed: u64) -> Self {
-        let started = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let default = base.name.clone();
         Self {
             engine,
-            assistants: RwLock::new(Registry {
-                assistants: vec![Arc::new(base)],
-                default,
-            }),
+            assistants: RwLock::new(Registry { assistants: vec![Arc::new(base)], default }),
             passages: RwLock::default(),
             embedding: RwLock::default(),
             behind: RwLock::default(),
@@ -106,16 +100,9 @@ impl State {
 
     /// Makes an assistant available; an old one of that name is replaced.
     pub fn register(&self, assistant: Assistant) {
-        let mut registry = self
-            .assistants
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut registry = self.assistants.write().unwrap_or_else(PoisonError::into_inner);
         let assistant = Arc::new(assistant);
-        match registry
-            .assistants
-            .iter_mut()
-            .find(|known| known.name == assistant.name)
-        {
+        match registry.assistants.iter_mut().find(|known| known.name == assistant.name) {
             Some(known) => *known = assistant,
             None => registry.assistants.push(assistant),
         }
@@ -124,29 +111,18 @@ impl State {
     /// Names the assistant that the page and requests without `model` get.
     pub fn set_default(&self, name: &str) -> Result<()> {
         self.assistant(name)?;
-        self.assistants
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .default = name.into();
+        self.assistants.write().unwrap_or_else(PoisonError::into_inner).default = name.into();
         Ok(())
     }
 
     /// Every assistant in the order of registration.
     pub fn assistants(&self) -> Vec<Arc<Assistant>> {
-        self.assistants
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .assistants
-            .clone()
+        self.assistants.read().unwrap_or_else(PoisonError::into_inner).assistants.clone()
     }
 
     /// Name of the default assistant.
     pub fn default_name(&self) -> String {
-        self.assistants
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .default
-            .clone()
+        self.assistants.read().unwrap_or_else(PoisonError::into_inner).default.clone()
     }
 
     pub fn assistant(&self, name: &str) -> Result<Arc<Assistant>> {
@@ -154,14 +130,8 @@ impl State {
         if let Some(found) = assistants.iter().find(|assistant| assistant.name == name) {
             return Ok(Arc::clone(found));
         }
-        let known = assistants
-            .iter()
-            .map(|assistant| assistant.name.clone())
-            .collect();
-        Err(Error::UnknownModel {
-            name: name.into(),
-            known,
-        })
+        let known = assistants.iter().map(|assistant| assistant.name.clone()).collect();
+        Err(Error::UnknownModel { name: name.into(), known })
     }
 
     pub fn set_passages(&self, passages: Arc<dyn Passages>) {

@@ -17,24 +17,14 @@ use crate::state::State;
 const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'";
 
 pub(crate) async fn health(Extract(state): Extract<Arc<State>>) -> Json<Value> {
-    let models: Vec<String> = state
-        .assistants()
-        .iter()
-        .map(|assistant| assistant.name.clone())
-        .collect();
+    let models: Vec<String> = state.assistants().iter().map(|assistant| assistant.name.clone()).collect();
     Json(json!({ "status": "ok", "models": models, "behind": state.behind() }))
 }
 
 pub(crate) async fn status(Extract(state): Extract<Arc<State>>) -> Json<Value> {
-    let assistants: Vec<Value> = state
-        .assistants()
-        .iter()
-        .map(|assistant| describe(&state, assistant))
-        .collect();
-    let documents = state
-        .passages()
-        .map(|passages| passages.documents())
-        .unwrap_or_default();
+    let assistants: Vec<Value> =
+        state.assistants().iter().map(|assistant| describe(&state, assistant)).collect();
+    let documents = state.passages().map(|passages| passages.documents()).unwrap_or_default();
     Json(json!({
         "assistants": assistants,
         "default": state.default_name(),
@@ -49,9 +39,7 @@ pub(crate) async fn passage(
     Path(id): Path<String>,
 ) -> Result<Json<Value>> {
     let found = state.passages().and_then(|passages| passages.passage(&id));
-    found
-        .map(|passage| Json(json!(passage)))
-        .ok_or(Error::UnknownPassage { id })
+    found.map(|passage| Json(json!(passage))).ok_or(Error::UnknownPassage { id })
 }
 
 pub(crate) async fn report(Extract(state): Extract<Arc<State>>) -> Result<Response> {
@@ -60,9 +48,6 @@ pub(crate) async fn report(Extract(state): Extract<Arc<State>>) -> Result<Respon
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::NoReport),
         read => Ok(read?),
     });
-    let headers = [
-        (CONTENT_TYPE, "text/html; charset=utf-8"),
-        (CONTENT_SECURITY_POLICY, REPORT_POLICY),
-    ];
+    let headers = [(CONTENT_TYPE, "text/html; charset=utf-8"), (CONTENT_SECURITY_POLICY, REPORT_POLICY)];
     Ok((headers, html.await?).into_response())
 }

@@ -93,8 +93,7 @@ impl Graph for Eager<'_> {
         let mut out = self.workspace.arena.take(q.rows(), q.cols());
         let Some(first) = self.sequences.first() else { return out };
         let place = (first.cache.layout(), spec.layer_index);
-        let segments: Vec<_> =
-            self.sequences.iter().map(|rows| rows.cache.segment(rows.count)).collect();
+        let segments: Vec<_> = self.sequences.iter().map(|rows| rows.cache.segment(rows.count)).collect();
         let shape = AttentionShape {
             num_heads: spec.num_heads,
             num_kv_heads: spec.num_kv_heads,

@@ -45,13 +45,7 @@ pub trait Graph {
 
     /// Rotates q and k by each row's position, appends k and v to the sequence's keys and values, and
     /// attends causally within the sequence. q `[T, H*D]`, k and v `[T, K*D]` → `[T, H*D]`.
-    fn attention(
-        &mut self,
-        q: Self::Var,
-        k: Self::Var,
-        v: Self::Var,
-        spec: &AttentionSpec,
-    ) -> Self::Var;
+    fn attention(&mut self, q: Self::Var, k: Self::Var, v: Self::Var, spec: &AttentionSpec) -> Self::Var;
 
     /// `silu(gate) * up`, elementwise (SwiGLU, Shazeer 2020).
     fn silu_mul(&mut self, gate: Self::Var, up: Self::Var) -> Self::Var;

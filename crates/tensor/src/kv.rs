@@ -86,10 +86,6 @@ impl KvCache {
 
     /// What the attention kernel reads for the next `rows` positions.
     pub(crate) fn segment(&self, rows: usize) -> Segment<'_> {
-        Segment {
-            pages: self.pages.iter().map(|page| page.as_slice()).collect(),
-            position: self.len,
-            rows,
-        }
+        Segment { pages: self.pages.iter().map(|page| page.as_slice()).collect(), position: self.len, rows }
     }
 }

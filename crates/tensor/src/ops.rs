@@ -31,18 +31,13 @@ pub struct Compute<'a> {
 pub fn embedding(compute: Compute<'_>, table: &Linear, ids: &[u32]) -> Tensor {
     let vocab_size = table.out_features();
     for &id in ids {
-        assert!(
-            (id as usize) < vocab_size,
-            "token id {id} vs. `vocab_size` {vocab_size}"
-        );
+        assert!((id as usize) < vocab_size, "token id {id} vs. `vocab_size` {vocab_size}");
     }
     let mut out = compute.arena.take(ids.len(), table.in_features());
     let cols = out.cols();
-    compute
-        .pool
-        .for_each_chunk(out.data_mut(), cols, |row, out| {
-            table.weight.row(ids[row] as usize, out);
-        });
+    compute.pool.for_each_chunk(out.data_mut(), cols, |row, out| {
+        table.weight.row(ids[row] as usize, out);
+    });
     out
 }
 
@@ -53,12 +48,10 @@ pub fn embedding(compute: Compute<'_>, table: &Linear, ids: &[u32]) -> Tensor {
 pub fn rms_norm(compute: Compute<'_>, x: &Tensor, weight: &Param, eps: f32) -> Tensor {
     let mut out = compute.arena.take(x.rows(), x.cols());
     let len = values_of_whole_rows(x.cols());
-    compute
-        .pool
-        .for_each_chunk(out.data_mut(), len, |index, out| {
-            let x = &x.data()[index * len..index * len + out.len()];
-            norm::rms_norm(x, &weight.data, eps, out);
-        });
+    compute.pool.for_each_chunk(out.data_mut(), len, |index, out| {
+        let x = &x.data()[index * len..index * len + out.len()];
+        norm::rms_norm(x, &weight.data, eps, out);
+    });
     out
 }
 
@@ -67,11 +60,7 @@ pub fn rms_norm(compute: Compute<'_>, x: &Tensor, weight: &Param, eps: f32) -> T
 /// # Shapes
 /// x `[T, in]` → `[T, out]`
 pub fn linear(compute: Compute<'_>, x: &Tensor, layer: &Linear) -> Tensor {
-    assert_eq!(
-        x.cols(),
-        layer.in_features(),
-        "columns of x vs. `in_features`"
-    );
+    assert_eq!(x.cols(), layer.in_features(), "columns of x vs. `in_features`");
     let mut out = compute.arena.take(x.rows(), layer.out_features());
     if x.rows() == 0 {
         return out;
@@ -86,14 +75,7 @@ pub fn linear(compute: Compute<'_>, x: &Tensor, layer: &Linear) -> Tensor {
         let hidden = lora_hidden(compute, x, lora);
         let rank = hidden.cols();
         let b = &lora.b.data;
-        gemm_nt(
-            compute.pool,
-            hidden.data(),
-            b,
-            out.data_mut(),
-            rank,
-            Accumulate::Add,
-        );
+        gemm_nt(compute.pool, hidden.data(), b, out.data_mut(), rank, Accumulate::Add);
     }
     out
 }
@@ -102,14 +84,7 @@ pub fn linear(compute: Compute<'_>, x: &Tensor, layer: &Linear) -> Tensor {
 pub(crate) fn lora_hidden(compute: Compute<'_>, x: &Tensor, lora: &Lora) -> Tensor {
     let mut hidden = compute.arena.take(x.rows(), lora.a.rows);
     let a = &lora.a.data;
-    gemm_nt(
-        compute.pool,
-        x.data(),
-        a,
-        hidden.data_mut(),
-        x.cols(),
-        Accumulate::Overwrite,
-    );
+    gemm_nt(compute.pool, x.data(), a, hidden.data_mut(), x.cols(), Accumulate::Overwrite);
     elementwise::scale(hidden.data_mut(), lora.scale);
     hidden
 }
@@ -118,44 +93,33 @@ pub(crate) fn lora_hidden(compute: Compute<'_>, x: &Tensor, lora: &Lora) -> Tens
 pub fn silu_mul(compute: Compute<'_>, gate: &Tensor, up: &Tensor) -> Tensor {
     assert_same_shape(gate, up);
     let mut out = compute.arena.take(gate.rows(), gate.cols());
-    compute
-        .pool
-        .for_each_chunk(out.data_mut(), VALUES_PER_TASK, |index, out| {
-            let range = index * VALUES_PER_TASK..index * VALUES_PER_TASK + out.len();
-            elementwise::silu_mul(&gate.data()[range.clone()], &up.data()[range], out);
-        });
+    compute.pool.for_each_chunk(out.data_mut(), VALUES_PER_TASK, |index, out| {
+        let range = index * VALUES_PER_TASK..index * VALUES_PER_TASK + out.len();
+        elementwise::silu_mul(&gate.data()[range.clone()], &up.data()[range], out);
+    });
     out
 }
 
 /// The gate's part of [`silu_mul`]'s backward; the other's is `silu_mul(gate, dout)`.
-pub(crate) fn silu_mul_backward(
-    compute: Compute<'_>,
-    gate: &Tensor,
-    up: &Tensor,
-    dout: &Tensor,
-) -> Tensor {
+pub(crate) fn silu_mul_backward(compute: Compute<'_>, gate: &Tensor, up: &Tensor, dout: &Tensor) -> Tensor {
     assert_same_shape(gate, up);
     assert_same_shape(gate, dout);
     let mut dgate = compute.arena.take(gate.rows(), gate.cols());
-    compute
-        .pool
-        .for_each_chunk(dgate.data_mut(), VALUES_PER_TASK, |index, dgate| {
-            let range = index * VALUES_PER_TASK..index * VALUES_PER_TASK + dgate.len();
-            let (gate, up) = (&gate.data()[range.clone()], &up.data()[range.clone()]);
-            elementwise::silu_mul_backward(gate, up, &dout.data()[range], dgate);
-        });
+    compute.pool.for_each_chunk(dgate.data_mut(), VALUES_PER_TASK, |index, dgate| {
+        let range = index * VALUES_PER_TASK..index * VALUES_PER_TASK + dgate.len();
+        let (gate, up) = (&gate.data()[range.clone()], &up.data()[range.clone()]);
+        elementwise::silu_mul_backward(gate, up, &dout.data()[range], dgate);
+    });
     dgate
 }
 
 /// `a + b` in a's place. Equal to the bit to `b + a`.
 pub fn add_assign(compute: Compute<'_>, a: &mut Tensor, b: &Tensor) {
     assert_same_shape(a, b);
-    compute
-        .pool
-        .for_each_chunk(a.data_mut(), VALUES_PER_TASK, |index, a| {
-            let start = index * VALUES_PER_TASK;
-            elementwise::add_assign(a, &b.data()[start..start + a.len()]);
-        });
+    compute.pool.for_each_chunk(a.data_mut(), VALUES_PER_TASK, |index, a| {
+        let start = index * VALUES_PER_TASK;
+        elementwise::add_assign(a, &b.data()[start..start + a.len()]);
+    });
 }
 
 /// The given rows in the given order.
@@ -212,23 +176,14 @@ pub fn rotate(
     let len = values_of_whole_rows(cols);
     compute.pool.for_each_chunk(x.data_mut(), len, |index, x| {
         let start = index * len / cols;
-        table.rotate(
-            x,
-            &positions[start..start + x.len() / cols],
-            pairing,
-            direction,
-        );
+        table.rotate(x, &positions[start..start + x.len() / cols], pairing, direction);
     });
 }
 
 impl Rope {
     /// The kernel's name for the pairs.
     pub fn pairing(&self) -> Pairing {
-        if self.interleaved {
-            Pairing::Interleaved
-        } else {
-            Pairing::Halves
-        }
+        if self.interleaved { Pairing::Interleaved } else { Pairing::Halves }
     }
 }
 
@@ -238,9 +193,5 @@ pub(crate) fn values_of_whole_rows(cols: usize) -> usize {
 }
 
 fn assert_same_shape(a: &Tensor, b: &Tensor) {
-    assert_eq!(
-        (a.rows(), a.cols()),
-        (b.rows(), b.cols()),
-        "two operands of one shape"
-    );
+    assert_eq!((a.rows(), a.cols()), (b.rows(), b.cols()), "two operands of one shape");
 }

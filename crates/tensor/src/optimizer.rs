@@ -45,21 +45,13 @@ pub struct StepReport {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum OptimizerError {
     #[error("the gradient of parameter `{}` is `{value}` at `{index}`, expected a finite number", param.0)]
-    NotFinite {
-        param: ParamId,
-        index: usize,
-        value: f32,
-    },
+    NotFinite { param: ParamId, index: usize, value: f32 },
     #[error("there is a gradient for parameter `{}`, which is not among the parameters given", param.0)]
     UnknownParam { param: ParamId },
     #[error("parameter `{}` is given twice, expected each one once", param.0)]
     GivenTwice { param: ParamId },
     #[error("parameter `{}` has `{len}` values, its gradient or moments have `{found}`", param.0)]
-    WrongLen {
-        param: ParamId,
-        len: usize,
-        found: usize,
-    },
+    WrongLen { param: ParamId, len: usize, found: usize },
 }
 
 /// AdamW (Loshchilov & Hutter 2019) with its moments.
@@ -72,11 +64,7 @@ pub struct AdamW {
 
 impl AdamW {
     pub fn new(config: AdamWConfig) -> Self {
-        Self {
-            config,
-            num_steps: 0,
-            moments: BTreeMap::new(),
-        }
+        Self { config, num_steps: 0, moments: BTreeMap::new() }
     }
 
     /// Goes on from a checkpoint: what [`Self::num_steps`] and [`Self::moments`] said.
@@ -85,11 +73,7 @@ impl AdamW {
         num_steps: u32,
         moments: impl IntoIterator<Item = (ParamId, Moments)>,
     ) -> Self {
-        Self {
-            config,
-            num_steps,
-            moments: moments.into_iter().collect(),
-        }
+        Self { config, num_steps, moments: moments.into_iter().collect() }
     }
 
     /// Steps taken so far.
@@ -124,27 +108,11 @@ impl AdamW {
             _ => 1.0,
         };
         self.num_steps += 1;
-        let AdamWConfig {
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-            ..
-        } = self.config;
+        let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
         let step = self.num_steps;
-        let settings = AdamWStep {
-            lr,
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-            gradient_scale,
-            step,
-        };
+        let settings = AdamWStep { lr, beta1, beta2, eps, weight_decay, gradient_scale, step };
         for (id, gradient) in gradients.iter() {
-            let param = by_id
-                .get_mut(&id)
-                .expect("`check` has found every gradient's parameter");
+            let param = by_id.get_mut(&id).expect("`check` has found every gradient's parameter");
             let moments = self.moments.entry(id).or_insert_with(|| Moments {
                 first: vec![0.0; gradient.len()],
                 second: vec![0.0; gradient.len()],
@@ -156,11 +124,7 @@ impl AdamW {
             };
             adamw(&mut slices, gradient, &settings);
         }
-        Ok(StepReport {
-            gradient_norm,
-            gradient_scale,
-            num_updated: gradients.len(),
-        })
+        Ok(StepReport { gradient_norm, gradient_scale, num_updated: gradients.len() })
     }
 
     fn check(
@@ -169,19 +133,13 @@ impl AdamW {
         gradients: &Gradients,
     ) -> Result<(), OptimizerError> {
         for (id, gradient) in gradients.iter() {
-            let param = by_id
-                .get(&id)
-                .ok_or(OptimizerError::UnknownParam { param: id })?;
+            let param = by_id.get(&id).ok_or(OptimizerError::UnknownParam { param: id })?;
             let len = param.data.len();
             let moments = self.moments.get(&id);
             let lens = moments.map_or([len; 2], |m| [m.first.len(), m.second.len()]);
             for found in [gradient.len(), lens[0], lens[1]] {
                 if found != len {
-                    return Err(OptimizerError::WrongLen {
-                        param: id,
-                        len,
-                        found,
-                    });
+                    return Err(OptimizerError::WrongLen { param: id, len, found });
                 }
             }
         }
@@ -199,15 +157,8 @@ fn global_norm(gradients: &Gradients) -> Result<f64, OptimizerError> {
         }
         // Squares of finite f32 values never overflow f64, so this finds every NaN and infinity.
         if !of_param.is_finite() {
-            let index = gradient
-                .iter()
-                .position(|value| !value.is_finite())
-                .unwrap_or(0);
-            return Err(OptimizerError::NotFinite {
-                param,
-                index,
-                value: gradient[index],
-            });
+            let index = gradient.iter().position(|value| !value.is_finite()).unwrap_or(0);
+            return Err(OptimizerError::NotFinite { param, index, value: gradient[index] });
         }
         total += of_param;
     }

@@ -80,33 +80,12 @@ struct Node {
 #[derive(Debug, Clone)]
 enum Op {
     Embedding,
-    RmsNorm {
-        x: usize,
-        weight: Param,
-        eps: f32,
-    },
-    Linear {
-        x: usize,
-        layer: Linear,
-    },
-    Attention {
-        qkv: [usize; 3],
-        spec: AttentionSpec,
-        log_sum_exp: Arc<[f32]>,
-    },
-    SiluMul {
-        gate: usize,
-        up: usize,
-    },
-    Add {
-        a: usize,
-        b: usize,
-    },
-    TakeRows {
-        x: usize,
-        rows: Arc<[usize]>,
-        num_rows: usize,
-    },
+    RmsNorm { x: usize, weight: Param, eps: f32 },
+    Linear { x: usize, layer: Linear },
+    Attention { qkv: [usize; 3], spec: AttentionSpec, log_sum_exp: Arc<[f32]> },
+    SiluMul { gate: usize, up: usize },
+    Add { a: usize, b: usize },
+    TakeRows { x: usize, rows: Arc<[usize]>, num_rows: usize },
 }
 
 impl Op {
@@ -130,10 +109,7 @@ impl<'a> Tape<'a> {
             arena: arena.clone(),
             keep,
             sequence_lens: sequence_lens.to_vec(),
-            positions: sequence_lens
-                .iter()
-                .flat_map(|&len| 0..len as u32)
-                .collect(),
+            positions: sequence_lens.iter().flat_map(|&len| 0..len as u32).collect(),
             rope_tables: RopeTables::default(),
             nodes: Vec::new(),
             losses: Vec::new(),
@@ -148,25 +124,14 @@ impl<'a> Tape<'a> {
     }
 
     fn compute(&self) -> Compute<'_> {
-        Compute {
-            pool: self.pool,
-            arena: &self.arena,
-        }
+        Compute { pool: self.pool, arena: &self.arena }
     }
 
     fn record(&mut self, op: Op, needs_grad: bool, value: Tensor) -> Var {
         let value = Arc::new(value);
         let weak = Arc::downgrade(&value);
-        self.nodes.push(Node {
-            op,
-            needs_grad,
-            value: weak,
-            kept: None,
-        });
-        Var {
-            index: self.nodes.len() - 1,
-            value,
-        }
+        self.nodes.push(Node { op, needs_grad, value: weak, kept: None });
+        Var { index: self.nodes.len() - 1, value }
     }
 
     fn needs_grad(&self, inputs: &[usize]) -> bool {
@@ -208,11 +173,7 @@ impl Graph for Tape<'_> {
     type Var = Var;
 
     fn embedding(&mut self, table: &Linear, ids: &[u32]) -> Var {
-        assert_eq!(
-            ids.len(),
-            self.positions.len(),
-            "ids vs. the sequences' lengths"
-        );
+        assert_eq!(ids.len(), self.positions.len(), "ids vs. the sequences' lengths");
         let value = ops::embedding(self.compute(), table, ids);
         self.record(Op::Embedding, false, value)
     }
@@ -223,34 +184,20 @@ impl Graph for Tape<'_> {
             self.keep_held(x);
         }
         let value = ops::rms_norm(self.compute(), &x.value, weight, eps);
-        let op = Op::RmsNorm {
-            x: x.index,
-            weight: weight.clone(),
-            eps,
-        };
+        let op = Op::RmsNorm { x: x.index, weight: weight.clone(), eps };
         self.record(op, needs_grad, value)
     }
 
     fn linear(&mut self, x: &Var, layer: &Linear) -> Var {
         let trained = |param: &Param| param.id.is_some();
-        let lora_trained = layer
-            .lora
-            .as_ref()
-            .is_some_and(|l| trained(&l.a) || trained(&l.b));
+        let lora_trained = layer.lora.as_ref().is_some_and(|l| trained(&l.a) || trained(&l.b));
         let needs_grad =
             lora_trained || layer.bias.as_ref().is_some_and(trained) || self.needs_grad(&[x.index]);
         if lora_trained {
             self.keep_held(x);
         }
         let value = ops::linear(self.compute(), &x.value, layer);
-        self.record(
-            Op::Linear {
-                x: x.index,
-                layer: layer.clone(),
-            },
-            needs_grad,
-            value,
-        )
+        self.record(Op::Linear { x: x.index, layer: layer.clone() }, needs_grad, value)
     }
 
     fn attention(&mut self, q: Var, k: Var, v: Var, spec: &AttentionSpec) -> Var {
@@ -263,15 +210,7 @@ impl Graph for Tape<'_> {
             }
         }
         let log_sum_exp = log_sum_exp.into();
-        let var = self.record(
-            Op::Attention {
-                qkv,
-                spec: *spec,
-                log_sum_exp,
-            },
-            needs_grad,
-            value,
-        );
+        let var = self.record(Op::Attention { qkv, spec: *spec, log_sum_exp }, needs_grad, value);
         if needs_grad {
             self.keep_held(&var);
         }
@@ -285,22 +224,12 @@ impl Graph for Tape<'_> {
             self.keep_held(&up);
         }
         let value = ops::silu_mul(self.compute(), &gate.value, &up.value);
-        self.record(
-            Op::SiluMul {
-                gate: gate.index,
-                up: up.index,
-            },
-            needs_grad,
-            value,
-        )
+        self.record(Op::SiluMul { gate: gate.index, up: up.index }, needs_grad, value)
     }
 
     fn add(&mut self, a: Var, b: Var) -> Var {
         let needs_grad = self.needs_grad(&[a.index, b.index]);
-        let op = Op::Add {
-            a: a.index,
-            b: b.index,
-        };
+        let op = Op::Add { a: a.index, b: b.index };
         // In the place of an operand that nobody else holds; the other is often the residual stream.
         let (mut sum, other) = match (Arc::try_unwrap(a.value), Arc::try_unwrap(b.value)) {
             (Ok(a), Ok(b)) => (a, Arc::new(b)),
@@ -315,11 +244,7 @@ impl Graph for Tape<'_> {
     fn take_rows(&mut self, x: Var, rows: &[usize]) -> Var {
         let needs_grad = self.needs_grad(&[x.index]);
         let value = ops::take_rows(self.compute(), &x.value, rows);
-        let op = Op::TakeRows {
-            x: x.index,
-            rows: rows.into(),
-            num_rows: x.value.rows(),
-        };
+        let op = Op::TakeRows { x: x.index, rows: rows.into(), num_rows: x.value.rows() };
         self.record(op, needs_grad, value)
     }
 }

@@ -61,15 +61,9 @@ impl TinyModel {
         };
         json("config.json", &self.config_json())?;
         json("tokenizer.json", &tokenizer_json())?;
-        json(
-            "tokenizer_config.json",
-            &json!({ "eos_token": SPECIAL[2], "pad_token": SPECIAL[0] }),
-        )?;
+        json("tokenizer_config.json", &json!({ "eos_token": SPECIAL[2], "pad_token": SPECIAL[0] }))?;
         fs_err::write(folder.join("chat_template.jinja"), CHAT_TEMPLATE)?;
-        fs_err::write(
-            folder.join("model.safetensors"),
-            safetensors(&self.tensors()),
-        )
+        fs_err::write(folder.join("model.safetensors"), safetensors(&self.tensors()))
     }
 
     fn config_json(&self) -> serde_json::Value {
@@ -111,10 +105,7 @@ impl TinyModel {
             ] {
                 let scale = 1.0 / (cols as f32).sqrt();
                 tensors.push(random.matrix(&name(&format!("{part}.weight")), rows, cols, scale));
-                let has_bias = matches!(
-                    part,
-                    "self_attn.q_proj" | "self_attn.k_proj" | "self_attn.v_proj"
-                );
+                let has_bias = matches!(part, "self_attn.q_proj" | "self_attn.k_proj" | "self_attn.v_proj");
                 if has_bias && self.family == Family::Qwen2 {
                     let mut bias = random.matrix(&name(&format!("{part}.bias")), 1, rows, 0.1);
                     bias.shape = vec![rows];
@@ -142,11 +133,7 @@ struct Tensor {
 
 impl Tensor {
     fn ones(name: &str, len: usize) -> Self {
-        Self {
-            name: name.into(),
-            shape: vec![len],
-            data: vec![1.0; len],
-        }
+        Self { name: name.into(), shape: vec![len], data: vec![1.0; len] }
     }
 }
 
@@ -156,11 +143,7 @@ struct Random(u64);
 impl Random {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize, scale: f32) -> Tensor {
         let data = (0..rows * cols).map(|_| self.signed() * scale).collect();
-        Tensor {
-            name: name.into(),
-            shape: vec![rows, cols],
-            data,
-        }
+        Tensor { name: name.into(), shape: vec![rows, cols], data }
     }
 
     /// Uniform in −√3..√3: variance 1.
@@ -189,11 +172,6 @@ fn safetensors(tensors: &[Tensor]) -> Vec<u8> {
     header.resize(header.len().next_multiple_of(8), b' ');
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend_from_slice(&header);
-    file.extend(
-        tensors
-            .iter()
-            .flat_map(|tensor| &tensor.data)
-            .flat_map(|value| value.to_le_bytes()),
-    );
+    file.extend(tensors.iter().flat_map(|tensor| &tensor.data).flat_map(|value| value.to_le_bytes()));
     file
 }

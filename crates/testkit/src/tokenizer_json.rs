@@ -6,15 +6,8 @@
 use serde_json::{Map, Value, json};
 
 /// Merges in order of rank; every part is a byte or the result of an earlier merge.
-const MERGES: [(&str, &str); 7] = [
-    ("t", "h"),
-    ("th", "e"),
-    ("i", "n"),
-    ("e", "r"),
-    ("Ġ", "the"),
-    ("a", "n"),
-    ("an", "d"),
-];
+const MERGES: [(&str, &str); 7] =
+    [("t", "h"), ("th", "e"), ("i", "n"), ("e", "r"), ("Ġ", "the"), ("a", "n"), ("an", "d")];
 
 /// In order of id, behind bytes and merges.
 pub(crate) const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
@@ -25,15 +18,9 @@ pub(crate) const VOCAB_SIZE: usize = 256 + MERGES.len() + SPECIAL.len();
 pub(crate) fn tokenizer_json() -> Value {
     let mut tokens: Vec<String> = alphabet().into_iter().map(String::from).collect();
     tokens.extend(MERGES.iter().map(|(left, right)| format!("{left}{right}")));
-    let vocab: Map<String, Value> = tokens
-        .iter()
-        .enumerate()
-        .map(|(id, token)| (token.clone(), json!(id)))
-        .collect();
-    let merges: Vec<String> = MERGES
-        .iter()
-        .map(|(left, right)| format!("{left} {right}"))
-        .collect();
+    let vocab: Map<String, Value> =
+        tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
+    let merges: Vec<String> = MERGES.iter().map(|(left, right)| format!("{left} {right}")).collect();
     let added = SPECIAL.iter().enumerate().map(|(index, content)| {
         json!({
             "id": tokens.len() + index, "content": content, "single_word": false,

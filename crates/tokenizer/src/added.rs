@@ -19,14 +19,7 @@ pub(crate) struct AddedToken {
 
 impl AddedToken {
     pub(crate) fn plain(content: String, id: TokenId, kind: TokenKind) -> Self {
-        Self {
-            content,
-            id,
-            kind,
-            lstrip: false,
-            rstrip: false,
-            single_word: false,
-        }
+        Self { content, id, kind, lstrip: false, rstrip: false, single_word: false }
     }
 }
 
@@ -52,10 +45,7 @@ impl AddedTokens {
         for (index, token) in tokens.iter().enumerate() {
             by_first_byte[usize::from(token.content.as_bytes()[0])].push(index as u32);
         }
-        Self {
-            tokens,
-            by_first_byte,
-        }
+        Self { tokens, by_first_byte }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &AddedToken> {
@@ -67,22 +57,10 @@ impl AddedTokens {
         let (start, token) = self.find_where(text, from, |_| true)?;
         let end = start + token.content.len();
         let left = &text[from..start];
-        let start = if token.lstrip {
-            from + left.trim_end().len()
-        } else {
-            start
-        };
+        let start = if token.lstrip { from + left.trim_end().len() } else { start };
         let right = &text[end..];
-        let end = if token.rstrip {
-            text.len() - right.trim_start().len()
-        } else {
-            end
-        };
-        Some(Found {
-            start,
-            end,
-            id: token.id,
-        })
+        let end = if token.rstrip { text.len() - right.trim_start().len() } else { end };
+        Some(Found { start, end, id: token.id })
     }
 
     /// Start of the next token at or after `from` that `wanted` accepts, and the token.

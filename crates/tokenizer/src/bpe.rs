@@ -101,10 +101,7 @@ impl Bpe {
     fn merge_by_scan(&self, scratch: &mut Scratch) {
         let Scratch { ids, merges } = scratch;
         merges.clear();
-        merges.extend(
-            ids.windows(2)
-                .map(|pair| self.merges.find(pair[0], pair[1])),
-        );
+        merges.extend(ids.windows(2).map(|pair| self.merges.find(pair[0], pair[1])));
         loop {
             let mut best = NO_MERGE;
             let mut at = 0;
@@ -247,20 +244,14 @@ mod tests {
     /// Bytes are their own ids; each merge makes the next id.
     fn bpe(pairs: &[(TokenId, TokenId)]) -> Bpe {
         let byte_ids = std::array::from_fn(|byte| Some(byte as TokenId));
-        let merges: Vec<_> = pairs
-            .iter()
-            .enumerate()
-            .map(|(rank, pair)| (pair.0, pair.1, 256 + rank as u32))
-            .collect();
+        let merges: Vec<_> =
+            pairs.iter().enumerate().map(|(rank, pair)| (pair.0, pair.1, 256 + rank as u32)).collect();
         Bpe::new(&byte_ids, &merges, 256 + pairs.len(), false)
     }
 
     fn merged(bpe: &Bpe, word: &[u8], by: impl Fn(&Bpe, &mut Scratch)) -> Vec<TokenId> {
         let ids = word.iter().map(|byte| u32::from(*byte)).collect();
-        let mut scratch = Scratch {
-            ids,
-            merges: Vec::new(),
-        };
+        let mut scratch = Scratch { ids, merges: Vec::new() };
         by(bpe, &mut scratch);
         scratch.ids
     }
@@ -268,22 +259,10 @@ mod tests {
     #[test]
     fn equal_ranks_merge_from_the_left() {
         let bpe = bpe(&[(97, 97), (256, 97)]);
-        for (word, expected) in [
-            ("", vec![]),
-            ("a", vec![97]),
-            ("aaa", vec![257]),
-            ("aaaa", vec![256, 256]),
-        ] {
-            assert_eq!(
-                merged(&bpe, word.as_bytes(), Bpe::merge_by_scan),
-                expected,
-                "{word}"
-            );
-            assert_eq!(
-                merged(&bpe, word.as_bytes(), Bpe::merge_by_heap),
-                expected,
-                "{word}"
-            );
+        for (word, expected) in [("", vec![]), ("a", vec![97]), ("aaa", vec![257]), ("aaaa", vec![256, 256])]
+        {
+            assert_eq!(merged(&bpe, word.as_bytes(), Bpe::merge_by_scan), expected, "{word}");
+            assert_eq!(merged(&bpe, word.as_bytes(), Bpe::merge_by_heap), expected, "{word}");
         }
     }
 

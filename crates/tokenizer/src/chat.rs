@@ -72,9 +72,8 @@ pub struct Example {
 impl ChatFormat {
     /// The format of a model with the template its files hold, or of one without a template.
     pub fn new(tokenizer: Arc<Tokenizer>, template: Option<&str>) -> Result<Self> {
-        let is_chatml = ["<|im_start|>", "<|im_end|>"]
-            .iter()
-            .all(|token| tokenizer.token_to_id(token).is_some());
+        let is_chatml =
+            ["<|im_start|>", "<|im_end|>"].iter().all(|token| tokenizer.token_to_id(token).is_some());
         let (template, template_source) = match template {
             Some(template) => (template, TemplateSource::Model),
             None if is_chatml => (CHATML, TemplateSource::ChatMl),
@@ -82,13 +81,7 @@ impl ChatFormat {
         };
         let template = Template::compile(template)?;
         let date = Date::default();
-        let mut format = Self {
-            tokenizer,
-            template,
-            template_source,
-            date,
-            stops: Vec::new(),
-        };
+        let mut format = Self { tokenizer, template, template_source, date, stops: Vec::new() };
         format.stops = format.find_stops();
         Ok(format)
     }
@@ -108,13 +101,8 @@ impl ChatFormat {
         for message_index in assistant_turns(conversation) {
             // A template that rewrites earlier turns leaves no boundary to keep.
             let opening = scene.render(message_index, true);
-            let start = opening
-                .ok()
-                .filter(|opening| text.starts_with(opening.as_str()));
-            if let Some(start) = start
-                .map(|opening| opening.len())
-                .filter(|start| *start > at)
-            {
+            let start = opening.ok().filter(|opening| text.starts_with(opening.as_str()));
+            if let Some(start) = start.map(|opening| opening.len()).filter(|start| *start > at) {
                 scene.encode(&text[at..start], at == 0, &mut ids);
                 at = start;
             }
@@ -134,11 +122,7 @@ impl ChatFormat {
     pub fn training(&self, conversation: &Conversation) -> Result<Example> {
         let scene = self.scene(conversation)?;
         let text = scene.render(conversation.messages.len(), false)?;
-        let mut example = Example {
-            ids: Vec::new(),
-            mask: Vec::new(),
-            stops: self.stops.clone(),
-        };
+        let mut example = Example { ids: Vec::new(), mask: Vec::new(), stops: self.stops.clone() };
         let mut at = 0;
         for message_index in assistant_turns(conversation) {
             let opening = scene.render(message_index, true)?;
@@ -146,11 +130,7 @@ impl ChatFormat {
                 return Err(Error::PromptNotPrefix { message_index });
             }
             let turn = scene.render(message_index + 1, false)?;
-            let turn_end = if text.starts_with(&turn) {
-                turn.len()
-            } else {
-                text.len()
-            };
+            let turn_end = if text.starts_with(&turn) { turn.len() } else { text.len() };
             let end = self
                 .first_stop(&text[..turn_end], opening.len())
                 .ok_or(Error::NoEndOfTurn { message_index })?;
@@ -215,15 +195,8 @@ impl ChatFormat {
             date: self.date,
         };
         let messages = conversation.messages.iter();
-        let messages = messages
-            .map(|message| self.guarded(message, guard))
-            .collect();
-        Ok(Scene {
-            format: self,
-            guard,
-            around,
-            messages,
-        })
+        let messages = messages.map(|message| self.guarded(message, guard)).collect();
+        Ok(Scene { format: self, guard, around, messages })
     }
 
     /// Everything a message says, guarded. The assistant may write its user-defined tokens (`<think>`,
@@ -246,22 +219,11 @@ impl ChatFormat {
             let scene = self.scene(&probe).ok()?;
             let (opening, text) = (scene.render(1, true).ok()?, scene.render(2, false).ok()?);
             let answer = text.strip_prefix(&opening)?;
-            self.tokenizer
-                .added_tokens()
-                .find(answer, 0)
-                .map(|found| found.id)
+            self.tokenizer.added_tokens().find(answer, 0).map(|found| found.id)
         };
-        let known = KNOWN_STOPS
-            .iter()
-            .filter_map(|token| self.tokenizer.token_to_id(token));
+        let known = KNOWN_STOPS.iter().filter_map(|token| self.tokenizer.token_to_id(token));
         let known = known.filter(|id| self.tokenizer.is_special(*id));
-        let mut stops: Vec<_> = self
-            .tokenizer
-            .eos()
-            .into_iter()
-            .chain(end_of_turn())
-            .chain(known)
-            .collect();
+        let mut stops: Vec<_> = self.tokenizer.eos().into_iter().chain(end_of_turn()).chain(known).collect();
         stops.sort_unstable();
         stops.dedup();
         stops
@@ -281,9 +243,7 @@ impl ChatFormat {
 
 fn assistant_turns(conversation: &Conversation) -> impl Iterator<Item = usize> {
     let messages = conversation.messages.iter().enumerate();
-    messages
-        .filter(|(_, message)| message.role == Role::Assistant)
-        .map(|(index, _)| index)
+    messages.filter(|(_, message)| message.role == Role::Assistant).map(|(index, _)| index)
 }
 
 /// A conversation ready to be rendered, any number of its messages at a time.
@@ -297,16 +257,12 @@ struct Scene<'f> {
 impl Scene<'_> {
     fn render(&self, num_messages: usize, add_generation_prompt: bool) -> Result<String> {
         let messages = &self.messages[..num_messages];
-        self.format
-            .template
-            .render(messages, &self.around, add_generation_prompt)
+        self.format.template.render(messages, &self.around, add_generation_prompt)
     }
 
     /// Special tokens are looked for while the guards stand; what is left is plain text without them.
     fn encode(&self, text: &str, is_first: bool, ids: &mut Vec<TokenId>) {
         let clean = |plain| -> Cow<'_, str> { self.guard.remove(plain) };
-        self.format
-            .tokenizer
-            .encode_segments(text, is_first, clean, ids);
+        self.format.tokenizer.encode_segments(text, is_first, clean, ids);
     }
 }

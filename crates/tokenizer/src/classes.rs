@@ -35,10 +35,7 @@ fn build() -> Table {
             }
         }
     }
-    let mut table = Table {
-        page_of: Vec::new(),
-        pages: Vec::new(),
-    };
+    let mut table = Table { page_of: Vec::new(), pages: Vec::new() };
     for chunk in flat.chunks(PAGE) {
         let mut page = [0; PAGE];
         page[..chunk.len()].copy_from_slice(chunk);
@@ -55,10 +52,9 @@ fn build() -> Table {
 fn ranges(pattern: &str) -> Vec<(char, char)> {
     let parsed = regex_syntax::parse(pattern).expect("the three patterns above are valid");
     match parsed.kind() {
-        regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(class)) => class
-            .iter()
-            .map(|range| (range.start(), range.end()))
-            .collect(),
+        regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(class)) => {
+            class.iter().map(|range| (range.start(), range.end())).collect()
+        }
         other => unreachable!("`{pattern}` is a class of characters, not {other:?}"),
     }
 }

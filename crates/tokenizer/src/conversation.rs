@@ -23,11 +23,7 @@ pub struct Message {
     #[serde(default, deserialize_with = "text_of_content")]
     pub content: String,
     /// The assistant's calls, as the API spells them.
-    #[serde(
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "null_is_empty"
-    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub tool_calls: Vec<Value>,
     /// Which call a tool message answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,23 +36,13 @@ pub struct Message {
 pub struct Conversation {
     pub messages: Vec<Message>,
     /// Definitions of the tools the assistant may call.
-    #[serde(
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "null_is_empty"
-    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub tools: Vec<Value>,
 }
 
 impl Message {
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self {
-            role,
-            content: content.into(),
-            tool_calls: Vec::new(),
-            tool_call_id: None,
-            name: None,
-        }
+        Self { role, content: content.into(), tool_calls: Vec::new(), tool_call_id: None, name: None }
     }
 
     pub fn system(content: impl Into<String>) -> Self {
@@ -74,10 +60,7 @@ impl Message {
 
 impl From<Vec<Message>> for Conversation {
     fn from(messages: Vec<Message>) -> Self {
-        Self {
-            messages,
-            tools: Vec::new(),
-        }
+        Self { messages, tools: Vec::new() }
     }
 }
 
@@ -104,9 +87,7 @@ fn text_of_content<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
     };
     let text = |part: Part| match (part.kind.as_str(), part.text) {
         ("text" | "input_text", Some(text)) => Ok(text),
-        _ => Err(D::Error::custom(crate::Error::ContentPart {
-            kind: part.kind,
-        })),
+        _ => Err(D::Error::custom(crate::Error::ContentPart { kind: part.kind })),
     };
     let texts: Vec<String> = parts.into_iter().map(text).collect::<Result<_, _>>()?;
     Ok(texts.join("\n"))
@@ -122,9 +103,7 @@ mod tests {
 
     fn content(json: &str) -> Result<String, String> {
         let message: Result<Message, _> = serde_json::from_str(json);
-        message
-            .map(|message| message.content)
-            .map_err(|error| error.to_string())
+        message.map(|message| message.content).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -132,16 +111,10 @@ mod tests {
         for (json, expected) in [
             (r#"{"role":"user","content":"hi"}"#, "hi"),
             (r#"{"role":"developer","content":""}"#, ""),
-            (
-                r#"{"role":"assistant","content":null,"tool_calls":null}"#,
-                "",
-            ),
+            (r#"{"role":"assistant","content":null,"tool_calls":null}"#, ""),
             (r#"{"role":"assistant"}"#, ""),
             (r#"{"role":"user","content":[]}"#, ""),
-            (
-                r#"{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}"#,
-                "a\nb",
-            ),
+            (r#"{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}"#, "a\nb"),
         ] {
             assert_eq!(content(json).as_deref(), Ok(expected), "{json}");
         }
@@ -151,11 +124,7 @@ mod tests {
     fn what_is_not_text_is_named() {
         let json = r#"{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}"#;
         assert!(content(json).unwrap_err().contains("`image_url`"));
-        assert!(
-            content(r#"{"role":"robot","content":"x"}"#)
-                .unwrap_err()
-                .contains("robot")
-        );
+        assert!(content(r#"{"role":"robot","content":"x"}"#).unwrap_err().contains("robot"));
     }
 
     #[test]
@@ -163,9 +132,6 @@ mod tests {
         let conversation = Conversation::from(vec![Message::user("hi")]);
         let json = serde_json::to_string(&conversation).unwrap();
         assert_eq!(json, r#"{"messages":[{"role":"user","content":"hi"}]}"#);
-        assert_eq!(
-            serde_json::from_str::<Conversation>(&json).unwrap(),
-            conversation
-        );
+        assert_eq!(serde_json::from_str::<Conversation>(&json).unwrap(), conversation);
     }
 }

@@ -10,32 +10,15 @@ pub enum Error {
     #[error("tokenizer file isn't the JSON it should be")]
     Json(#[from] serde_json::Error),
     #[error("`{field}` is `{value}`, but hearth reads {expected}")]
-    Unsupported {
-        field: &'static str,
-        value: String,
-        expected: &'static str,
-    },
+    Unsupported { field: &'static str, value: String, expected: &'static str },
     #[error("`{field}` has {found} entries, expected {expected}")]
-    Count {
-        field: &'static str,
-        found: usize,
-        expected: usize,
-    },
+    Count { field: &'static str, found: usize, expected: usize },
     #[error("`{field}` is token {id}, but the vocabulary has {vocab_size}")]
-    IdOutOfRange {
-        field: &'static str,
-        id: TokenId,
-        vocab_size: usize,
-    },
+    IdOutOfRange { field: &'static str, id: TokenId, vocab_size: usize },
     #[error("`{field}` names the token `{token}`, which the vocabulary doesn't hold")]
     UnknownToken { field: &'static str, token: String },
     #[error("merge {merge_index} joins `{left}` and `{right}`, but the vocabulary lacks {missing}")]
-    Merge {
-        merge_index: usize,
-        left: String,
-        right: String,
-        missing: &'static str,
-    },
+    Merge { merge_index: usize, left: String, right: String, missing: &'static str },
     #[error("a Unigram vocabulary needs an unknown token, but none is named")]
     NoUnknownToken,
     #[error("character map is damaged at byte {offset}: {reason}")]
@@ -68,9 +51,7 @@ pub enum Error {
          so training would see other ids than generation"
     )]
     PromptNotPrefix { message_index: usize },
-    #[error(
-        "conversation uses every private-use character, so none is left to guard its text with"
-    )]
+    #[error("conversation uses every private-use character, so none is left to guard its text with")]
     NoGuard,
     #[error("message content part of type `{kind}` isn't text")]
     ContentPart { kind: String },

@@ -22,13 +22,7 @@ impl Tokenizer {
     /// Reads `tokenizer.json`. Bos and eos come from its post-processor; [`Self::with_config_json`] names the rest.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         let file: File = serde_json::from_slice(json)?;
-        let File {
-            added_tokens,
-            normalizer,
-            pre_tokenizer,
-            post_processor,
-            model,
-        } = file;
+        let File { added_tokens, normalizer, pre_tokenizer, post_processor, model } = file;
         let mut parts = model_parts(model)?;
         if let Some(normalizer) = &normalizer {
             read_normalizer(normalizer, &mut parts.normalizers)?;
@@ -38,11 +32,7 @@ impl Tokenizer {
             byte_level = read_pre_tokenizer(pre_tokenizer, &mut parts)?;
         }
         if parts.kind == Kind::ByteBpe && !byte_level {
-            return Err(unsupported(
-                "pre_tokenizer",
-                &pre_tokenizer,
-                "BPE with `ByteLevel`",
-            ));
+            return Err(unsupported("pre_tokenizer", &pre_tokenizer, "BPE with `ByteLevel`"));
         }
         for token in added_tokens {
             add_token(token, &mut parts)?;
@@ -61,10 +51,7 @@ impl Tokenizer {
                 return Ok(None);
             };
             let id = self.token_to_id(token);
-            id.map(Some).ok_or_else(|| Error::UnknownToken {
-                field,
-                token: token.to_owned(),
-            })
+            id.map(Some).ok_or_else(|| Error::UnknownToken { field, token: token.to_owned() })
         };
         let (bos, eos) = (find("bos_token")?, find("eos_token")?);
         let (pad, unk) = (find("pad_token")?, find("unk_token")?);
@@ -84,10 +71,7 @@ pub fn chat_template(config_json: &[u8]) -> Result<Option<String>> {
     let config: Value = serde_json::from_slice(config_json)?;
     let template = &config["chat_template"];
     let named = || {
-        let default = template
-            .as_array()?
-            .iter()
-            .find(|entry| entry["name"] == "default")?;
+        let default = template.as_array()?.iter().find(|entry| entry["name"] == "default")?;
         default["template"].as_str()
     };
     Ok(template.as_str().or_else(named).map(str::to_owned))
@@ -98,18 +82,10 @@ fn token_text(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value["content"].as_str())
 }
 
-fn unsupported(
-    field: &'static str,
-    value: &impl serde::Serialize,
-    expected: &'static str,
-) -> Error {
+fn unsupported(field: &'static str, value: &impl serde::Serialize, expected: &'static str) -> Error {
     let value = serde_json::to_string(value).unwrap_or_default();
     let value = value.chars().take(200).collect();
-    Error::Unsupported {
-        field,
-        value,
-        expected,
-    }
+    Error::Unsupported { field, value, expected }
 }
 
 fn model_parts(model: ModelField) -> Result<Parts> {
@@ -119,10 +95,7 @@ fn model_parts(model: ModelField) -> Result<Parts> {
         (other, _) => return Err(unsupported("model.type", &other, "`BPE` and `Unigram`")),
     };
     for (field, value) in [
-        (
-            "model.continuing_subword_prefix",
-            &model.continuing_subword_prefix,
-        ),
+        ("model.continuing_subword_prefix", &model.continuing_subword_prefix),
         ("model.end_of_word_suffix", &model.end_of_word_suffix),
     ] {
         if value.as_deref().is_some_and(|affix| !affix.is_empty()) {
@@ -139,10 +112,7 @@ fn model_parts(model: ModelField) -> Result<Parts> {
     let mut kinds = vec![TokenKind::Normal; tokens.len()];
     let unk = match (model.unk_id, &model.unk_token) {
         (Some(id), _) => Some(id),
-        (None, Some(token)) => tokens
-            .iter()
-            .position(|other| other == token)
-            .map(|id| id as TokenId),
+        (None, Some(token)) => tokens.iter().position(|other| other == token).map(|id| id as TokenId),
         (None, None) => None,
     };
     if kind == Kind::Unigram {
@@ -162,10 +132,7 @@ fn model_parts(model: ModelField) -> Result<Parts> {
         splitters: Vec::new(),
         space_prefix: SpacePrefix::Never,
         added: Vec::new(),
-        ids: ControlIds {
-            unk,
-            ..ControlIds::default()
-        },
+        ids: ControlIds { unk, ..ControlIds::default() },
     })
 }
 
@@ -173,17 +140,9 @@ fn model_parts(model: ModelField) -> Result<Parts> {
 fn in_order_of_id(ids: Vec<(String, TokenId)>) -> Result<Vec<String>> {
     /// More holes than this are a damaged file, and would cost memory.
     const MAX_HOLES: usize = 1 << 16;
-    let len = ids
-        .iter()
-        .map(|(_, id)| *id as usize + 1)
-        .max()
-        .unwrap_or(0);
+    let len = ids.iter().map(|(_, id)| *id as usize + 1).max().unwrap_or(0);
     if len > ids.len() + MAX_HOLES {
-        return Err(Error::Count {
-            field: "model.vocab",
-            found: ids.len(),
-            expected: len,
-        });
+        return Err(Error::Count { field: "model.vocab", found: ids.len(), expected: len });
     }
     let mut tokens = vec![String::new(); len];
     for (token, id) in ids {
@@ -193,19 +152,11 @@ fn in_order_of_id(ids: Vec<(String, TokenId)>) -> Result<Vec<String>> {
 }
 
 fn add_token(token: AddedTokenField, parts: &mut Parts) -> Result<()> {
-    let kind = if token.special {
-        TokenKind::Control
-    } else {
-        TokenKind::UserDefined
-    };
+    let kind = if token.special { TokenKind::Control } else { TokenKind::UserDefined };
     let index = token.id as usize;
     if index > parts.tokens.len() + (1 << 16) {
         let vocab_size = parts.tokens.len();
-        return Err(Error::IdOutOfRange {
-            field: "added_tokens",
-            id: token.id,
-            vocab_size,
-        });
+        return Err(Error::IdOutOfRange { field: "added_tokens", id: token.id, vocab_size });
     }
     if index >= parts.tokens.len() {
         parts.tokens.resize(index + 1, String::new());
@@ -242,25 +193,18 @@ fn read_normalizer(value: &Value, out: &mut Vec<Normalizer>) -> Result<()> {
         "NFC" => Normalizer::Nfc,
         "NFKC" => Normalizer::Nfkc,
         "Lowercase" => Normalizer::Lowercase,
-        "Strip" => Normalizer::Strip {
-            left: flag("strip_left"),
-            right: flag("strip_right"),
-        },
+        "Strip" => Normalizer::Strip { left: flag("strip_left"), right: flag("strip_right") },
         "Prepend" => Normalizer::Prepend(value["prepend"].as_str().unwrap_or_default().to_owned()),
         "Precompiled" => {
             let text = value["precompiled_charsmap"].as_str().unwrap_or_default();
             Normalizer::Charsmap(Charsmap::parse(&base64::decode(text)?)?)
         }
-        "Replace" => match (
-            value["pattern"]["Regex"].as_str(),
-            value["content"].as_str(),
-        ) {
+        "Replace" => match (value["pattern"]["Regex"].as_str(), value["content"].as_str()) {
             (Some(" {2,}"), Some(" ")) => Normalizer::CollapseSpaces,
             (regex, Some(content)) => Normalizer::Replace {
-                pattern: Box::new(compile(&regex.map_or_else(
-                    || literal_pattern(&value["pattern"]["String"]),
-                    str::to_owned,
-                ))?),
+                pattern: Box::new(compile(
+                    &regex.map_or_else(|| literal_pattern(&value["pattern"]["String"]), str::to_owned),
+                )?),
                 replacement: content.to_owned(),
             },
             _ => return Err(unsupported("normalizer", value, "`Replace` with `content`")),
@@ -343,15 +287,10 @@ fn read_split(value: &Value) -> Result<Splitter> {
     match (value["behavior"].as_str().unwrap_or_default(), invert) {
         ("Isolated", _) => Splitter::from_pattern(&pattern),
         // Keeps the matches and drops what stands between them.
-        ("Removed", true) => Ok(Splitter::Pattern {
-            regex: Box::new(compile(&pattern)?),
-            matches_only: true,
-        }),
-        _ => Err(unsupported(
-            "pre_tokenizer",
-            value,
-            "`Isolated`, or `Removed` with `invert`",
-        )),
+        ("Removed", true) => {
+            Ok(Splitter::Pattern { regex: Box::new(compile(&pattern)?), matches_only: true })
+        }
+        _ => Err(unsupported("pre_tokenizer", value, "`Isolated`, or `Removed` with `invert`")),
     }
 }
 

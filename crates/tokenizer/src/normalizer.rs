@@ -40,9 +40,7 @@ impl Normalizer {
     pub(crate) fn apply<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
         match self {
             Self::Nfc => {
-                if text.chars().all(composes_never)
-                    || is_nfc_quick(text.chars()) == IsNormalized::Yes
-                {
+                if text.chars().all(composes_never) || is_nfc_quick(text.chars()) == IsNormalized::Yes {
                     text
                 } else {
                     Cow::Owned(text.nfc().collect())
@@ -65,10 +63,7 @@ impl Normalizer {
                     text
                 }
             }
-            Self::Replace {
-                pattern,
-                replacement,
-            } => {
+            Self::Replace { pattern, replacement } => {
                 let replaced = pattern.replace_all(&text, fancy_regex::NoExpand(replacement));
                 Cow::Owned(replaced.into_owned())
             }
@@ -114,9 +109,7 @@ pub struct Charsmap {
 impl Charsmap {
     pub fn parse(blob: &[u8]) -> Result<Self> {
         let damaged = |offset, reason| Error::CharacterMap { offset, reason };
-        let (head, rest) = blob
-            .split_first_chunk::<4>()
-            .ok_or_else(|| damaged(0, "it has no size field"))?;
+        let (head, rest) = blob.split_first_chunk::<4>().ok_or_else(|| damaged(0, "it has no size field"))?;
         let trie_bytes = u32::from_le_bytes(*head) as usize;
         if trie_bytes == 0 || !trie_bytes.is_multiple_of(4) || trie_bytes > rest.len() {
             return Err(damaged(0, "the trie's size doesn't fit the file"));
@@ -125,12 +118,7 @@ impl Charsmap {
         let (units, _) = trie.as_chunks::<4>();
         let trie = units.iter().map(|unit| u32::from_le_bytes(*unit)).collect();
         let replacements = std::str::from_utf8(replacements)
-            .map_err(|error| {
-                damaged(
-                    4 + trie_bytes + error.valid_up_to(),
-                    "replacements aren't UTF-8",
-                )
-            })?
+            .map_err(|error| damaged(4 + trie_bytes + error.valid_up_to(), "replacements aren't UTF-8"))?
             .to_owned();
         Ok(Self { trie, replacements })
     }
@@ -194,9 +182,7 @@ pub struct CharacterMap {
 
 impl CharacterMap {
     pub fn new(entries: impl IntoIterator<Item = (char, String)>) -> Self {
-        Self {
-            replacement_of: entries.into_iter().collect(),
-        }
+        Self { replacement_of: entries.into_iter().collect() }
     }
 
     /// Reads `num_entries` entries of the `E5S1` container: `u32` code point, `u8` count, so many `u32` code points.
@@ -215,10 +201,7 @@ impl CharacterMap {
         }
         if !rest.is_empty() {
             let offset = bytes.len() - rest.len();
-            return Err(Error::CharacterMap {
-                offset,
-                reason: "bytes follow the last entry",
-            });
+            return Err(Error::CharacterMap { offset, reason: "bytes follow the last entry" });
         }
         Ok(Self { replacement_of })
     }
@@ -250,22 +233,15 @@ impl CharacterMap {
 }
 
 fn truncated(all: &[u8], rest: &[u8]) -> Error {
-    Error::CharacterMap {
-        offset: all.len() - rest.len(),
-        reason: "it ends inside an entry",
-    }
+    Error::CharacterMap { offset: all.len() - rest.len(), reason: "it ends inside an entry" }
 }
 
 fn take_char(all: &[u8], rest: &mut &[u8]) -> Result<char> {
-    let (head, after) = rest
-        .split_first_chunk::<4>()
-        .ok_or_else(|| truncated(all, rest))?;
+    let (head, after) = rest.split_first_chunk::<4>().ok_or_else(|| truncated(all, rest))?;
     let offset = all.len() - rest.len();
     *rest = after;
-    char::from_u32(u32::from_le_bytes(*head)).ok_or(Error::CharacterMap {
-        offset,
-        reason: "it holds a number that is no code point",
-    })
+    char::from_u32(u32::from_le_bytes(*head))
+        .ok_or(Error::CharacterMap { offset, reason: "it holds a number that is no code point" })
 }
 
 #[cfg(test)]
@@ -275,8 +251,7 @@ mod tests {
     fn entry(from: char, to: &str) -> Vec<u8> {
         let mut out = (from as u32).to_le_bytes().to_vec();
         out.push(to.chars().count() as u8);
-        to.chars()
-            .for_each(|c| out.extend((c as u32).to_le_bytes()));
+        to.chars().for_each(|c| out.extend((c as u32).to_le_bytes()));
         out
     }
 
@@ -298,21 +273,13 @@ mod tests {
             (0, &bytes[..]),
             (1, &[0, 0xD8, 0, 0, 0][..]),
         ] {
-            assert!(
-                CharacterMap::parse(num_entries, bytes).is_err(),
-                "{num_entries} {bytes:?}"
-            );
+            assert!(CharacterMap::parse(num_entries, bytes).is_err(), "{num_entries} {bytes:?}");
         }
     }
 
     #[test]
     fn damaged_charsmaps_are_errors_and_wild_offsets_are_no_panic() {
-        for blob in [
-            &[][..],
-            &[4, 0, 0][..],
-            &[8, 0, 0, 0, 1, 2, 3, 4][..],
-            &[0, 0, 0, 0][..],
-        ] {
+        for blob in [&[][..], &[4, 0, 0][..], &[8, 0, 0, 0, 1, 2, 3, 4][..], &[0, 0, 0, 0][..]] {
             assert!(Charsmap::parse(blob).is_err(), "{blob:?}");
         }
         let wild = Charsmap::parse(&[4, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0x7F]).unwrap();
@@ -323,22 +290,13 @@ mod tests {
     fn plain_ranges_are_in_nfc() {
         for c in ('\0'..=char::MAX).filter(|c| composes_never(*c)) {
             assert_eq!(is_nfc_quick(std::iter::once(c)), IsNormalized::Yes, "{c:?}");
-            assert_eq!(
-                unicode_normalization::char::canonical_combining_class(c),
-                0,
-                "{c:?}"
-            );
+            assert_eq!(unicode_normalization::char::canonical_combining_class(c), 0, "{c:?}");
         }
     }
 
     #[test]
     fn spaces_collapse() {
-        for (text, expected) in [
-            ("", ""),
-            (" ", " "),
-            ("a  b   c ", "a b c "),
-            ("\t\t", "\t\t"),
-        ] {
+        for (text, expected) in [("", ""), (" ", " "), ("a  b   c ", "a b c "), ("\t\t", "\t\t")] {
             assert_eq!(Normalizer::CollapseSpaces.apply(text.into()), expected);
         }
     }

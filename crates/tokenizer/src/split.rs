@@ -38,10 +38,7 @@ impl Splitter {
             QWEN2_PATTERN => Self::Tiktoken { max_digits: 1 },
             LLAMA3_PATTERN => Self::Tiktoken { max_digits: 3 },
             r"\p{N}" => Self::Digits,
-            _ => Self::Pattern {
-                regex: Box::new(compile(pattern)?),
-                matches_only: false,
-            },
+            _ => Self::Pattern { regex: Box::new(compile(pattern)?), matches_only: false },
         })
     }
 
@@ -64,10 +61,8 @@ impl Splitter {
 }
 
 pub(crate) fn compile(pattern: &str) -> Result<fancy_regex::Regex> {
-    fancy_regex::Regex::new(pattern).map_err(|source| Error::Pattern {
-        pattern: pattern.to_owned(),
-        source: Box::new(source),
-    })
+    fancy_regex::Regex::new(pattern)
+        .map_err(|source| Error::Pattern { pattern: pattern.to_owned(), source: Box::new(source) })
 }
 
 /// Gives the words of `text` to `word`, in order.
@@ -82,18 +77,10 @@ pub(crate) fn split<'t>(splitters: &[Splitter], text: &'t str, word: &mut dyn Fn
         Splitter::Gpt2 => scan(text, gpt2_end, rest, word),
         Splitter::Tiktoken { max_digits } => {
             let max_digits = *max_digits;
-            scan(
-                text,
-                |text, at| tiktoken_end(text, at, max_digits),
-                rest,
-                word,
-            );
+            scan(text, |text, at| tiktoken_end(text, at, max_digits), rest, word);
         }
         Splitter::Digits => scan(text, digits_end, rest, word),
-        Splitter::Pattern {
-            regex,
-            matches_only,
-        } => {
+        Splitter::Pattern { regex, matches_only } => {
             split_by_pattern(regex, text, &mut |piece, is_match| {
                 if is_match || !matches_only {
                     split(rest, piece, word);
@@ -128,11 +115,7 @@ fn scan<'t>(
 }
 
 /// A pattern that gives up (its backtracking limit) leaves the rest of the text as one word: no text is lost.
-fn split_by_pattern<'t>(
-    regex: &fancy_regex::Regex,
-    text: &'t str,
-    piece: &mut dyn FnMut(&'t str, bool),
-) {
+fn split_by_pattern<'t>(regex: &fancy_regex::Regex, text: &'t str, piece: &mut dyn FnMut(&'t str, bool)) {
     let mut at = 0;
     for found in regex.find_iter(text) {
         let Ok(found) = found else { break };
@@ -152,11 +135,7 @@ fn split_by_pattern<'t>(
 #[inline]
 fn char_at(text: &str, at: usize) -> Option<char> {
     let byte = *text.as_bytes().get(at)?;
-    if byte < 0x80 {
-        Some(char::from(byte))
-    } else {
-        text[at..].chars().next()
-    }
+    if byte < 0x80 { Some(char::from(byte)) } else { text[at..].chars().next() }
 }
 
 /// End of the run of characters whose class is exactly `wanted`.
@@ -234,10 +213,7 @@ fn tiktoken_end(text: &str, at: usize, max_digits: usize) -> usize {
     if first_class == 0 || (first == ' ' && next_class == Some(0)) {
         let end = run_end(text, after, 0);
         let rest = &text.as_bytes()[end..];
-        let num_breaks = rest
-            .iter()
-            .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-            .count();
+        let num_breaks = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         return end + num_breaks;
     }
     let spaces = &text[at..run_end(text, at, SPACE)];
@@ -251,9 +227,7 @@ fn tiktoken_end(text: &str, at: usize, max_digits: usize) -> usize {
 fn contraction_end(text: &str, at: usize) -> Option<usize> {
     match text.as_bytes()[at..] {
         [b's' | b'S' | b't' | b'T' | b'm' | b'M' | b'd' | b'D', ..] => Some(at + 1),
-        [b'r' | b'R' | b'v' | b'V', b'e' | b'E', ..] | [b'l' | b'L', b'l' | b'L', ..] => {
-            Some(at + 2)
-        }
+        [b'r' | b'R' | b'v' | b'V', b'e' | b'E', ..] | [b'l' | b'L', b'l' | b'L', ..] => Some(at + 2),
         [0xC5, 0xBF, ..] => Some(at + 2),
         _ => None,
     }

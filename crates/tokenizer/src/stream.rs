@@ -16,11 +16,7 @@ pub struct StreamDecoder {
 
 impl StreamDecoder {
     pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
-        Self {
-            tokenizer,
-            pending: Vec::new(),
-            has_text: false,
-        }
+        Self { tokenizer, pending: Vec::new(), has_text: false }
     }
 
     /// The text that this token completes; empty while a character is unfinished.

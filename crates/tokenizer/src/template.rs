@@ -38,28 +38,17 @@ pub(crate) struct Surroundings {
 
 impl Template {
     pub(crate) fn compile(source: &str) -> Result<Self> {
-        let syntax_error = |source| Error::TemplateSyntax {
-            source: Box::new(source),
-        };
+        let syntax_error = |source| Error::TemplateSyntax { source: Box::new(source) };
         let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(syntax_error)?);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(RECURSION_LIMIT);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_filter("tojson", to_json);
-        environment
-            .add_template_owned(NAME, without_generation_tags(source))
-            .map_err(syntax_error)?;
-        Ok(Self {
-            environment,
-            source: source.to_owned(),
-        })
+        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(syntax_error)?;
+        Ok(Self { environment, source: source.to_owned() })
     }
 
     pub(crate) fn render(
@@ -88,22 +77,12 @@ impl Template {
 }
 
 fn raise_exception(message: &str) -> Result<String, minijinja::Error> {
-    Err(minijinja::Error::new(
-        ErrorKind::InvalidOperation,
-        message.to_owned(),
-    ))
+    Err(minijinja::Error::new(ErrorKind::InvalidOperation, message.to_owned()))
 }
 
 /// `json.dumps(value, ensure_ascii=False)`: minijinja's own filter escapes HTML and leaves out Python's spaces.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "minijinja hands options over by value"
-)]
-fn to_json(
-    value: &Value,
-    indent: Option<usize>,
-    options: Kwargs,
-) -> Result<String, minijinja::Error> {
+#[expect(clippy::needless_pass_by_value, reason = "minijinja hands options over by value")]
+fn to_json(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<String, minijinja::Error> {
     let indent = options.get::<Option<usize>>("indent")?.or(indent);
     // Accepted and without effect, as text here is always UTF-8 and order is always the message's.
     let _: Option<bool> = options.get("ensure_ascii")?;
@@ -113,14 +92,10 @@ fn to_json(
         Some(width) => {
             let spaces = vec![b' '; width.min(16)];
             let formatter = serde_json::ser::PrettyFormatter::with_indent(&spaces);
-            value.serialize(&mut serde_json::Serializer::with_formatter(
-                &mut out, formatter,
-            ))
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
         }
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(
-            &mut out,
-            python_json::PythonFormatter,
-        )),
+        None => value
+            .serialize(&mut serde_json::Serializer::with_formatter(&mut out, python_json::PythonFormatter)),
     };
     let failed = |detail: String| minijinja::Error::new(ErrorKind::BadSerialization, detail);
     written.map_err(|error| failed(error.to_string()))?;
@@ -169,35 +144,20 @@ mod tests {
     #[test]
     fn what_templates_use() {
         for (source, expected) in [
-            (
-                "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}",
-                "<s><é> \"q\"</s>",
-            ),
-            (
-                "{{ messages | tojson }}",
-                r#"[{"role": "user", "content": "<é> \"q\""}]"#,
-            ),
+            ("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", "<s><é> \"q\"</s>"),
+            ("{{ messages | tojson }}", r#"[{"role": "user", "content": "<é> \"q\""}]"#),
             (
                 "{{ {'a': [1, true, none]} | tojson(indent=2) }}",
                 "{\n  \"a\": [\n    1,\n    true,\n    null\n  ]\n}",
             ),
-            (
-                "{{ messages[0]['content'].strip().split(' ')[1] }}",
-                "\"q\"",
-            ),
+            ("{{ messages[0]['content'].strip().split(' ')[1] }}", "\"q\""),
             ("{{ strftime_now('%d %b %Y') }}", "03 Feb 2026"),
-            (
-                "{% if tools is none and strftime_now is defined %}yes{% endif %}",
-                "yes",
-            ),
+            ("{% if tools is none and strftime_now is defined %}yes{% endif %}", "yes"),
             (
                 "{%- for m in messages %}\n    {%- generation -%} {{ m.role }} {%- endgeneration %}\n{%- endfor %}",
                 "user",
             ),
-            (
-                "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}",
-                "01",
-            ),
+            ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
             ("  {% if true %}\nx\n  {% endif %}\n", "x\n"),
             (
                 "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
@@ -224,9 +184,7 @@ mod tests {
         ] {
             assert!(render(source).is_err(), "{source}");
         }
-        let message = render("{{ raise_exception('roles must alternate') }}")
-            .unwrap_err()
-            .to_string();
+        let message = render("{{ raise_exception('roles must alternate') }}").unwrap_err().to_string();
         assert!(message.contains("roles must alternate"), "{message}");
     }
 }

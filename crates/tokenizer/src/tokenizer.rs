@@ -171,10 +171,7 @@ impl Tokenizer {
     pub fn wrap(&self, ids: &[TokenId]) -> Vec<TokenId> {
         let bos = self.ids.bos.filter(|_| self.ids.add_bos);
         let eos = self.ids.eos.filter(|_| self.ids.add_eos);
-        bos.into_iter()
-            .chain(ids.iter().copied())
-            .chain(eos)
-            .collect()
+        bos.into_iter().chain(ids.iter().copied()).chain(eos).collect()
     }
 
     /// Text for a reader: control tokens are left out, bytes that aren't UTF-8 become U+FFFD.
@@ -216,17 +213,12 @@ impl Tokenizer {
 
     /// Whether it is a control token or the unknown token, which plain text never becomes.
     pub fn is_special(&self, id: TokenId) -> bool {
-        self.kinds
-            .get(id as usize)
-            .is_some_and(|kind| kind.is_special())
+        self.kinds.get(id as usize).is_some_and(|kind| kind.is_special())
     }
 
     /// The token with exactly this text, special ones included.
     pub fn token_to_id(&self, token: &str) -> Option<TokenId> {
-        self.named
-            .get(token)
-            .copied()
-            .or_else(|| self.tokens.find(token.as_bytes()))
+        self.named.get(token).copied().or_else(|| self.tokens.find(token.as_bytes()))
     }
 
     /// How many bytes of `text` the vocabulary can't spell and [`Self::encode`] leaves out (0 for whole vocabularies).

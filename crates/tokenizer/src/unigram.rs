@@ -39,13 +39,7 @@ impl Unigram {
     ) -> Self {
         let worst = scores.iter().copied().fold(f64::INFINITY, f64::min);
         let unknown_score = worst - UNKNOWN_PENALTY;
-        Self {
-            trie: Trie::new(pieces),
-            scores,
-            unknown_score,
-            unknown,
-            byte_ids,
-        }
+        Self { trie: Trie::new(pieces), scores, unknown_score, unknown, byte_ids }
     }
 
     pub(crate) fn encode(&self, word: &str, out: &mut Vec<TokenId>) {
@@ -81,14 +75,7 @@ impl Unigram {
 
     /// The best piece that ends at each byte.
     fn best_paths(&self, word: &str) -> Vec<Best> {
-        let mut best = vec![
-            Best {
-                score: 0.0,
-                start: UNREACHED,
-                id: self.unknown
-            };
-            word.len() + 1
-        ];
+        let mut best = vec![Best { score: 0.0, start: UNREACHED, id: self.unknown }; word.len() + 1];
         for (start, c) in word.char_indices() {
             let here = best[start].score;
             let char_end = start + c.len_utf8();
@@ -124,11 +111,7 @@ const NO_PIECE: TokenId = TokenId::MAX;
 impl Trie {
     fn new(mut pieces: Vec<(&[u8], TokenId)>) -> Self {
         pieces.sort_unstable();
-        let mut trie = Self {
-            first_child: Vec::new(),
-            byte_of: vec![0],
-            id_of: vec![NO_PIECE],
-        };
+        let mut trie = Self { first_child: Vec::new(), byte_of: vec![0], id_of: vec![NO_PIECE] };
         // Ranges of `pieces` that share their first `depth` bytes: the nodes yet to be opened.
         let mut open = VecDeque::from([(0, pieces.len(), 0)]);
         while let Some((mut start, end, depth)) = open.pop_front() {
@@ -176,9 +159,7 @@ mod tests {
 
     fn encode(pieces: &[(&str, f64)], bytes: bool, word: &str) -> Vec<TokenId> {
         let entries = pieces.iter().enumerate().skip(1);
-        let entries = entries
-            .map(|(id, (piece, _))| (piece.as_bytes(), id as u32))
-            .collect();
+        let entries = entries.map(|(id, (piece, _))| (piece.as_bytes(), id as u32)).collect();
         let scores = pieces.iter().map(|(_, score)| *score).collect();
         let byte_ids = bytes.then(|| Box::new(std::array::from_fn(|byte| 1000 + byte as u32)));
         let mut out = Vec::new();
@@ -210,10 +191,7 @@ mod tests {
         ] {
             assert_eq!(encode(&pieces, false, word), expected, "{word}");
         }
-        assert_eq!(
-            encode(&pieces, true, "a国"),
-            [1, 1000 + 0xE5, 1000 + 0x9B, 1000 + 0xBD]
-        );
+        assert_eq!(encode(&pieces, true, "a国"), [1, 1000 + 0xE5, 1000 + 0x9B, 1000 + 0xBD]);
     }
 
     #[test]
@@ -225,14 +203,8 @@ mod tests {
 
     #[test]
     fn the_trie_finds_all_prefixes() {
-        let pieces: Vec<(&[u8], TokenId)> = vec![
-            (b"abc", 3),
-            (b"a", 1),
-            (b"b", 4),
-            (b"abd", 5),
-            (b"ab", 2),
-            (b"a", 9),
-        ];
+        let pieces: Vec<(&[u8], TokenId)> =
+            vec![(b"abc", 3), (b"a", 1), (b"b", 4), (b"abd", 5), (b"ab", 2), (b"a", 9)];
         let mut found = Vec::new();
         Trie::new(pieces).prefixes(b"abdx", |len, id| found.push((len, id)));
         assert_eq!(found, [(1, 9), (2, 2), (3, 5)]);

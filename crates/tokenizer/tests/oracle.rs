@@ -1,10 +1,6 @@
 //! Ids against Hugging Face's `tokenizers`, on small vocabularies that it trains here on text of our own.
 
-#![expect(
-    clippy::tests_outside_test_module,
-    clippy::unwrap_used,
-    reason = "all of this file is tests"
-)]
+#![expect(clippy::tests_outside_test_module, clippy::unwrap_used, reason = "all of this file is tests")]
 
 use std::sync::{Arc, LazyLock};
 
@@ -84,18 +80,11 @@ impl Pair {
         let theirs = self.theirs.encode(text, false).unwrap();
         assert_eq!(self.ours.encode_special(text), theirs.get_ids(), "{text:?}");
         let wrapped = self.theirs.encode(text, true).unwrap();
-        assert_eq!(
-            self.ours.wrap(&self.ours.encode_special(text)),
-            wrapped.get_ids(),
-            "{text:?}"
-        );
+        assert_eq!(self.ours.wrap(&self.ours.encode_special(text)), wrapped.get_ids(), "{text:?}");
     }
 
     fn check_tricky(&self) {
-        LINES
-            .iter()
-            .chain(&TRICKY)
-            .for_each(|text| self.check(text));
+        LINES.iter().chain(&TRICKY).for_each(|text| self.check(text));
         self.check(&LINES.concat().repeat(20));
     }
 }
@@ -109,15 +98,9 @@ fn bpe() -> Value {
         .build();
     let mut tokenizer = tokenizers::Tokenizer::new(BPE::default());
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
-    tokenizer
-        .train(&mut TrainerWrapper::from(trainer), LINES.iter())
-        .unwrap();
-    tokenizer
-        .add_special_tokens(vec![AddedToken::from("<|end|>", true)])
-        .unwrap();
-    tokenizer
-        .add_tokens(vec![AddedToken::from("<tool>", false).normalized(false)])
-        .unwrap();
+    tokenizer.train(&mut TrainerWrapper::from(trainer), LINES.iter()).unwrap();
+    tokenizer.add_special_tokens(vec![AddedToken::from("<|end|>", true)]).unwrap();
+    tokenizer.add_tokens(vec![AddedToken::from("<tool>", false).normalized(false)]).unwrap();
     serde_json::from_str(&tokenizer.to_string(false).unwrap()).unwrap()
 }
 
@@ -135,7 +118,8 @@ fn byte_level(use_regex: bool, add_prefix_space: bool) -> Value {
 }
 
 fn split(pattern: &str) -> Value {
-    let split = json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+    let split =
+        json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
     json!({"type": "Sequence", "pretokenizers": [split, byte_level(false, false)]})
 }
 
@@ -159,12 +143,7 @@ static PAIRS: LazyLock<Vec<Pair>> = LazyLock::new(|| {
 fn bpe_ids_equal_on_hard_text() {
     for pair in PAIRS.iter() {
         pair.check_tricky();
-        for text in [
-            "<|end|>",
-            "a<|end|> <tool>b",
-            "<|end|",
-            "<tool><|end|><tool>",
-        ] {
+        for text in ["<|end|>", "a<|end|> <tool>b", "<|end|", "<tool><|end|><tool>"] {
             pair.check(text);
         }
     }
@@ -232,10 +211,7 @@ fn plain_encoding_never_gives_a_special_token() {
         for text in ["<|end|>", "x<|end|><tool>y", "<|end|> <|end|>"] {
             let ids = pair.ours.encode(text);
             let special = ["<|end|>", "<tool>"].map(|token| pair.ours.token_to_id(token).unwrap());
-            assert!(
-                ids.iter().all(|id| !special.contains(id)),
-                "{text}: {ids:?}"
-            );
+            assert!(ids.iter().all(|id| !special.contains(id)), "{text}: {ids:?}");
             assert_eq!(pair.ours.decode(&ids).trim_start(), text);
         }
     }
@@ -284,18 +260,12 @@ fn unigram() -> Value {
         .vocab_size(300)
         .show_progress(false)
         .unk_token(Some("<unk>".into()))
-        .special_tokens(
-            ["<s>", "<pad>", "</s>", "<unk>"]
-                .map(|token| AddedToken::from(token, true))
-                .to_vec(),
-        )
+        .special_tokens(["<s>", "<pad>", "</s>", "<unk>"].map(|token| AddedToken::from(token, true)).to_vec())
         .build()
         .unwrap();
     let mut tokenizer = tokenizers::Tokenizer::new(Unigram::default());
     tokenizer.with_pre_tokenizer(Some(Metaspace::default()));
-    tokenizer
-        .train(&mut TrainerWrapper::from(trainer), LINES.iter())
-        .unwrap();
+    tokenizer.train(&mut TrainerWrapper::from(trainer), LINES.iter()).unwrap();
     let mut json: Value = serde_json::from_str(&tokenizer.to_string(false).unwrap()).unwrap();
     let special = |token: &str| json!({"SpecialToken": {"id": token, "type_id": 0}});
     let entry = |token: &str, id: u32| json!({"id": token, "ids": [id], "tokens": [token]});
@@ -319,11 +289,7 @@ fn charsmap_of(entries: &[(&str, &str)]) -> Vec<u8> {
     for (from, to) in entries {
         let mut node = 0;
         for byte in from.bytes() {
-            let known = nodes[node]
-                .0
-                .iter()
-                .find(|(label, _)| *label == byte)
-                .map(|(_, child)| *child);
+            let known = nodes[node].0.iter().find(|(label, _)| *label == byte).map(|(_, child)| *child);
             node = known.unwrap_or_else(|| {
                 nodes.push((Vec::new(), None));
                 let child = nodes.len() - 1;
@@ -359,9 +325,7 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in bytes.chunks(3) {
-        let bits = (0..3).fold(0, |bits, at| {
-            bits << 8 | u32::from(*chunk.get(at).unwrap_or(&0))
-        });
+        let bits = (0..3).fold(0, |bits, at| bits << 8 | u32::from(*chunk.get(at).unwrap_or(&0)));
         for at in 0..4 {
             let digit = char::from(DIGITS[(bits >> (18 - 6 * at) & 63) as usize]);
             out.push(if at <= chunk.len() { digit } else { '=' });
@@ -373,13 +337,7 @@ fn base64(bytes: &[u8]) -> String {
 static UNIGRAMS: LazyLock<Vec<Pair>> = LazyLock::new(|| {
     let plain = unigram();
     let mut mapped = plain.clone();
-    let map = charsmap_of(&[
-        ("ａ", "a"),
-        ("…", "..."),
-        ("e\u{301}", "é"),
-        ("\u{1}", ""),
-        ("　", " "),
-    ]);
+    let map = charsmap_of(&[("ａ", "a"), ("…", "..."), ("e\u{301}", "é"), ("\u{1}", ""), ("　", " ")]);
     mapped["normalizer"] = json!({"type": "Sequence", "normalizers": [
         {"type": "Precompiled", "precompiled_charsmap": base64(&map)},
         {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
@@ -395,11 +353,7 @@ static UNIGRAMS: LazyLock<Vec<Pair>> = LazyLock::new(|| {
 fn unigram_ids_equal_on_hard_text() {
     for pair in UNIGRAMS.iter() {
         pair.check_tricky();
-        for text in [
-            "ａｂｃ…  e\u{301}x \u{1}",
-            "<s>a</s> b",
-            "豈 unknown 龘龘 龘",
-        ] {
+        for text in ["ａｂｃ…  e\u{301}x \u{1}", "<s>a</s> b", "豈 unknown 龘龘 龘"] {
             pair.check(text);
         }
     }
@@ -430,10 +384,7 @@ fn unigram_text_comes_back_without_its_control_tokens() {
     let mut stream = StreamDecoder::new(Arc::clone(tokenizer));
     let text: String = ids.iter().map(|id| stream.push(*id)).collect();
     assert_eq!(text + &stream.finish(), "The heater 请先检查");
-    assert!(
-        !tokenizer.encode("<s>").contains(&0),
-        "plain text never becomes a control token"
-    );
+    assert!(!tokenizer.encode("<s>").contains(&0), "plain text never becomes a control token");
 }
 
 #[test]
@@ -456,14 +407,8 @@ fn files_that_would_be_read_wrongly_are_refused() {
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
     }
     let error = changed(&|json| json["model"]["merges"][0] = json!(["q", "Ġzz"]));
-    assert!(
-        matches!(error, Error::Merge { merge_index: 0, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Error::Merge { merge_index: 0, .. }), "{error}");
     let error = changed(&|json| json["pre_tokenizer"] = split("(unclosed"));
     assert!(matches!(error, Error::Pattern { .. }), "{error}");
-    assert!(matches!(
-        Tokenizer::from_json(b"{\"model\":"),
-        Err(Error::Json(_))
-    ));
+    assert!(matches!(Tokenizer::from_json(b"{\"model\":"), Err(Error::Json(_))));
 }

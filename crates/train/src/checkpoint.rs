@@ -98,7 +98,12 @@ pub(crate) fn save(folder: &Path, fingerprint: &str, state: &State) -> Result<()
 }
 
 /// The state of this very run, if there is one; a checkpoint of another run is left alone.
-pub(crate) fn load(folder: &Path, fingerprint: &str, decoder: &Decoder, config: AdamWConfig) -> Result<Option<State>> {
+pub(crate) fn load(
+    folder: &Path,
+    fingerprint: &str,
+    decoder: &Decoder,
+    config: AdamWConfig,
+) -> Result<Option<State>> {
     // Killed between the two renames of `save`: the new checkpoint is whole under its first name.
     let next = folder.with_extension("next");
     let from = if folder.join("checkpoint.json").is_file() { folder } else { &next };

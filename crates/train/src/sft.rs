@@ -225,7 +225,8 @@ impl Trainer<'_> {
         let (mut sum, mut count) = (0.0, 0.0);
         for batch in batches::fill(examples, &order, self.config.batch_tokens) {
             let batch: Vec<&Example> = batch.iter().map(|&index| &examples[index]).collect();
-            let tokens: usize = batch.iter().map(|e| e.mask[1..].iter().filter(|&&learn| learn).count()).sum();
+            let tokens: usize =
+                batch.iter().map(|e| e.mask[1..].iter().filter(|&&learn| learn).count()).sum();
             let (_, loss) = self.forward(&decoder, &batch, Keep::Little);
             sum += loss * tokens as f64;
             count += tokens as f64;
@@ -258,7 +259,11 @@ impl Trainer<'_> {
             ));
         }
         let budget = self.input.time_budget?.as_secs_f64();
-        (state.seconds > budget)
-            .then(|| format!("the time budget of {budget:.0} s ended at step {} of {}", state.step, self.config.max_steps))
+        (state.seconds > budget).then(|| {
+            format!(
+                "the time budget of {budget:.0} s ended at step {} of {}",
+                state.step, self.config.max_steps
+            )
+        })
     }
 }

@@ -9,19 +9,12 @@ const MAX_LINES: usize = 15;
 pub(super) fn check(repo: &Repo) -> Vec<String> {
     let mut findings = Vec::new();
     for (path, text) in repo.with_extension(&["rs"]) {
-        let num_lines = text
-            .lines()
-            .take_while(|line| line.starts_with("//!"))
-            .count();
+        let num_lines = text.lines().take_while(|line| line.starts_with("//!")).count();
         let first = text.lines().next().unwrap_or_default();
         if first.trim_start_matches("//!").trim().is_empty() || num_lines == 0 {
-            findings.push(format!(
-                "{path}: the first line isn't `//! what this file holds`"
-            ));
+            findings.push(format!("{path}: the first line isn't `//! what this file holds`"));
         } else if num_lines > MAX_LINES && file_name(path) != "lib.rs" {
-            findings.push(format!(
-                "{path}: `//!` of {num_lines} lines, at most {MAX_LINES}"
-            ));
+            findings.push(format!("{path}: `//!` of {num_lines} lines, at most {MAX_LINES}"));
         }
     }
     findings

@@ -12,15 +12,9 @@ pub(super) fn check(repo: &Repo) -> Vec<String> {
     for (path, text) in repo.with_extension(&["rs"]) {
         findings.extend(notes(path, &only(text, Part::Comment)));
         let code = only(text, Part::Code);
-        let ignored = code
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| line.contains("#[ignore"));
+        let ignored = code.lines().enumerate().filter(|(_, line)| line.contains("#[ignore"));
         findings.extend(ignored.map(|(index, _)| {
-            format!(
-                "{path}:{}: a test is switched off; let it assert what is",
-                index + 1
-            )
+            format!("{path}:{}: a test is switched off; let it assert what is", index + 1)
         }));
     }
     for (path, text) in repo.with_extension(&["ts", "tsx", "mjs", "py", "sh", "toml", "css"]) {
@@ -34,10 +28,7 @@ fn notes(path: &str, text: &str) -> Vec<String> {
     for (index, line) in text.lines().enumerate() {
         let place = format!("{path}:{}", index + 1);
         if let Some((_, rest)) = line.split_once("TODO") {
-            if !CONDITIONS
-                .iter()
-                .any(|condition| rest.starts_with(condition))
-            {
+            if !CONDITIONS.iter().any(|condition| rest.starts_with(condition)) {
                 findings.push(format!("{place}: a note without `once`, `when` or `after`"));
             }
         }
@@ -61,10 +52,7 @@ mod tests {
     #[test]
     fn only_comments_with_a_condition_pass() {
         let files = [
-            (
-                "a.rs",
-                "// TODO once GPUs come: move this\nlet x = \"TODO\";\n",
-            ),
+            ("a.rs", "// TODO once GPUs come: move this\nlet x = \"TODO\";\n"),
             ("b.rs", "//! x\n// TODO: later\n"),
             ("c.py", "# FIXME\n"),
             ("d.rs", "#[ignore = \"slow\"]\nfn x() {}\n// #[ignore]\n"),

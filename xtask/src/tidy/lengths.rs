@@ -23,12 +23,10 @@ pub(super) fn check(repo: &Repo) -> Vec<String> {
     for (place, &(num_lines, limit)) in &long {
         match listed.get(place) {
             None => findings.push(format!("{place} has {num_lines} lines, at most {limit}")),
-            Some(&allowed) if num_lines > allowed => findings.push(format!(
-                "{place} has grown from {allowed} to {num_lines} lines; it may only shrink"
-            )),
-            Some(&allowed) if num_lines < allowed => findings.push(format!(
-                "{RATCHET}: {place} has shrunk; write {num_lines} instead of {allowed}"
-            )),
+            Some(&allowed) if num_lines > allowed => findings
+                .push(format!("{place} has grown from {allowed} to {num_lines} lines; it may only shrink")),
+            Some(&allowed) if num_lines < allowed => findings
+                .push(format!("{RATCHET}: {place} has shrunk; write {num_lines} instead of {allowed}")),
             Some(_) => {}
         }
     }
@@ -41,14 +39,8 @@ pub(super) fn check(repo: &Repo) -> Vec<String> {
 fn listed(text: &str) -> (BTreeMap<String, usize>, Vec<String>) {
     let mut listed = BTreeMap::new();
     let mut findings = Vec::new();
-    for line in text
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
-        match line
-            .rsplit_once(' ')
-            .map(|(place, number)| (place, number.parse()))
-        {
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match line.rsplit_once(' ').map(|(place, number)| (place, number.parse())) {
             Some((place, Ok(number))) => _ = listed.insert(place.to_owned(), number),
             _ => findings.push(format!("{RATCHET}: `{line}` isn't `path lines`")),
         }
@@ -69,17 +61,14 @@ fn long(repo: &Repo) -> BTreeMap<String, (usize, usize)> {
             let code = only(text, Part::Code);
             let comments = only(text, Part::Comment);
             for function in functions(&code) {
-                let num_lines =
-                    code_lines(&text[function.range.clone()], &comments[function.range]);
+                let num_lines = code_lines(&text[function.range.clone()], &comments[function.range]);
                 if num_lines > MAX_FUNCTION {
                     let place = format!("{path}::{}", function.name);
                     let lines = long.entry(place).or_insert((0, MAX_FUNCTION));
                     lines.0 = lines.0.max(num_lines);
                 }
             }
-            let in_tests = test_items(&code)
-                .into_iter()
-                .map(|item| code[item].lines().count());
+            let in_tests = test_items(&code).into_iter().map(|item| code[item].lines().count());
             num_lines = num_lines.saturating_sub(in_tests.sum());
         }
         if num_lines > MAX_FILE && !holds_tests(path) {
@@ -92,9 +81,7 @@ fn long(repo: &Repo) -> BTreeMap<String, (usize, usize)> {
 /// Lines that are neither blank nor comment, as clippy's `too_many_lines` counts them.
 fn code_lines(text: &str, comments: &str) -> usize {
     let lines = text.lines().zip(comments.lines());
-    lines
-        .filter(|(line, comment)| line.trim() != comment.trim())
-        .count()
+    lines.filter(|(line, comment)| line.trim() != comment.trim()).count()
 }
 
 fn holds_tests(path: &str) -> bool {

@@ -2,21 +2,15 @@
 
 use crate::repo::Repo;
 
-const BANNED: &[&str] = &[
-    "utils", "util", "common", "helpers", "helper", "base", "manager", "types",
-];
+const BANNED: &[&str] = &["utils", "util", "common", "helpers", "helper", "base", "manager", "types"];
 
 pub(super) fn check(repo: &Repo) -> Vec<String> {
     let extensions = ["rs", "ts", "tsx", "js", "mjs", "py", "sh", "css"];
     let mut findings = Vec::new();
     for (path, _) in repo.with_extension(&extensions) {
-        let parts = path
-            .split('/')
-            .map(|part| part.split('.').next().unwrap_or(part));
+        let parts = path.split('/').map(|part| part.split('.').next().unwrap_or(part));
         for part in parts.filter(|part| BANNED.contains(part)) {
-            findings.push(format!(
-                "{path}: `{part}` says nothing; name it after what it holds"
-            ));
+            findings.push(format!("{path}: `{part}` says nothing; name it after what it holds"));
         }
     }
     findings
@@ -34,12 +28,8 @@ mod tests {
 
     #[test]
     fn names_that_fit_anything_are_found_in_files_and_folders() {
-        let files = [
-            ("src/utils.rs", ""),
-            ("src/common/x.ts", ""),
-            ("src/base64.rs", ""),
-            ("docs/types.md", ""),
-        ];
+        let files =
+            [("src/utils.rs", ""), ("src/common/x.ts", ""), ("src/base64.rs", ""), ("docs/types.md", "")];
         on::files(check, &files, &["src/common/x.ts", "src/utils.rs"]);
     }
 }

@@ -12,9 +12,7 @@ pub(super) fn check(repo: &Repo) -> Vec<String> {
     let members = between(manifest, "members = [", "]")
         .lines()
         .filter_map(|line| line.trim().strip_prefix('"')?.strip_suffix("\","));
-    let members: Vec<&str> = members
-        .map(|member| member.strip_prefix("crates/").unwrap_or(member))
-        .collect();
+    let members: Vec<&str> = members.map(|member| member.strip_prefix("crates/").unwrap_or(member)).collect();
     let dependencies = between(manifest, "[workspace.dependencies]", "\n[")
         .lines()
         .filter_map(|line| line.strip_prefix("hearth-")?.split_once(" = "));
@@ -23,18 +21,11 @@ pub(super) fn check(repo: &Repo) -> Vec<String> {
     findings.extend(out_of_order("dependencies of `Cargo.toml`", &dependencies));
     if let Some(text) = repo.text("ARCHITECTURE.md") {
         // A row of the map begins with the crate's folder.
-        let rows = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("| `crates/"));
-        let rows: Vec<&str> = rows
-            .filter_map(|row| Some(row.split_once('`')?.0))
-            .collect();
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `crates/"));
+        let rows: Vec<&str> = rows.filter_map(|row| Some(row.split_once('`')?.0)).collect();
         findings.extend(out_of_order("rows of `ARCHITECTURE.md`", &rows));
-        let missing = members
-            .iter()
-            .filter(|&&name| name != "xtask" && !rows.contains(&name));
-        findings
-            .extend(missing.map(|name| format!("`crates/{name}` has no row in `ARCHITECTURE.md`")));
+        let missing = members.iter().filter(|&&name| name != "xtask" && !rows.contains(&name));
+        findings.extend(missing.map(|name| format!("`crates/{name}` has no row in `ARCHITECTURE.md`")));
     }
     findings
 }
@@ -59,9 +50,7 @@ fn out_of_order(what: &str, names: &Vec<&str>) -> Vec<String> {
     }
     for name in names {
         if place(name).is_none() {
-            findings.push(format!(
-                "{what}: `{name}` has no place in the order of the crates"
-            ));
+            findings.push(format!("{what}: `{name}` has no place in the order of the crates"));
         }
     }
     for pair in names.windows(2) {
@@ -80,10 +69,7 @@ mod tests {
     use crate::tidy::on;
 
     fn manifest(members: &[&str]) -> String {
-        let rows: Vec<String> = members
-            .iter()
-            .map(|name| format!("    \"{name}\",\n"))
-            .collect();
+        let rows: Vec<String> = members.iter().map(|name| format!("    \"{name}\",\n")).collect();
         let rows = rows.concat();
         format!(
             "members = [\n{rows}]\n[workspace.dependencies]\nhearth-model = {{}}\nhearth-cli = {{}}\n[x]\n"
@@ -112,10 +98,7 @@ mod tests {
     #[test]
     fn the_map_has_every_member() {
         let files = [
-            (
-                "Cargo.toml",
-                &*manifest(&["crates/kernels", "crates/model"]),
-            ),
+            ("Cargo.toml", &*manifest(&["crates/kernels", "crates/model"])),
             ("ARCHITECTURE.md", "| `crates/model` | x |\n"),
         ];
         on::files(check, &files, &["`crates/kernels` has no row"]);

@@ -5,25 +5,13 @@
 use crate::repo::Repo;
 
 /// Folders that exist on some machines only. In pieces, so that this file has none of them.
-const PATHS: &[&str] = &[
-    concat!("/", "work/"),
-    concat!("/", "root/"),
-    concat!("/", "Users/"),
-    concat!("/tmp/", "peer"),
-];
+const PATHS: &[&str] =
+    &[concat!("/", "work/"), concat!("/", "root/"), concat!("/", "Users/"), concat!("/tmp/", "peer")];
 
 /// What the file's sources must begin with: `(lock file, key, public registry)`.
 const LOCKS: &[(&str, &str, &str)] = &[
-    (
-        "Cargo.lock",
-        "source = \"",
-        "registry+https://github.com/rust-lang/crates.io-index",
-    ),
-    (
-        "package-lock.json",
-        "\"resolved\": \"",
-        "https://registry.npmjs.org/",
-    ),
+    ("Cargo.lock", "source = \"", "registry+https://github.com/rust-lang/crates.io-index"),
+    ("package-lock.json", "\"resolved\": \"", "https://registry.npmjs.org/"),
 ];
 
 pub(super) fn check(repo: &Repo) -> Vec<String> {
@@ -32,13 +20,9 @@ pub(super) fn check(repo: &Repo) -> Vec<String> {
         for (index, line) in text.lines().enumerate() {
             let place = format!("{path}:{}", index + 1);
             let machine = PATHS.iter().filter(|machine| names_path(line, machine));
-            findings.extend(
-                machine.map(|machine| format!("{place}: `{machine}` is a path of one machine")),
-            );
-            findings.extend(
-                private_host(line)
-                    .map(|host| format!("{place}: `{host}` is a host of one network")),
-            );
+            findings.extend(machine.map(|machine| format!("{place}: `{machine}` is a path of one machine")));
+            findings
+                .extend(private_host(line).map(|host| format!("{place}: `{host}` is a host of one network")));
             findings.extend(
                 other_registry(path, line)
                     .map(|source| format!("{place}: `{source}` isn't a public registry")),
@@ -107,7 +91,8 @@ mod tests {
     #[test]
     fn lock_files_name_public_registries() {
         let cargo = "source = \"registry+https://github.com/rust-lang/crates.io-index\"\nsource = \"registry+https://mirror/index\"\n";
-        let npm = "  \"resolved\": \"https://registry.npmjs.org/a\",\n  \"resolved\": \"https://mirror/a\",\n";
+        let npm =
+            "  \"resolved\": \"https://registry.npmjs.org/a\",\n  \"resolved\": \"https://mirror/a\",\n";
         let files = [("Cargo.lock", cargo), ("console/package-lock.json", npm)];
         on::files(check, &files, &["Cargo.lock:2", "package-lock.json:2"]);
     }

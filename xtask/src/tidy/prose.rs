@@ -40,9 +40,7 @@ fn spans(line: &str) -> impl Iterator<Item = &str> {
 
 /// Targets of `[text](target)`.
 fn links(line: &str) -> impl Iterator<Item = &str> {
-    line.split("](")
-        .skip(1)
-        .filter_map(|rest| Some(rest.split_once(')')?.0))
+    line.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0))
 }
 
 fn wrong_span(repo: &Repo, folder: &str, span: &str) -> Option<String> {
@@ -88,9 +86,7 @@ fn wrong_span(repo: &Repo, folder: &str, span: &str) -> Option<String> {
 fn looks_like_a_path(repo: &Repo, span: &str) -> bool {
     match span.split_once('/') {
         Some((first, rest)) => {
-            let known = [
-                "crates", "xtask", "scripts", "console", "examples", "golden",
-            ];
+            let known = ["crates", "xtask", "scripts", "console", "examples", "golden"];
             let rest_is_a_name = !rest.starts_with(['/', '.']);
             rest_is_a_name && (known.contains(&first) || (!first.is_empty() && repo.holds(first)))
         }

@@ -84,12 +84,8 @@ fn edge(name: &str, on: &str) -> Option<String> {
     }
     match (own, rank(on)) {
         (Some(own), Some(other)) if own > other => None,
-        (Some(own), Some(other)) => Some(format!(
-            "`{name}` of rank {own} depends on `{on}` of rank {other}"
-        )),
-        _ => Some(format!(
-            "`{name}` depends on `{on}`, one of them without a rank"
-        )),
+        (Some(own), Some(other)) => Some(format!("`{name}` of rank {own} depends on `{on}` of rank {other}")),
+        _ => Some(format!("`{name}` depends on `{on}`, one of them without a rank")),
     }
 }
 
@@ -116,12 +112,7 @@ mod tests {
     #[test]
     fn edges_go_down() {
         one("hearth-engine", None, "hearth-model", "");
-        one(
-            "hearth-model",
-            None,
-            "hearth-hub",
-            "`hearth-model` of rank 2 depends on `hearth-hub` of rank 2",
-        );
+        one("hearth-model", None, "hearth-hub", "`hearth-model` of rank 2 depends on `hearth-hub` of rank 2");
         one(
             "hearth-kernels",
             Some("build"),
@@ -145,19 +136,9 @@ mod tests {
     #[test]
     fn some_crates_belong_above() {
         one("hearth-serve", None, "tokio", "");
-        one(
-            "hearth-hub",
-            None,
-            "tokio",
-            "`hearth-hub` uses `tokio` below rank 5",
-        );
+        one("hearth-hub", None, "tokio", "`hearth-hub` uses `tokio` below rank 5");
         one("hearth-cli", None, "anyhow", "");
-        one(
-            "hearth-serve",
-            None,
-            "anyhow",
-            "`hearth-serve` is a library and uses `anyhow`",
-        );
+        one("hearth-serve", None, "anyhow", "`hearth-serve` is a library and uses `anyhow`");
     }
 
     #[test]

@@ -18,9 +18,7 @@ pub(super) fn check(repo: &Repo) -> Vec<String> {
                 let twin = path.replace(ENGLISH, CHINESE);
                 findings.extend(match repo.text(&twin) {
                     None => Some(format!("{path} has no twin `{twin}`")),
-                    Some(other) => {
-                        difference(text, other).map(|what| format!("{path} and its twin: {what}"))
-                    }
+                    Some(other) => difference(text, other).map(|what| format!("{path} and its twin: {what}")),
                 });
             }
             CHINESE if repo.text(&path.replace(CHINESE, ENGLISH)).is_none() => {
@@ -75,10 +73,6 @@ mod tests {
         with("# 甲\n```\n```\n", &["[1, 2] and [1]"]);
         with("# 甲\n## 乙\n", &["1 and 0 code blocks"]);
         on::files(check, &[(ENGLISH, english)], &["README.md has no twin"]);
-        on::files(
-            check,
-            &[(CHINESE, "")],
-            &["there is no", "has no English twin"],
-        );
+        on::files(check, &[(CHINESE, "")], &["there is no", "has no English twin"]);
     }
 }

@@ -44,7 +44,10 @@ fn infer(context: &Context, args: &InferArgs) -> Result<()> {
                 if context.json {
                     context.print_json(&line);
                 } else {
-                    context.print(&format!("{:28} {test:>6}  depth {depth:>5}  batch {batch:>3}  {tokens_per_s:>8.1} tok/s", local.name));
+                    context.print(&format!(
+                        "{:28} {test:>6}  depth {depth:>5}  batch {batch:>3}  {tokens_per_s:>8.1} tok/s",
+                        local.name
+                    ));
                 }
             }
         }
@@ -99,7 +102,10 @@ fn lora(context: &Context, args: &LoraArgs) -> Result<()> {
             "first_loss": output.curve.train.first().map(|l| l.loss), "last_loss": output.curve.train.last().map(|l| l.loss),
         }));
     } else {
-        context.print(&format!("{:28} LoRA step of 512 tokens: {step_ms:.0} ms, {tokens_per_s:.1} tok/s", local.name));
+        context.print(&format!(
+            "{:28} LoRA step of 512 tokens: {step_ms:.0} ms, {tokens_per_s:.1} tok/s",
+            local.name
+        ));
     }
     Ok(())
 }

@@ -31,7 +31,11 @@ fn perplexity(context: &Context, args: &PerplexityArgs) -> Result<()> {
         args.window,
         |done, total| {
             if !started {
-                progress.event(Event::Start { stage: "perplexity", total: Some(total as u64), unit: Unit::Items });
+                progress.event(Event::Start {
+                    stage: "perplexity",
+                    total: Some(total as u64),
+                    unit: Unit::Items,
+                });
                 started = true;
             }
             progress.event(Event::Advance { stage: "perplexity", done: done as u64 });

@@ -64,7 +64,10 @@ fn search(context: &Context, args: &KbSearchArgs) -> Result<()> {
             }));
         } else {
             let place = chunk.headings.last().map_or("", String::as_str);
-            context.print(&format!("{}. {:.4}  {} · {place}\n{}\n", hit.rank, hit.score, document.path, chunk.text));
+            context.print(&format!(
+                "{}. {:.4}  {} · {place}\n{}\n",
+                hit.rank, hit.score, document.path, chunk.text
+            ));
         }
     }
     Ok(())

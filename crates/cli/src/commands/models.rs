@@ -26,7 +26,12 @@ pub(super) fn list(context: &Context) -> Result<()> {
                 "name": local.name, "path": local.path, "sha256": local.sha256, "source": local.source, "bytes": local.bytes,
             }));
         } else {
-            context.print(&format!("{:32} {:>8.1} MB  {}", local.name, local.bytes as f64 / 1e6, local.source));
+            context.print(&format!(
+                "{:32} {:>8.1} MB  {}",
+                local.name,
+                local.bytes as f64 / 1e6,
+                local.source
+            ));
         }
     }
     if models.is_empty() && !context.json {

@@ -65,7 +65,8 @@ pub(super) fn run(job: &Job<'_>) -> Result<Comparison> {
     let long = long_prompt(job.base.documents(), job.args.long_prompt_tokens, &|text| documents.count(text));
     let ways = Ways { job, documents: &documents, long: &long };
     let (asked, records) = ask_all(&ways, &sets, clock, &announcer, &mut ledger)?;
-    let comparison = compare(asked, &records, &preparations(job, &ledger, &long), setup(job, &sets, &long, &mut ledger))?;
+    let comparison =
+        compare(asked, &records, &preparations(job, &ledger, &long), setup(job, &sets, &long, &mut ledger))?;
     atomic::write_json(&job.run.path("report.json"), &comparison)?;
     report::write(&job.run.path("report.html"), &comparison)?;
     job.state.set_behind(None);
@@ -140,7 +141,8 @@ fn plan(
     let mut each = 0.0;
     for (way, times) in [(WayKind::Base, 2.0), (WayKind::Prompt, 1.0), (WayKind::Rag, 2.0)] {
         let records = ways.run(way, &pilot, progress)?;
-        each += times * records.iter().map(|record| record.seconds).sum::<f64>() / records.len().max(1) as f64;
+        each +=
+            times * records.iter().map(|record| record.seconds).sum::<f64>() / records.len().max(1) as f64;
     }
     let count = ways.job.run.once("plan.json", || {
         let time = clock.left().saturating_sub(training_time).as_secs_f64();
@@ -190,14 +192,20 @@ fn setup(job: &Job<'_>, sets: &Sets, long: &LongPrompt, ledger: &mut Ledger) -> 
         seed: job.args.seed,
         notes: std::mem::take(&mut ledger.notes),
         retrieval: vec![
-            Fact::new("passages", format!("{} of at most {} tokens", job.base.chunks().len(), chunk.max_tokens)),
+            Fact::new(
+                "passages",
+                format!("{} of at most {} tokens", job.base.chunks().len(), chunk.max_tokens),
+            ),
             Fact::new("method", "BM25 and embeddings, reciprocal rank fusion"),
             Fact::new("in the prompt", format!("{NUM_PASSAGES} passages, {RAG_TOKENS} tokens at most")),
         ],
         training: ledger.curve.take(),
         details: vec![
             Fact::new("model's sha256", job.local.sha256.clone()),
-            Fact::new("decoding", "greedy, eight questions together; an answer's seconds are its share of the group's"),
+            Fact::new(
+                "decoding",
+                "greedy, eight questions together; an answer's seconds are its share of the group's",
+            ),
         ],
         machine: machine(job.context),
         started: started(job),
@@ -207,7 +215,12 @@ fn setup(job: &Job<'_>, sets: &Sets, long: &LongPrompt, ledger: &mut Ledger) -> 
 
 fn machine(context: &Context) -> String {
     let threads = context.machine.pool.threads();
-    format!("{} {}, {threads} threads, {:?}", std::env::consts::OS, std::env::consts::ARCH, hearth_kernels::cpu::level())
+    format!(
+        "{} {}, {threads} threads, {:?}",
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+        hearth_kernels::cpu::level()
+    )
 }
 
 /// Seconds since 1970 when the run began, for people who keep several reports.
@@ -233,7 +246,12 @@ fn date(seconds: u64) -> String {
 }
 
 /// The winner answers from now on under the assistant's name.
-fn register_best(job: &Job<'_>, comparison: &Comparison, documents: Documents, long: LongPrompt) -> Result<()> {
+fn register_best(
+    job: &Job<'_>,
+    comparison: &Comparison,
+    documents: Documents,
+    long: LongPrompt,
+) -> Result<()> {
     let best = comparison.best;
     let adapter = matches!(best, WayKind::Finetune | WayKind::RagFinetune).then(|| ADAPTER.to_owned());
     let grounding: Arc<dyn hearth_serve::Grounding> = match best {
@@ -241,7 +259,8 @@ fn register_best(job: &Job<'_>, comparison: &Comparison, documents: Documents, l
         WayKind::Prompt => Arc::new(Whole { prompt: long, base: Arc::clone(&job.base) }),
         WayKind::Base | WayKind::Finetune => Arc::new(Learned),
     };
-    let description = format!("the best of five ways on {} questions: {}", comparison.questions, best.title());
+    let description =
+        format!("the best of five ways on {} questions: {}", comparison.questions, best.title());
     job.register(grounding, adapter, &description)
 }
 

@@ -41,7 +41,10 @@ pub(super) fn run(
     progress: &dyn Progress,
 ) -> Result<(Output, TrainingCurve)> {
     if pairs.len() < 4 {
-        bail!("only {} question–answer pairs could be made from the documents; fine-tuning needs at least 4", pairs.len());
+        bail!(
+            "only {} question–answer pairs could be made from the documents; fine-tuning needs at least 4",
+            pairs.len()
+        );
     }
     let (validation, training) = split(pairs, (pairs.len() / VALIDATION_SHARE).clamp(1, 48), job.args.seed);
     let train = examples(job, documents, &training)?;
@@ -115,7 +118,10 @@ fn curve(config: &SftConfig, output: &Output, train: usize, validation: usize) -
         losses.iter().map(|entry| LossPoint { step: entry.step as u64, loss: entry.loss }).collect()
     };
     let mut facts = vec![
-        Fact::new("method", format!("LoRA, rank {}, alpha {}, all projections", config.lora.r, config.lora.lora_alpha)),
+        Fact::new(
+            "method",
+            format!("LoRA, rank {}, alpha {}, all projections", config.lora.r, config.lora.lora_alpha),
+        ),
         Fact::new("trained parameters", output.adapter.num_params().to_string()),
         Fact::new("examples", format!("{train} to train on, {validation} to validate with")),
         Fact::new("steps", format!("{} of {} planned", output.steps, config.max_steps)),

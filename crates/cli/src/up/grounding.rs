@@ -13,7 +13,7 @@ use hearth_tokenizer::{Conversation, Message, Role};
 use crate::models::TextEmbedder;
 
 /// Passages put before a question.
-pub(super) const NUM_PASSAGES: usize = 4;
+pub(super) const NUM_PASSAGES: usize = 3;
 /// Tokens of a prompt with passages at most.
 pub(super) const RAG_TOKENS: usize = 1024;
 /// Earlier messages that stay in a conversation.
@@ -37,12 +37,17 @@ impl Documents {
     }
 
     /// The prompt for a question and the chunks in it, in the order of their numbers.
-    pub(super) fn retrieve(&self, question: &str, max_tokens: usize) -> Result<(Prompt, Vec<ChunkId>), String> {
+    pub(super) fn retrieve(
+        &self,
+        question: &str,
+        max_tokens: usize,
+    ) -> Result<(Prompt, Vec<ChunkId>), String> {
         let hits = self
             .base
             .search(question, Method::Hybrid, NUM_PASSAGES, self.embedder.as_ref())
             .map_err(|error| error.to_string())?;
-        let prompt = answer::rag_prompt(question, &hits, max_tokens.min(RAG_TOKENS), &|text| self.count(text));
+        let prompt =
+            answer::rag_prompt(question, &hits, max_tokens.min(RAG_TOKENS), &|text| self.count(text));
         let used = prompt.used.iter().map(|&index| hits[index].chunk.id).collect();
         Ok((prompt, used))
     }
@@ -74,12 +79,14 @@ fn hits<'a>(base: &'a KnowledgeBase, chunks: &[ChunkId]) -> Vec<Hit<'a>> {
 
 fn last_question(conversation: &Conversation) -> Result<&str, String> {
     let last = conversation.messages.iter().rev().find(|message| message.role == Role::User);
-    last.map(|message| message.content.as_str()).ok_or_else(|| "the conversation has no question of the user's".into())
+    last.map(|message| message.content.as_str())
+        .ok_or_else(|| "the conversation has no question of the user's".into())
 }
 
 /// The system message, what was said before, and the question in its new form.
 fn with_history(conversation: &Conversation, system: String, user: String) -> Conversation {
-    let said: Vec<&Message> = conversation.messages.iter().filter(|message| message.role != Role::System).collect();
+    let said: Vec<&Message> =
+        conversation.messages.iter().filter(|message| message.role != Role::System).collect();
     let before = &said[..said.len().saturating_sub(1)];
     let mut messages = vec![Message::system(system)];
     messages.extend(before[before.len().saturating_sub(HISTORY)..].iter().map(|&message| message.clone()));
@@ -166,7 +173,8 @@ impl Passages for Documents {
     }
 
     fn documents(&self) -> Vec<DocumentSummary> {
-        let num_passages = |id| self.base.chunks().iter().filter(|chunk: &&Chunk| chunk.document == id).count();
+        let num_passages =
+            |id| self.base.chunks().iter().filter(|chunk: &&Chunk| chunk.document == id).count();
         let documents = self.base.documents().iter();
         documents
             .map(|document| DocumentSummary {

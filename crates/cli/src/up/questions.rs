@@ -32,6 +32,9 @@ const TOGETHER: usize = 8;
 /// Training pairs by rule for each chunk at most, so that they don't drown those of the model.
 const FACTS_PER_CHUNK: usize = 4;
 
+/// Held-out questions come from the model alone if it wrote twice this many pairs.
+const MIN_WRITTEN: usize = 12;
+
 /// All pairs, and how they came about.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Pairs {
@@ -116,7 +119,11 @@ fn ask(job: &Job<'_>, chunk: &Chunk) -> Result<Stream, Error> {
     let title = job.base.document(chunk.document).map_or("", |document| document.title.as_str());
     let messages = pair_prompt(chunk, title, Language::of(&chunk.text), PAIRS_PER_CHUNK)
         .into_iter()
-        .map(|(role, content)| if role == "system" { Message::system(content) } else { Message::user(content) })
+        .map(
+            |(role, content)| {
+                if role == "system" { Message::system(content) } else { Message::user(content) }
+            },
+        )
         .collect();
     let chat = &job.engine.model().chat;
     let prompt = chat.prompt(&Conversation { messages, ..Conversation::default() });
@@ -144,13 +151,16 @@ pub(super) fn sets(job: &Job<'_>, pairs: &Pairs) -> Result<Sets> {
         Some(path) => (question::read(path)?, all().collect(), false),
         None => {
             // Questions that the model wrote read more like a person's than those made by rule.
-            let source: Vec<Pair> = match pairs.written.len() >= 2 * job.args.num_questions {
-                true => pairs.written.clone(),
-                false => all().collect(),
+            let (source, count) = match pairs.written.len() / 2 {
+                enough if enough >= job.args.num_questions.min(MIN_WRITTEN) => {
+                    (pairs.written.clone(), job.args.num_questions.min(enough))
+                }
+                _ => (all().collect(), job.args.num_questions),
             };
-            let (asked, rest) = split(&source, job.args.num_questions, job.args.seed);
+            let (asked, rest) = split(&source, count, job.args.seed);
             let others = all().filter(|pair| !source.contains(pair));
-            let training = rest.into_iter().chain(others).filter(|pair| !asked.iter().any(|held| same_fact(held, pair)));
+            let training =
+                rest.into_iter().chain(others).filter(|pair| !asked.iter().any(|held| same_fact(held, pair)));
             let training = training.collect();
             (asked.iter().enumerate().map(|(i, pair)| as_question(job, i, pair)).collect(), training, true)
         }
@@ -169,7 +179,11 @@ pub(super) fn sets(job: &Job<'_>, pairs: &Pairs) -> Result<Sets> {
 
 /// Whether two pairs ask for one fact: the same sentence, or the same answer in the same chunk.
 fn same_fact(a: &Pair, b: &Pair) -> bool {
-    a.chunk == b.chunk && (a.evidence == b.evidence || a.answer == b.answer || a.evidence.contains(&b.evidence) || b.evidence.contains(&a.evidence))
+    a.chunk == b.chunk
+        && (a.evidence == b.evidence
+            || a.answer == b.answer
+            || a.evidence.contains(&b.evidence)
+            || b.evidence.contains(&a.evidence))
 }
 
 fn as_question(job: &Job<'_>, index: usize, pair: &Pair) -> Question {

@@ -60,7 +60,10 @@ impl RunFolder {
         }
         whole
             .lines()
-            .map(|line| serde_json::from_str(line).with_context(|| format!("`{}` is damaged; remove it to start over", path.display())))
+            .map(|line| {
+                serde_json::from_str(line)
+                    .with_context(|| format!("`{}` is damaged; remove it to start over", path.display()))
+            })
             .collect()
     }
 

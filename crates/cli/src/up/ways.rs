@@ -44,7 +44,12 @@ struct Asked {
 
 impl Ways<'_> {
     /// Answers `questions` by one way; those answered in an earlier sitting are read back.
-    pub(super) fn run(&self, way: WayKind, questions: &[Question], progress: &dyn Progress) -> Result<Vec<Record>> {
+    pub(super) fn run(
+        &self,
+        way: WayKind,
+        questions: &[Question],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Record>> {
         let file = format!("answers-{}.jsonl", way.name().replace('+', "-"));
         let mut records: Vec<Record> = self.job.run.lines(&file)?;
         records.retain(|record| questions.iter().any(|question| question.id == record.question_id));
@@ -88,15 +93,19 @@ impl Ways<'_> {
 
     fn ask(&self, way: WayKind, question: &str) -> Result<Asked> {
         let (system, user, chunks, cut) = match way {
-            WayKind::Base | WayKind::Finetune => (PLAIN_SYSTEM.to_owned(), question.to_owned(), Vec::new(), None),
+            WayKind::Base | WayKind::Finetune => {
+                (PLAIN_SYSTEM.to_owned(), question.to_owned(), Vec::new(), None)
+            }
             WayKind::Prompt => {
                 let long = self.long;
                 let (left_out, blocks) = (long.num_blocks_left_out, long.num_blocks);
-                let cut = (left_out > 0).then(|| format!("{left_out} of {blocks} blocks of the documents had no room"));
+                let cut = (left_out > 0)
+                    .then(|| format!("{left_out} of {blocks} blocks of the documents had no room"));
                 (long.system.clone(), long.user(question), Vec::new(), cut)
             }
             WayKind::Rag | WayKind::RagFinetune => {
-                let (prompt, chunks) = self.documents.retrieve(question, RAG_TOKENS).map_err(anyhow::Error::msg)?;
+                let (prompt, chunks) =
+                    self.documents.retrieve(question, RAG_TOKENS).map_err(anyhow::Error::msg)?;
                 let cut = (prompt.num_left_out > 0)
                     .then(|| format!("{} found passages had no room", prompt.num_left_out));
                 (prompt.system, prompt.user, chunks, cut)
@@ -111,8 +120,7 @@ impl Ways<'_> {
         let mut request =
             Request::greedy(chat.prompt(conversation)?, MAX_ANSWER_TOKENS, chat.stops().to_vec());
         request.stop = chat.stop_texts().iter().map(|&stop| stop.to_owned()).collect();
-        request.adapter =
-            matches!(way, WayKind::Finetune | WayKind::RagFinetune).then(|| ADAPTER.to_owned());
+        request.adapter = matches!(way, WayKind::Finetune | WayKind::RagFinetune).then(|| ADAPTER.to_owned());
         Ok(self.job.engine.submit(request))
     }
 

@@ -9,10 +9,7 @@ fn accepted(list: &[&str]) -> Vec<String> {
 fn check(metric: fn(&str, &[String]) -> f64, cases: &[(&str, &[&str], f64)]) {
     for (answer, list, expected) in cases {
         let found = metric(answer, &accepted(list));
-        assert!(
-            (found - expected).abs() < 1e-9,
-            "{answer:?} against {list:?}: {found}, expected {expected}"
-        );
+        assert!((found - expected).abs() < 1e-9, "{answer:?} against {list:?}: {found}, expected {expected}");
     }
 }
 

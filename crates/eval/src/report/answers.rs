@@ -76,9 +76,7 @@ pub(super) fn all(comparison: &Comparison) -> String {
 
 /// Class of failure (lower is more telling) and the best way's F1; `None` when nothing went wrong.
 fn failure_rank(comparison: &Comparison, question: &Question) -> Option<(u8, f64)> {
-    let best = comparison
-        .answers_to(&question.id)
-        .find(|scored| scored.record.way == comparison.best)?;
+    let best = comparison.answers_to(&question.id).find(|scored| scored.record.way == comparison.best)?;
     let others_right = comparison
         .answers_to(&question.id)
         .any(|scored| is_right(scored) && scored.record.way != comparison.best);
@@ -95,16 +93,11 @@ fn is_right(scored: &ScoredRecord) -> bool {
 }
 
 fn is_best_right(comparison: &Comparison, question: &Question) -> bool {
-    comparison
-        .answers_to(&question.id)
-        .any(|scored| scored.record.way == comparison.best && is_right(scored))
+    comparison.answers_to(&question.id).any(|scored| scored.record.way == comparison.best && is_right(scored))
 }
 
 fn disagree(comparison: &Comparison, question: &Question) -> bool {
-    let right = comparison
-        .answers_to(&question.id)
-        .filter(|s| is_right(s))
-        .count();
+    let right = comparison.answers_to(&question.id).filter(|s| is_right(s)).count();
     right > 0 && right < comparison.ways.len()
 }
 
@@ -113,11 +106,8 @@ fn marks(comparison: &Comparison, question: &Question) -> String {
     let mut html = String::new();
     for scored in comparison.answers_to(&question.id) {
         let (class, word) = verdict(scored);
-        let _ = write!(
-            html,
-            "<i class=\"mark {class}\" title=\"{}: {word}\"></i>",
-            scored.record.way.title()
-        );
+        let _ =
+            write!(html, "<i class=\"mark {class}\" title=\"{}: {word}\"></i>", scored.record.way.title());
     }
     html
 }
@@ -133,28 +123,19 @@ fn verdict(scored: &ScoredRecord) -> (&'static str, &'static str) {
 }
 
 fn expected(question: &Question) -> String {
-    let accepted: Vec<String> = question
-        .answers
-        .iter()
-        .map(|answer| format!("<b>{}</b>", escape(answer)))
-        .collect();
-    let source = question.source.as_ref().map_or_else(String::new, |source| {
-        format!(" · in <code>{}</code>", escape(source))
-    });
-    format!(
-        "<p class=\"expected\">Accepted: {}{source}</p>\n",
-        accepted.join(" or ")
-    )
+    let accepted: Vec<String> =
+        question.answers.iter().map(|answer| format!("<b>{}</b>", escape(answer))).collect();
+    let source = question
+        .source
+        .as_ref()
+        .map_or_else(String::new, |source| format!(" · in <code>{}</code>", escape(source)));
+    format!("<p class=\"expected\">Accepted: {}{source}</p>\n", accepted.join(" or "))
 }
 
 fn side_by_side(comparison: &Comparison, question: &Question) -> String {
     let mut html = String::from("<div class=\"answers\">\n");
     for scored in comparison.answers_to(&question.id) {
-        html.push_str(&answer(
-            scored,
-            question,
-            scored.record.way == comparison.best,
-        ));
+        html.push_str(&answer(scored, question, scored.record.way == comparison.best));
     }
     html.push_str("</div>\n");
     html
@@ -176,11 +157,7 @@ fn answer(scored: &ScoredRecord, question: &Question, is_best: bool) -> String {
             html.push_str("<p class=\"said none\">said nothing</p>\n");
         }
         None => {
-            let _ = writeln!(
-                html,
-                "<p class=\"said\">{}</p>",
-                escape(record.answer.trim())
-            );
+            let _ = writeln!(html, "<p class=\"said\">{}</p>", escape(record.answer.trim()));
         }
     }
     for citation in &record.citations {

@@ -90,25 +90,14 @@ pub(super) fn cost(title: &str, points: &[Point<'_>]) -> String {
     let y_of = |y: f64| top + height * (1.0 - y);
     let mut svg = open(640.0, 296.0, title);
     for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
-        horizontal(
-            &mut svg,
-            y_of(tick),
-            left,
-            width,
-            &format!("{:.0} %", tick * 100.0),
-        );
+        horizontal(&mut svg, y_of(tick), left, width, &format!("{:.0} %", tick * 100.0));
     }
     let ticks = (end / step).round() as usize;
     for tick in 0..=ticks {
         let x = step * tick as f64;
         vertical_tick(&mut svg, x_of(x), top + height, &short(x, step));
     }
-    axis_name(
-        &mut svg,
-        left + width,
-        top + height + 34.0,
-        "seconds per answer →",
-    );
+    axis_name(&mut svg, left + width, top + height + 34.0, "seconds per answer →");
     let wanted: Vec<f64> = points.iter().map(|point| y_of(point.y)).collect();
     let label_ys = spread(&wanted, 15.0, top + 6.0, top + height - 4.0);
     for point in points {
@@ -124,16 +113,8 @@ pub(super) fn cost(title: &str, points: &[Point<'_>]) -> String {
         });
         let lacks_room = x + room > left + width;
         let is_left = lacks_room || (is_crowded && x - room > left);
-        let (label_x, anchor) = if is_left {
-            (x - 16.0, "end")
-        } else {
-            (x + 16.0, "start")
-        };
-        let leader = if is_left {
-            label_x + 3.0
-        } else {
-            label_x - 3.0
-        };
+        let (label_x, anchor) = if is_left { (x - 16.0, "end") } else { (x + 16.0, "start") };
+        let leader = if is_left { label_x + 3.0 } else { label_x - 3.0 };
         let class = if point.is_best { "dot best" } else { "dot" };
         let _ = write!(
             svg,
@@ -152,11 +133,7 @@ pub(super) fn cost(title: &str, points: &[Point<'_>]) -> String {
 pub(super) fn loss(title: &str, train: &[LossPoint], validation: &[LossPoint]) -> String {
     let (left, top, width, height) = (46.0, 12.0, 570.0, 216.0);
     let finite = |points: &[LossPoint]| -> Vec<LossPoint> {
-        points
-            .iter()
-            .filter(|p| p.loss.is_finite())
-            .copied()
-            .collect()
+        points.iter().filter(|p| p.loss.is_finite()).copied().collect()
     };
     let (train, validation) = (finite(train), finite(validation));
     let all = || train.iter().chain(&validation);
@@ -175,12 +152,7 @@ pub(super) fn loss(title: &str, train: &[LossPoint], validation: &[LossPoint]) -
     }
     for tick in 0..=(x_end / x_step).round() as usize {
         let value = x_step * tick as f64;
-        vertical_tick(
-            &mut svg,
-            left + width * value / x_end,
-            top + height,
-            &short(value, x_step),
-        );
+        vertical_tick(&mut svg, left + width * value / x_end, top + height, &short(value, x_step));
     }
     axis_name(&mut svg, left + width, top + height + 34.0, "step →");
     for (points, class) in [(&train, "line train"), (&validation, "line validation")] {
@@ -191,18 +163,11 @@ pub(super) fn loss(title: &str, train: &[LossPoint], validation: &[LossPoint]) -
                 format!("{x:.1},{y:.1}")
             })
             .collect();
-        let _ = write!(
-            svg,
-            "<polyline class=\"{class}\" points=\"{}\"/>",
-            path.join(" ")
-        );
+        let _ = write!(svg, "<polyline class=\"{class}\" points=\"{}\"/>", path.join(" "));
     }
     for point in &validation {
         let (x, y) = place(point);
-        let _ = write!(
-            svg,
-            "<circle class=\"dot best\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"/>"
-        );
+        let _ = write!(svg, "<circle class=\"dot best\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"/>");
     }
     svg.push_str("</svg>");
     svg
@@ -224,21 +189,10 @@ fn open(width: f64, height: f64, title: &str) -> String {
 fn whisker(from: [f64; 2], to: [f64; 2]) -> String {
     let [x1, y1] = from;
     let [x2, y2] = to;
-    let (dx, dy) = if (y1 - y2).abs() < f64::EPSILON {
-        (0.0, 4.0)
-    } else {
-        (4.0, 0.0)
-    };
+    let (dx, dy) = if (y1 - y2).abs() < f64::EPSILON { (0.0, 4.0) } else { (4.0, 0.0) };
     let mut path = format!("M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}");
     for (x, y) in [(x1, y1), (x2, y2)] {
-        let _ = write!(
-            path,
-            "M{:.1} {:.1}L{:.1} {:.1}",
-            x - dx,
-            y - dy,
-            x + dx,
-            y + dy
-        );
+        let _ = write!(path, "M{:.1} {:.1}L{:.1} {:.1}", x - dx, y - dy, x + dx, y + dy);
     }
     format!("<path class=\"whisker\" d=\"{path}\"/>")
 }
@@ -265,19 +219,12 @@ fn vertical_tick(svg: &mut String, x: f64, y: f64, label: &str) {
 }
 
 fn axis_name(svg: &mut String, x: f64, y: f64, name: &str) {
-    let _ = write!(
-        svg,
-        "<text class=\"tick\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{name}</text>"
-    );
+    let _ = write!(svg, "<text class=\"tick\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{name}</text>");
 }
 
 /// A step of 1, 2 or 5 times a power of ten that gives four to eight ticks, and the axis' end.
 fn nice_axis(largest: f64) -> (f64, f64) {
-    let largest = if largest.is_finite() && largest > 0.0 {
-        largest
-    } else {
-        1.0
-    };
+    let largest = if largest.is_finite() && largest > 0.0 { largest } else { 1.0 };
     let rough = largest / 5.0;
     let power = 10_f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0]
@@ -329,10 +276,7 @@ mod tests {
             (1234.0, 500.0, 1500.0),
         ] {
             let (found_step, found_end) = nice_axis(largest);
-            assert!(
-                (found_step - step).abs() < 1e-9,
-                "{largest}: step {found_step}"
-            );
+            assert!((found_step - step).abs() < 1e-9, "{largest}: step {found_step}");
             assert!((found_end - end).abs() < 1e-9, "{largest}: end {found_end}");
         }
     }
@@ -342,12 +286,7 @@ mod tests {
         let placed = spread(&[50.0, 52.0, 51.0, 200.0], 15.0, 0.0, 210.0);
         let mut sorted = placed.clone();
         sorted.sort_by(f64::total_cmp);
-        assert!(
-            sorted
-                .windows(2)
-                .all(|pair| pair[1] - pair[0] >= 15.0 - 1e-9),
-            "{placed:?}"
-        );
+        assert!(sorted.windows(2).all(|pair| pair[1] - pair[0] >= 15.0 - 1e-9), "{placed:?}");
         assert!(placed[0] < placed[2] && placed[2] < placed[1]);
         assert!(spread(&[], 15.0, 0.0, 10.0).is_empty());
     }
@@ -355,11 +294,7 @@ mod tests {
     #[test]
     fn a_loss_that_is_no_number_is_not_drawn() {
         let point = |step: u64, loss: f64| LossPoint { step, loss };
-        let svg = loss(
-            "loss",
-            &[point(1, f64::NAN), point(2, 1.0)],
-            &[point(1, f64::INFINITY)],
-        );
+        let svg = loss("loss", &[point(1, f64::NAN), point(2, 1.0)], &[point(1, f64::INFINITY)]);
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 }

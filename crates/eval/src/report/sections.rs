@@ -71,9 +71,7 @@ fn cautions(comparison: &Comparison) -> Vec<String> {
     let failed: usize = comparison.ways.iter().map(|way| way.errors).sum();
     if failed > 0 {
         let answers = if failed == 1 { "answer" } else { "answers" };
-        cautions.push(format!(
-            "{failed} {answers} failed with an error: counted as wrong and marked below."
-        ));
+        cautions.push(format!("{failed} {answers} failed with an error: counted as wrong and marked below."));
     }
     cautions
 }
@@ -86,18 +84,11 @@ pub(super) fn ways(comparison: &Comparison) -> String {
          <th>Seconds</th><th>Tokens out</th><th>Tokens in</th></tr></thead>\n<tbody>\n",
     );
     for way in &comparison.ways {
-        let class = if way.way == comparison.best {
-            " class=\"best\""
-        } else {
-            ""
-        };
+        let class = if way.way == comparison.best { " class=\"best\"" } else { "" };
         let cell = |value: Option<f64>, ends: Option<[f64; 2]>| match (value, ends) {
-            (Some(value), Some([low, high])) => format!(
-                "<td>{}<small>{:.0}–{:.0}</small></td>",
-                percent(value),
-                low * 100.0,
-                high * 100.0
-            ),
+            (Some(value), Some([low, high])) => {
+                format!("<td>{}<small>{:.0}–{:.0}</small></td>", percent(value), low * 100.0, high * 100.0)
+            }
             _ => "<td class=\"none\">–</td>".to_owned(),
         };
         let behind = way.behind_best.map_or_else(
@@ -140,13 +131,9 @@ pub(super) fn ways(comparison: &Comparison) -> String {
 pub(super) fn charts(comparison: &Comparison) -> String {
     type Measure = fn(&WaySummary) -> (Option<f64>, Option<[f64; 2]>);
     let measures: [(&str, Measure); 3] = [
-        ("Answer contained, %", |way| {
-            (Some(way.contains), Some(way.ci95.contains))
-        }),
+        ("Answer contained, %", |way| (Some(way.contains), Some(way.ci95.contains))),
         ("Token F1, %", |way| (Some(way.f1), Some(way.ci95.f1))),
-        ("Source cited, %", |way| {
-            (way.citation_hit, way.ci95.citation_hit)
-        }),
+        ("Source cited, %", |way| (way.citation_hit, way.ci95.citation_hit)),
     ];
     let mut html = String::from("<section>\n<h2>Quality</h2>\n<div class=\"charts\">\n");
     for (title, measure) in measures {
@@ -156,19 +143,11 @@ pub(super) fn charts(comparison: &Comparison) -> String {
             .map(|way| {
                 let (value, ends) = measure(way);
                 let is_best = way.way == comparison.best;
-                Bar {
-                    label: way.way.title(),
-                    value,
-                    ends,
-                    is_best,
-                }
+                Bar { label: way.way.title(), value, ends, is_best }
             })
             .collect();
         let svg = chart::bars(title, &bars);
-        let _ = writeln!(
-            html,
-            "<figure><figcaption>{title}</figcaption>{svg}</figure>"
-        );
+        let _ = writeln!(html, "<figure><figcaption>{title}</figcaption>{svg}</figure>");
     }
     let points: Vec<Point<'_>> = comparison
         .ways
@@ -195,10 +174,7 @@ pub(super) fn retrieval(comparison: &Comparison) -> String {
     if comparison.setup.retrieval.is_empty() {
         return String::new();
     }
-    format!(
-        "<section>\n<h2>Retrieval</h2>\n{}</section>\n",
-        fact_list(&comparison.setup.retrieval)
-    )
+    format!("<section>\n<h2>Retrieval</h2>\n{}</section>\n", fact_list(&comparison.setup.retrieval))
 }
 
 /// The loss curve of fine-tuning.
@@ -206,10 +182,7 @@ pub(super) fn training(comparison: &Comparison) -> String {
     let Some(training) = &comparison.setup.training else {
         return String::new();
     };
-    let ends = training
-        .validation_loss
-        .first()
-        .zip(training.validation_loss.last());
+    let ends = training.validation_loss.first().zip(training.validation_loss.last());
     let change = ends.map_or_else(String::new, |(first, last)| {
         let verb = if last.loss < first.loss { "fell" } else { "did not fall" };
         format!(
@@ -222,11 +195,7 @@ pub(super) fn training(comparison: &Comparison) -> String {
          <span class=\"key train\">training</span> <span class=\"key validation\">validation</span></figcaption>\
          {}</figure>\n</section>\n",
         fact_list(&training.facts),
-        chart::loss(
-            "Training and validation loss by step",
-            &training.train_loss,
-            &training.validation_loss
-        )
+        chart::loss("Training and validation loss by step", &training.train_loss, &training.validation_loss)
     )
 }
 
@@ -237,11 +206,7 @@ pub(super) fn preparation(comparison: &Comparison) -> String {
          <th>Once, before the first answer</th><th class=\"text\">What was done</th></tr></thead>\n<tbody>\n",
     );
     for way in &comparison.ways {
-        let note = if way.preparation.is_empty() {
-            "nothing"
-        } else {
-            &way.preparation
-        };
+        let note = if way.preparation.is_empty() { "nothing" } else { &way.preparation };
         let _ = writeln!(
             html,
             "<tr><th>{}</th><td>{}</td><td class=\"text\">{}</td></tr>",
@@ -256,12 +221,7 @@ pub(super) fn preparation(comparison: &Comparison) -> String {
 
 /// Everything that was trimmed, cut or skipped.
 pub(super) fn notes(comparison: &Comparison) -> String {
-    let mut notes: Vec<String> = comparison
-        .setup
-        .notes
-        .iter()
-        .map(|note| escape(note))
-        .collect();
+    let mut notes: Vec<String> = comparison.setup.notes.iter().map(|note| escape(note)).collect();
     for way in comparison.ways.iter().filter(|way| way.cuts > 0) {
         notes.push(format!(
             "{}: {} of {} prompts were cut to fit; each answer below says by what",
@@ -286,10 +246,7 @@ pub(super) fn details(comparison: &Comparison) -> String {
     if comparison.setup.details.is_empty() {
         return String::new();
     }
-    format!(
-        "<section>\n<h2>To repeat this run</h2>\n{}</section>\n",
-        fact_list(&comparison.setup.details)
-    )
+    format!("<section>\n<h2>To repeat this run</h2>\n{}</section>\n", fact_list(&comparison.setup.details))
 }
 
 fn fact_list(facts: &[Fact]) -> String {
@@ -298,12 +255,7 @@ fn fact_list(facts: &[Fact]) -> String {
     }
     let mut html = String::from("<dl class=\"facts\">\n");
     for fact in facts {
-        let _ = writeln!(
-            html,
-            "<div><dt>{}</dt><dd>{}</dd></div>",
-            escape(&fact.name),
-            escape(&fact.value)
-        );
+        let _ = writeln!(html, "<div><dt>{}</dt><dd>{}</dd></div>", escape(&fact.name), escape(&fact.value));
     }
     html.push_str("</dl>\n");
     html

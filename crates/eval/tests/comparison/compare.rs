@@ -6,11 +6,7 @@ use hearth_eval::table;
 use crate::sample;
 
 fn of_way(records: &[Record], ways: &[WayKind]) -> Vec<Record> {
-    records
-        .iter()
-        .filter(|r| ways.contains(&r.way))
-        .cloned()
-        .collect()
+    records.iter().filter(|r| ways.contains(&r.way)).cloned().collect()
 }
 
 #[test]
@@ -44,9 +40,7 @@ fn equal_answers_go_to_the_cheaper_then_to_the_simpler_way() {
             record.seconds = 1.0;
             change(record);
         }
-        compare(questions.clone(), &records, &[], sample::setup())
-            .unwrap()
-            .best
+        compare(questions.clone(), &records, &[], sample::setup()).unwrap().best
     };
     assert_eq!(best(|_| {}), WayKind::Base);
     let faster_finetune = |record: &mut Record| {
@@ -77,10 +71,7 @@ fn the_order_of_records_changes_nothing() {
     let mut records = sample::records(&questions);
     let forward = compare(questions.clone(), &records, &[], sample::setup()).unwrap();
     records.reverse();
-    assert_eq!(
-        compare(questions, &records, &[], sample::setup()).unwrap(),
-        forward
-    );
+    assert_eq!(compare(questions, &records, &[], sample::setup()).unwrap(), forward);
 }
 
 #[test]
@@ -107,35 +98,19 @@ fn records_that_do_not_cover_the_questions_are_an_error() {
 fn json_keeps_the_names_others_read() {
     let comparison = sample::comparison();
     let json = serde_json::to_value(&comparison).unwrap();
-    let names = |value: &serde_json::Value| -> Vec<String> {
-        value.as_object().unwrap().keys().cloned().collect()
-    };
-    let ways: Vec<&str> = json["ways"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|way| way["way"].as_str().unwrap())
-        .collect();
+    let names =
+        |value: &serde_json::Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let ways: Vec<&str> =
+        json["ways"].as_array().unwrap().iter().map(|way| way["way"].as_str().unwrap()).collect();
     assert_eq!(ways, ["base", "prompt", "rag", "finetune", "rag+finetune"]);
     assert_eq!(json["best"], "rag");
     assert_eq!(json["questions"], 24);
     assert_eq!(json["documents"], 9);
     let way = &json["ways"][2];
-    for name in [
-        "exact",
-        "f1",
-        "contains",
-        "citation_hit",
-        "seconds",
-        "tokens",
-        "preparation_seconds",
-    ] {
+    for name in ["exact", "f1", "contains", "citation_hit", "seconds", "tokens", "preparation_seconds"] {
         assert!(way[name].is_number(), "{name}: {way}");
     }
-    assert_eq!(
-        names(&way["ci95"]),
-        ["citation_hit", "contains", "exact", "f1"]
-    );
+    assert_eq!(names(&way["ci95"]), ["citation_hit", "contains", "exact", "f1"]);
     for (_, ends) in way["ci95"].as_object().unwrap() {
         assert_eq!(ends.as_array().unwrap().len(), 2);
     }
@@ -173,8 +148,5 @@ fn the_table_has_a_row_a_way_and_marks_the_best() {
     assert_eq!(text.matches("* ").count(), 1, "{text}");
     assert!(text.contains("* RAG  "), "{text}");
     let width = text.lines().next().unwrap().chars().count();
-    assert!(
-        text.lines().all(|line| line.chars().count() == width),
-        "{text}"
-    );
+    assert!(text.lines().all(|line| line.chars().count() == width), "{text}");
 }

@@ -17,11 +17,7 @@ fn tags(html: &str) -> Vec<(String, String)> {
     let mut open: Vec<String> = Vec::new();
     let mut rest = html.strip_prefix("<!DOCTYPE html>").expect("doctype");
     while let Some(start) = rest.find('<') {
-        assert!(
-            !rest[..start].contains('>'),
-            "stray `>` in {:?}",
-            &rest[..start]
-        );
+        assert!(!rest[..start].contains('>'), "stray `>` in {:?}", &rest[..start]);
         let end = start + rest[start..].find('>').expect("tag ends");
         let tag = &rest[start + 1..end];
         rest = &rest[end + 1..];
@@ -53,22 +49,13 @@ fn hostile_text_stays_text() {
     let tags = tags(&html);
     let count = |name: &str| tags.iter().filter(|(tag, _)| tag == name).count();
     assert_eq!(count("script"), 1);
-    assert_eq!(
-        count("img") + count("a") + count("iframe") + count("link"),
-        0
-    );
-    let handlers: Vec<_> = tags
-        .iter()
-        .filter(|(_, a)| a.contains(" on") || a.starts_with("on"))
-        .collect();
+    assert_eq!(count("img") + count("a") + count("iframe") + count("link"), 0);
+    let handlers: Vec<_> = tags.iter().filter(|(_, a)| a.contains(" on") || a.starts_with("on")).collect();
     assert!(handlers.is_empty(), "{handlers:?}");
     // The answer is there, escaped; so are the file name in a note and the error message.
-    let escaped = "&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=&#39;alert(2)&#39;&gt;&quot;&amp;amp;";
-    assert!(
-        html.matches(escaped).count() >= 4,
-        "{}",
-        html.matches(escaped).count()
-    );
+    let escaped =
+        "&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=&#39;alert(2)&#39;&gt;&quot;&amp;amp;";
+    assert!(html.matches(escaped).count() >= 4, "{}", html.matches(escaped).count());
     assert!(html.contains("valve-manual &lt;draft&gt;"));
     assert!(!html.contains('\u{202e}'));
 }
@@ -76,16 +63,7 @@ fn hostile_text_stays_text() {
 #[test]
 fn the_page_asks_for_nothing_from_outside() {
     let html = report::html(&sample::comparison());
-    for word in [
-        "http://",
-        "https://",
-        "src=\"",
-        "@import",
-        "url(",
-        "srcset",
-        "fetch(",
-        "XMLHttpRequest",
-    ] {
+    for word in ["http://", "https://", "src=\"", "@import", "url(", "srcset", "fetch(", "XMLHttpRequest"] {
         assert!(!html.contains(word), "`{word}`");
     }
     assert!(html.contains("default-src 'none'"));
@@ -119,10 +97,7 @@ fn every_part_and_every_answer_is_there() {
 #[test]
 fn a_lead_that_may_be_chance_is_called_so() {
     let html = report::html(&sample::comparison());
-    assert!(
-        html.contains("may be chance"),
-        "RAG and RAG + fine-tuned are close in the sample"
-    );
+    assert!(html.contains("may be chance"), "RAG and RAG + fine-tuned are close in the sample");
 
     let questions = sample::questions();
     let mut records = sample::records(&questions);
@@ -148,10 +123,7 @@ fn a_bare_comparison_makes_a_page_too() {
     let comparison = compare(questions, &records, &[], Setup::default()).unwrap();
     let html = report::html(&comparison);
     tags(&html);
-    assert!(
-        !html.contains("NaN") && !html.contains("inf"),
-        "numbers without data"
-    );
+    assert!(!html.contains("NaN") && !html.contains("inf"), "numbers without data");
     assert!(html.contains("Nothing was trimmed, cut or skipped."));
 }
 
@@ -160,8 +132,5 @@ fn the_page_is_written_whole() {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report.html");
     let comparison = sample::comparison();
     report::write(&path, &comparison).unwrap();
-    assert_eq!(
-        fs_err::read_to_string(&path).unwrap(),
-        report::html(&comparison)
-    );
+    assert_eq!(fs_err::read_to_string(&path).unwrap(), report::html(&comparison));
 }

@@ -1,8 +1,7 @@
 //! A made-up comparison: 24 questions in two languages, five ways, hostile text among the answers.
 
 use hearth_eval::compare::{
-    CitationRecord, Comparison, Fact, LossPoint, Preparation, Record, Setup, TrainingCurve,
-    WayKind, compare,
+    CitationRecord, Comparison, Fact, LossPoint, Preparation, Record, Setup, TrainingCurve, WayKind, compare,
 };
 use hearth_eval::question::Question;
 
@@ -18,21 +17,9 @@ pub(crate) fn questions() -> Vec<Question> {
                     format!("{} minutes", index + 3),
                     "cycles.md",
                 ),
-                1 => (
-                    format!("第{index}号阀门是什么颜色？"),
-                    "青绿色".to_owned(),
-                    "阀门/说明.pdf",
-                ),
-                2 => (
-                    format!("Which port does module {index} use?"),
-                    format!("PX-{index}"),
-                    "ports.html",
-                ),
-                _ => (
-                    format!("模块{index}多久校准一次？"),
-                    "每45天".to_owned(),
-                    "校准.docx",
-                ),
+                1 => (format!("第{index}号阀门是什么颜色？"), "青绿色".to_owned(), "阀门/说明.pdf"),
+                2 => (format!("Which port does module {index} use?"), format!("PX-{index}"), "ports.html"),
+                _ => (format!("模块{index}多久校准一次？"), "每45天".to_owned(), "校准.docx"),
             };
             Question {
                 id: format!("q{}", index + 1),
@@ -69,21 +56,14 @@ fn record(question: &Question, index: usize, way: WayKind, is_right: bool, secon
     let answer = if is_right && way == WayKind::Base {
         question.answers[0].clone()
     } else if is_right {
-        format!(
-            "According to the document, it is {} [1].",
-            question.answers[0]
-        )
+        format!("According to the document, it is {} [1].", question.answers[0])
     } else if index % 2 == 1 {
         "文档中没有说明。".to_owned()
     } else {
         "I am not sure; it depends on the model and the settings that you have chosen.".to_owned()
     };
     let citation = CitationRecord {
-        document: if is_right {
-            question.source.clone().unwrap()
-        } else {
-            "other.md".to_owned()
-        },
+        document: if is_right { question.source.clone().unwrap() } else { "other.md".to_owned() },
         page: (index % 4 == 1).then_some(3),
         heading: (index % 4 != 1).then(|| "Operation > Timing".to_owned()),
         quote: format!("… the value is {} under normal load …", question.answers[0]),
@@ -93,21 +73,12 @@ fn record(question: &Question, index: usize, way: WayKind, is_right: bool, secon
         question_id: question.id.clone(),
         way,
         answer,
-        citations: if way.cites() {
-            vec![citation]
-        } else {
-            Vec::new()
-        },
-        prompt_tokens: if way == WayKind::Prompt {
-            3000
-        } else {
-            60 + 600 * usize::from(way.cites())
-        },
+        citations: if way.cites() { vec![citation] } else { Vec::new() },
+        prompt_tokens: if way == WayKind::Prompt { 3000 } else { 60 + 600 * usize::from(way.cites()) },
         cached_tokens: if way == WayKind::Prompt { 2900 } else { 20 },
         completion_tokens: 12 + index % 9,
         seconds: seconds + index as f64 * 0.01,
-        cut: (way == WayKind::Prompt)
-            .then(|| "41 of 60 chunks did not fit into 4096 tokens".to_owned()),
+        cut: (way == WayKind::Prompt).then(|| "41 of 60 chunks did not fit into 4096 tokens".to_owned()),
         error: None,
     }
 }
@@ -136,23 +107,14 @@ pub(crate) fn setup() -> Setup {
                 .map(|s| {
                     point(
                         s + 1,
-                        0.6 + 2.2 * (-(s as f64) / 18.0).exp()
-                            + 0.12 * ((s * 7 % 5) as f64 - 2.0) / 2.0,
+                        0.6 + 2.2 * (-(s as f64) / 18.0).exp() + 0.12 * ((s * 7 % 5) as f64 - 2.0) / 2.0,
                     )
                 })
                 .collect(),
-            validation_loss: (0..7)
-                .map(|s| point(s * 10, 0.8 + 1.9 * (-(s as f64) / 2.2).exp()))
-                .collect(),
-            facts: vec![
-                Fact::new("LoRA rank", "8"),
-                Fact::new("Examples", "180 trained, 20 for validation"),
-            ],
+            validation_loss: (0..7).map(|s| point(s * 10, 0.8 + 1.9 * (-(s as f64) / 2.2).exp())).collect(),
+            facts: vec![Fact::new("LoRA rank", "8"), Fact::new("Examples", "180 trained, 20 for validation")],
         }),
-        details: vec![
-            Fact::new("Model sha256", "0f3c…"),
-            Fact::new("Temperature", "0"),
-        ],
+        details: vec![Fact::new("Model sha256", "0f3c…"), Fact::new("Temperature", "0")],
         machine: "2 cores, 24 GiB".to_owned(),
         started: "2026-01-02T03:04:05Z".to_owned(),
         seconds: 731.0,
@@ -168,21 +130,9 @@ pub(crate) fn comparison() -> Comparison {
             seconds: 38.0,
             note: "documents read into the prompt once".to_owned(),
         },
-        Preparation {
-            way: WayKind::Rag,
-            seconds: 21.5,
-            note: "312 chunks embedded".to_owned(),
-        },
-        Preparation {
-            way: WayKind::Finetune,
-            seconds: 412.0,
-            note: "60 steps of LoRA".to_owned(),
-        },
-        Preparation {
-            way: WayKind::RagFinetune,
-            seconds: 433.5,
-            note: "index and adapter".to_owned(),
-        },
+        Preparation { way: WayKind::Rag, seconds: 21.5, note: "312 chunks embedded".to_owned() },
+        Preparation { way: WayKind::Finetune, seconds: 412.0, note: "60 steps of LoRA".to_owned() },
+        Preparation { way: WayKind::RagFinetune, seconds: 433.5, note: "index and adapter".to_owned() },
     ];
     compare(questions, &records, &preparations, setup()).unwrap()
 }

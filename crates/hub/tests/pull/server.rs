@@ -41,11 +41,7 @@ impl Server {
                 let _ = answer(stream.unwrap(), &shared);
             }
         });
-        Self {
-            site,
-            address,
-            thread: Some(thread),
-        }
+        Self { site, address, thread: Some(thread) }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -67,11 +63,7 @@ impl Server {
             {"filename": wheel, "url": format!("../../files/{wheel}#egg"), "size": bytes.len(),
              "hashes": {"sha256": sha256}, "yanked": false}]});
         let json = "application/vnd.pypi.simple.v1+json";
-        self.put_as(
-            &format!("/simple/{package}/"),
-            json,
-            page.to_string().as_bytes(),
-        );
+        self.put_as(&format!("/simple/{package}/"), json, page.to_string().as_bytes());
         self.put(&format!("/files/{wheel}"), bytes);
     }
 
@@ -113,11 +105,7 @@ fn answer(mut stream: TcpStream, site: &Mutex<Site>) -> std::io::Result<()> {
     let path = head.split(' ').nth(1).unwrap().to_owned();
     let range = head
         .lines()
-        .find_map(|line| {
-            line.to_lowercase()
-                .strip_prefix("range: ")
-                .map(str::to_owned)
-        })
+        .find_map(|line| line.to_lowercase().strip_prefix("range: ").map(str::to_owned))
         .unwrap_or_default();
     let site = {
         let mut site = site.lock().unwrap();
@@ -125,23 +113,13 @@ fn answer(mut stream: TcpStream, site: &Mutex<Site>) -> std::io::Result<()> {
         site.clone()
     };
     let Some((content_type, bytes)) = site.files.get(&path) else {
-        return stream.write_all(
-            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-        );
+        return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     };
-    let start = range
-        .strip_prefix("bytes=")
-        .and_then(|range| range.trim_end_matches('-').parse().ok());
+    let start = range.strip_prefix("bytes=").and_then(|range| range.trim_end_matches('-').parse().ok());
     let (status, body, extra) = match start.filter(|_| !site.ignores_ranges) {
-        Some(start) if start >= bytes.len() => {
-            ("416 Range Not Satisfiable", &[][..], String::new())
-        }
+        Some(start) if start >= bytes.len() => ("416 Range Not Satisfiable", &[][..], String::new()),
         Some(start) => {
-            let extra = format!(
-                "Content-Range: bytes {start}-{}/{}\r\n",
-                bytes.len() - 1,
-                bytes.len()
-            );
+            let extra = format!("Content-Range: bytes {start}-{}/{}\r\n", bytes.len() - 1, bytes.len());
             ("206 Partial Content", &bytes[start..], extra)
         }
         None => ("200 OK", &bytes[..], String::new()),
@@ -152,10 +130,6 @@ fn answer(mut stream: TcpStream, site: &Mutex<Site>) -> std::io::Result<()> {
     );
     stream.write_all(head.as_bytes())?;
     let is_page = content_type.contains("json") || content_type.contains("html");
-    let end = site
-        .cut_after
-        .filter(|_| !is_page)
-        .unwrap_or(usize::MAX)
-        .min(body.len());
+    let end = site.cut_after.filter(|_| !is_page).unwrap_or(usize::MAX).min(body.len());
     stream.write_all(&body[..end])
 }

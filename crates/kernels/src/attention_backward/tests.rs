@@ -5,17 +5,8 @@ use crate::dispatch::at_every_level;
 use crate::gradient_check::{Random, assert_close, numeric_gradient};
 
 /// The definition in f64: `(out, log_sum_exp)`.
-fn exact(
-    shape: &AttentionShape,
-    sequence_lens: &[usize],
-    [q, k, v]: [&[f64]; 3],
-) -> (Vec<f64>, Vec<f64>) {
-    let AttentionShape {
-        num_heads,
-        num_kv_heads,
-        head_dim,
-        scale,
-    } = *shape;
+fn exact(shape: &AttentionShape, sequence_lens: &[usize], [q, k, v]: [&[f64]; 3]) -> (Vec<f64>, Vec<f64>) {
+    let AttentionShape { num_heads, num_kv_heads, head_dim, scale } = *shape;
     let mut out = vec![0.0; q.len()];
     let mut log_sums = vec![0.0; q.len() / head_dim];
     let mut start = 0;
@@ -23,9 +14,7 @@ fn exact(
         for row in start..start + len {
             for head in 0..num_heads {
                 let at = (row * num_heads + head) * head_dim;
-                let key_at = |key: usize| {
-                    (key * num_kv_heads + head / (num_heads / num_kv_heads)) * head_dim
-                };
+                let key_at = |key: usize| (key * num_kv_heads + head / (num_heads / num_kv_heads)) * head_dim;
                 let exps: Vec<f64> = (start..=row)
                     .map(|key| {
                         let products = (0..head_dim).map(|d| q[at + d] * k[key_at(key) + d]);
@@ -64,62 +53,27 @@ fn wide(x: &[f32]) -> Vec<f64> {
 fn case(heads: [usize; 2], head_dim: usize, sequence_lens: &[usize]) -> Case {
     let [num_heads, num_kv_heads] = heads;
     let scale = (head_dim as f32).sqrt().recip();
-    let shape = AttentionShape {
-        num_heads,
-        num_kv_heads,
-        head_dim,
-        scale,
-    };
+    let shape = AttentionShape { num_heads, num_kv_heads, head_dim, scale };
     let rows: usize = sequence_lens.iter().sum();
     let mut random = Random::new(21);
-    let mut values = |heads: usize| {
-        random
-            .values(rows * heads * head_dim)
-            .iter()
-            .map(|x| 2.0 * x)
-            .collect::<Vec<f32>>()
-    };
-    let (q, k, v) = (
-        values(num_heads),
-        values(num_kv_heads),
-        values(num_kv_heads),
-    );
+    let mut values =
+        |heads: usize| random.values(rows * heads * head_dim).iter().map(|x| 2.0 * x).collect::<Vec<f32>>();
+    let (q, k, v) = (values(num_heads), values(num_kv_heads), values(num_kv_heads));
     let dout = values(num_heads);
     let (out, log_sums) = exact(&shape, sequence_lens, [&wide(&q), &wide(&k), &wide(&v)]);
     let narrow = |x: Vec<f64>| x.into_iter().map(|x| x as f32).collect();
     let (out, log_sum_exp) = (narrow(out), narrow(log_sums));
     let sequence_lens = sequence_lens.to_vec();
-    Case {
-        shape,
-        sequence_lens,
-        q,
-        k,
-        v,
-        out,
-        log_sum_exp,
-        dout,
-    }
+    Case { shape, sequence_lens, q, k, v, out, log_sum_exp, dout }
 }
 
 fn run(case: &Case, threads: usize) -> [Vec<f32>; 3] {
     // Old content must not matter.
-    let (mut dq, mut dk, mut dv) = (
-        vec![9.0; case.q.len()],
-        vec![9.0; case.k.len()],
-        vec![9.0; case.v.len()],
-    );
-    let saved = SavedAttention {
-        q: &case.q,
-        k: &case.k,
-        v: &case.v,
-        out: &case.out,
-        log_sum_exp: &case.log_sum_exp,
-    };
-    let mut gradients = AttentionGradients {
-        dq: &mut dq,
-        dk: &mut dk,
-        dv: &mut dv,
-    };
+    let (mut dq, mut dk, mut dv) =
+        (vec![9.0; case.q.len()], vec![9.0; case.k.len()], vec![9.0; case.v.len()]);
+    let saved =
+        SavedAttention { q: &case.q, k: &case.k, v: &case.v, out: &case.out, log_sum_exp: &case.log_sum_exp };
+    let mut gradients = AttentionGradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
     let pool = Pool::new(threads);
     let lens = &case.sequence_lens;
     attention_backward(&pool, &case.shape, lens, &saved, &case.dout, &mut gradients);
@@ -128,12 +82,9 @@ fn run(case: &Case, threads: usize) -> [Vec<f32>; 3] {
 
 #[test]
 fn gradients_pass_finite_differences() {
-    for (heads, head_dim, lens) in [
-        ([1, 1], 2, vec![1]),
-        ([2, 1], 6, vec![5]),
-        ([4, 2], 4, vec![3, 1, 7]),
-        ([3, 3], 2, vec![33, 2]),
-    ] {
+    for (heads, head_dim, lens) in
+        [([1, 1], 2, vec![1]), ([2, 1], 6, vec![5]), ([4, 2], 4, vec![3, 1, 7]), ([3, 3], 2, vec![33, 2])]
+    {
         let case = case(heads, head_dim, &lens);
         let [dq, dk, dv] = run(&case, 2);
         let (q, k, v) = (wide(&case.q), wide(&case.k), wide(&case.v));

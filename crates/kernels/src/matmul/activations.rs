@@ -47,14 +47,8 @@ impl Activations {
     /// # Panics
     /// If `cols` isn't a multiple of 32.
     pub fn quantise(&mut self, pool: &Pool, x: &[f32], cols: usize) {
-        assert!(
-            cols.is_multiple_of(BLOCK),
-            "{cols} columns aren't whole blocks of {BLOCK}"
-        );
-        assert!(
-            x.len().is_multiple_of(cols),
-            "x isn't rows of {cols} columns"
-        );
+        assert!(cols.is_multiple_of(BLOCK), "{cols} columns aren't whole blocks of {BLOCK}");
+        assert!(x.len().is_multiple_of(cols), "x isn't rows of {cols} columns");
         (self.rows, self.cols) = (x.len() / cols, cols);
         let blocks = x.len() / BLOCK;
         self.q.resize(x.len(), 0);
@@ -124,10 +118,7 @@ mod tests {
         a.quantise(&Pool::new(1), &x, 64);
         for (i, &x) in x.iter().enumerate() {
             let scale = a.scale[i / 32];
-            assert!(
-                (f32::from(a.q[i]) * scale - x).abs() <= scale * 0.501,
-                "{i}"
-            );
+            assert!((f32::from(a.q[i]) * scale - x).abs() <= scale * 0.501, "{i}");
         }
         let sum: i32 = a.q[..16].iter().map(|&q| i32::from(q)).sum();
         assert_eq!(a.negative_halves[0], -sum);

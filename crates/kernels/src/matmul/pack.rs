@@ -36,11 +36,7 @@ struct Line([u8; 64]);
 
 impl std::fmt::Debug for PackedMatrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "PackedMatrix[{}, {}] {:?}",
-            self.rows, self.cols, self.packing
-        )
+        write!(f, "PackedMatrix[{}, {}] {:?}", self.rows, self.cols, self.packing)
     }
 }
 
@@ -59,11 +55,7 @@ impl PackedMatrix {
     /// [`Self::from_blocks`] with the panels shared among the threads of a pool.
     pub fn from_blocks_with(pool: &Pool, format: Format, rows: usize, cols: usize, bytes: &[u8]) -> Self {
         let row_bytes = format.row_bytes(cols).expect("a row of whole blocks");
-        assert_eq!(
-            bytes.len(),
-            rows * row_bytes,
-            "bytes of [{rows}, {cols}] {format:?}"
-        );
+        assert_eq!(bytes.len(), rows * row_bytes, "bytes of [{rows}, {cols}] {format:?}");
         let Some(packing) = BlockPacking::of(format) else {
             return Self::dense(pool, format, rows, cols, bytes);
         };
@@ -163,8 +155,7 @@ impl PackedMatrix {
     }
 
     pub(crate) fn panel(&self, index: usize) -> &[u8] {
-        let lines =
-            &self.panels[index * self.panel_bytes / 64..(index + 1) * self.panel_bytes / 64];
+        let lines = &self.panels[index * self.panel_bytes / 64..(index + 1) * self.panel_bytes / 64];
         // SAFETY: lines are plain bytes without padding, laid one after the other.
         unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), self.panel_bytes) }
     }
@@ -175,9 +166,9 @@ impl PackedMatrix {
             let panel = self.panel(index);
             let half = |bits: &[u8]| u16::from_le_bytes([bits[0], bits[1]]);
             match self.packing {
-                Packing::F32 => panel
-                    .chunks_exact(4)
-                    .all(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite()),
+                Packing::F32 => {
+                    panel.chunks_exact(4).all(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite())
+                }
                 Packing::BF16 => panel.chunks_exact(2).all(|b| bf16::from_bits(half(b)).is_finite()),
                 Packing::Blocks(packing) => panel[self.cols / BLOCK * packing.quant_bytes()..]
                     .chunks_exact(2)
@@ -204,11 +195,7 @@ impl PackedMatrix {
             Packing::BF16 => {
                 let bytes = &panel[start * PANEL * 2..(start + k) * PANEL * 2];
                 widened.clear();
-                widened.extend(
-                    bytes
-                        .chunks_exact(2)
-                        .map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()),
-                );
+                widened.extend(bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()));
                 widened
             }
             Packing::Blocks(_) => unreachable!("quantised panels have no dense strip"),
@@ -222,12 +209,7 @@ impl PackedMatrix {
             Packing::F32 => {
                 for (k, out) in out.iter_mut().enumerate() {
                     let at = ((start + k) * PANEL + lane) * 4;
-                    *out = f32::from_le_bytes([
-                        panel[at],
-                        panel[at + 1],
-                        panel[at + 2],
-                        panel[at + 3],
-                    ]);
+                    *out = f32::from_le_bytes([panel[at], panel[at + 1], panel[at + 2], panel[at + 3]]);
                 }
             }
             Packing::BF16 => {
@@ -289,12 +271,7 @@ pub(crate) fn scale_at(
 }
 
 /// Where the sixteen values of [`scale_at`] start.
-pub(crate) fn scales_at(
-    packing: BlockPacking,
-    blocks: usize,
-    block: usize,
-    which: usize,
-) -> usize {
+pub(crate) fn scales_at(packing: BlockPacking, blocks: usize, block: usize, which: usize) -> usize {
     blocks * packing.quant_bytes() + (block * packing.scales() + which) * PANEL * 2
 }
 

@@ -38,9 +38,7 @@ fn row(job: &BlockJob<'_>, row: usize) -> [f32; PANEL] {
             for group in 0..groups {
                 let columns = group * group_len..(group + 1) * group_len;
                 let mut dot: i32 = columns
-                    .map(|column| {
-                        i32::from(stored(packing, quants, lane, column)) * i32::from(x[column])
-                    })
+                    .map(|column| i32::from(stored(packing, quants, lane, column)) * i32::from(x[column]))
                     .sum();
                 if !packing.min {
                     let sum = match packing.halves {

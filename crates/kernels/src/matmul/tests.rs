@@ -17,17 +17,12 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
 
     fn values(&mut self, len: usize) -> Vec<f32> {
-        (0..len)
-            .map(|_| self.next() as f32 / (1u64 << 30) as f32 - 1.0)
-            .collect()
+        (0..len).map(|_| self.next() as f32 / (1u64 << 30) as f32 - 1.0).collect()
     }
 }
 
@@ -69,16 +64,9 @@ fn packed_rows_decode_to_the_formats_own_values() {
             w.row(row, &mut out);
             // Product scales of the K formats are rounded to f16: 2⁻¹¹ of the scale times at most 63.
             let largest = expected.iter().fold(0.0f32, |a, b| a.max(b.abs()));
-            let bound = if format.block_len() == 256 {
-                largest * 2e-3
-            } else {
-                0.0
-            };
+            let bound = if format.block_len() == 256 { largest * 2e-3 } else { 0.0 };
             for (out, expected) in out.iter().zip(expected) {
-                assert!(
-                    (out - expected).abs() <= bound,
-                    "{format:?} row {row}: {out} vs. {expected}"
-                );
+                assert!((out - expected).abs() <= bound, "{format:?} row {row}: {out} vs. {expected}");
             }
         }
     }
@@ -89,12 +77,7 @@ fn every_level_gives_the_bits_of_the_scalar_loop() {
     let mut random = Random(2);
     for format in FORMATS {
         for (m, rows) in [(1, 16), (2, 19), (5, 33), (15, 16), (16, 48)] {
-            let w = PackedMatrix::from_blocks(
-                format,
-                rows,
-                256,
-                &blocks(format, rows, 256, &mut random),
-            );
+            let w = PackedMatrix::from_blocks(format, rows, 256, &blocks(format, rows, 256, &mut random));
             let x = random.values(m * 256);
             at_every_level(|| product(&w, &x, 1));
         }
@@ -124,28 +107,12 @@ fn products_are_near_the_exact_ones() {
         let mut dense = vec![0.0; rows * cols];
         dequantize(format, &bytes, &mut dense);
         let x = random.values(cols);
-        let y = product(
-            &PackedMatrix::from_blocks(format, rows, cols, &bytes),
-            &x,
-            2,
-        );
+        let y = product(&PackedMatrix::from_blocks(format, rows, cols, &bytes), &x, 2);
         for (y, w) in y.iter().zip(dense.chunks_exact(cols)) {
-            let exact: f64 = w
-                .iter()
-                .zip(&x)
-                .map(|(w, x)| f64::from(*w) * f64::from(*x))
-                .sum();
-            let size: f64 = w
-                .iter()
-                .zip(&x)
-                .map(|(w, x)| f64::from(w * x).powi(2))
-                .sum::<f64>()
-                .sqrt();
+            let exact: f64 = w.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+            let size: f64 = w.iter().zip(&x).map(|(w, x)| f64::from(w * x).powi(2)).sum::<f64>().sqrt();
             // Rounding x to 8 bits: half a step of 1/127 a term, uniform, so 0.23 % of the sum's size.
-            assert!(
-                (f64::from(*y) - exact).abs() < 0.03 * size + 1e-4,
-                "{format:?}: {y} vs. {exact}"
-            );
+            assert!((f64::from(*y) - exact).abs() < 0.03 * size + 1e-4, "{format:?}: {y} vs. {exact}");
         }
     }
 }
@@ -156,46 +123,22 @@ fn dense_matrices_multiply_as_gemm_does() {
     for (m, rows, cols) in [(1, 5, 7), (3, 16, 300), (9, 50, 513)] {
         let (x, values) = (random.values(m * cols), random.values(rows * cols));
         let mut expected = vec![0.0; m * rows];
-        crate::gemm::gemm_nt(
-            &Pool::new(1),
-            &x,
-            &values,
-            &mut expected,
-            cols,
-            Accumulate::Overwrite,
-        );
+        crate::gemm::gemm_nt(&Pool::new(1), &x, &values, &mut expected, cols, Accumulate::Overwrite);
         let w = PackedMatrix::from_f32(rows, cols, &values);
         assert_eq!(product(&w, &x, 2), expected);
-        let rounded: Vec<u8> = values
-            .iter()
-            .flat_map(|v| half::bf16::from_f32(*v).to_le_bytes())
-            .collect();
+        let rounded: Vec<u8> = values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect();
         let narrow = PackedMatrix::from_blocks(Format::BF16, rows, cols, &rounded);
-        let wide: Vec<f32> = values
-            .iter()
-            .map(|v| half::bf16::from_f32(*v).to_f32())
-            .collect();
-        assert_eq!(
-            product(&narrow, &x, 1),
-            product(&PackedMatrix::from_f32(rows, cols, &wide), &x, 1)
-        );
+        let wide: Vec<f32> = values.iter().map(|v| half::bf16::from_f32(*v).to_f32()).collect();
+        assert_eq!(product(&narrow, &x, 1), product(&PackedMatrix::from_f32(rows, cols, &wide), &x, 1));
     }
 }
 
 #[test]
 fn transposed_product_is_the_chain_over_decoded_rows() {
     let mut random = Random(6);
-    for (format, rows, cols) in [
-        (Format::Q5_0, 150, 96),
-        (Format::Q6K, 40, 256),
-        (Format::F32, 9, 70),
-    ] {
+    for (format, rows, cols) in [(Format::Q5_0, 150, 96), (Format::Q6K, 40, 256), (Format::F32, 9, 70)] {
         let bytes = match format {
-            Format::F32 => random
-                .values(rows * cols)
-                .iter()
-                .flat_map(|v| v.to_le_bytes())
-                .collect(),
+            Format::F32 => random.values(rows * cols).iter().flat_map(|v| v.to_le_bytes()).collect(),
             _ => blocks(format, rows, cols, &mut random),
         };
         let w = PackedMatrix::from_blocks(format, rows, cols, &bytes);
@@ -205,14 +148,7 @@ fn transposed_product_is_the_chain_over_decoded_rows() {
         }
         let dy = random.values(5 * rows);
         let mut expected = vec![0.0; 5 * cols];
-        crate::gemm::gemm_nn(
-            &Pool::new(1),
-            &dy,
-            &dense,
-            &mut expected,
-            rows,
-            Accumulate::Overwrite,
-        );
+        crate::gemm::gemm_nn(&Pool::new(1), &dy, &dense, &mut expected, rows, Accumulate::Overwrite);
         for threads in [1, 2] {
             let mut dx = vec![f32::NAN; 5 * cols];
             matmul_transposed(&Pool::new(threads), &dy, &w, &mut dx);
@@ -224,12 +160,7 @@ fn transposed_product_is_the_chain_over_decoded_rows() {
 #[test]
 fn a_nan_in_the_input_reaches_the_output() {
     let mut random = Random(7);
-    let w = PackedMatrix::from_blocks(
-        Format::Q4_1,
-        16,
-        64,
-        &blocks(Format::Q4_1, 16, 64, &mut random),
-    );
+    let w = PackedMatrix::from_blocks(Format::Q4_1, 16, 64, &blocks(Format::Q4_1, 16, 64, &mut random));
     let mut x = random.values(64);
     x[50] = f32::INFINITY;
     assert!(product(&w, &x, 1).iter().all(|y| y.is_nan()));

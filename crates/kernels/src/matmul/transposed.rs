@@ -38,22 +38,12 @@ pub fn matmul_transposed(pool: &Pool, dy: &[f32], w: &PackedMatrix, dx: &mut [f3
                 }
             }
             for strip in (0..width).step_by(STRIP) {
-                let block = Tile {
-                    b: tile[strip..].as_ptr(),
-                    step: COLUMNS,
-                    k,
-                };
+                let block = Tile { b: tile[strip..].as_ptr(), step: COLUMNS, k };
                 let out = sums[strip..].as_mut_ptr();
                 // SAFETY: `count` rows of dy hold k values from `first` on; `sums` has `count` rows of
                 // COLUMNS, a multiple of the strip.
                 unsafe {
-                    block.rows(
-                        dy[first..].as_ptr(),
-                        [rows, 1],
-                        out,
-                        [count, COLUMNS],
-                        Accumulate::Add,
-                    )
+                    block.rows(dy[first..].as_ptr(), [rows, 1], out, [count, COLUMNS], Accumulate::Add)
                 };
             }
         }

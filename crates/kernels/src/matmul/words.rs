@@ -148,9 +148,7 @@ mod tests {
         for bits in [4, 5, 8] {
             let packing = BlockPacking { bits, min: false, halves: false };
             let mut quants = vec![0; packing.quant_bytes()];
-            let q = |lane: usize| {
-                std::array::from_fn(|i| ((i * 37 + lane * 101 + 11) % (1 << bits)) as u8)
-            };
+            let q = |lane: usize| std::array::from_fn(|i| ((i * 37 + lane * 101 + 11) % (1 << bits)) as u8);
             for lane in 0..PANEL {
                 put_words(bits, &mut quants, lane, &q(lane));
             }

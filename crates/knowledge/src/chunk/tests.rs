@@ -19,17 +19,10 @@ fn document(blocks: Vec<Block>) -> Document {
 }
 
 fn block(kind: BlockKind, text: &str, page: u32) -> Block {
-    Block {
-        kind,
-        text: text.into(),
-        page: (page > 0).then_some(page),
-    }
+    Block { kind, text: text.into(), page: (page > 0).then_some(page) }
 }
 
-const CONFIG: ChunkConfig = ChunkConfig {
-    target_tokens: 20,
-    max_tokens: 40,
-};
+const CONFIG: ChunkConfig = ChunkConfig { target_tokens: 20, max_tokens: 40 };
 
 /// Chunks follow each other, their ranges give their texts, all text is covered, none is too large.
 #[track_caller]
@@ -39,10 +32,7 @@ fn check_laws(document: &Document, config: &ChunkConfig) -> Vec<Chunk> {
     let mut end = 0;
     for chunk in &chunks {
         assert!(chunk.range.start >= end, "chunks overlap");
-        assert!(
-            text[end..chunk.range.start].trim().is_empty(),
-            "text was left out"
-        );
+        assert!(text[end..chunk.range.start].trim().is_empty(), "text was left out");
         assert_eq!(text[chunk.range.clone()], chunk.text);
         assert_eq!(chunk.num_tokens, count(&chunk.text));
         let limit = config.max_tokens + config.max_tokens / 2;
@@ -73,9 +63,7 @@ fn every_shape_of_document_obeys_the_laws() {
     ];
     let mut state = 1u64;
     let mut next = |n: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % n
     };
     for _ in 0..60 {
@@ -108,10 +96,7 @@ fn a_top_level_heading_always_begins_a_chunk_and_small_blocks_join_under_it() {
     ]);
     let chunks = check_laws(&document, &CONFIG);
     let texts: Vec<_> = chunks.iter().map(|chunk| chunk.text.as_str()).collect();
-    assert_eq!(
-        texts,
-        ["Manual\nSetup\nPlug it in.\nPress start.", "Care\nWipe it."]
-    );
+    assert_eq!(texts, ["Manual\nSetup\nPlug it in.\nPress start.", "Care\nWipe it."]);
     assert_eq!(chunks[1].headings, ["Manual", "Care"]);
     assert_eq!(chunks[1].passage("Manual"), "Manual > Care\nCare\nWipe it.");
 }
@@ -119,18 +104,10 @@ fn a_top_level_heading_always_begins_a_chunk_and_small_blocks_join_under_it() {
 #[test]
 fn a_large_paragraph_is_cut_between_sentences() {
     let sentence = "This sentence has exactly seven words here. ";
-    let document = document(vec![block(
-        BlockKind::Paragraph,
-        sentence.repeat(20).trim(),
-        0,
-    )]);
+    let document = document(vec![block(BlockKind::Paragraph, sentence.repeat(20).trim(), 0)]);
     let chunks = check_laws(&document, &CONFIG);
     assert!(chunks.len() > 2);
-    assert!(
-        chunks
-            .iter()
-            .all(|chunk| chunk.text.starts_with("This") && chunk.text.trim().ends_with('.'))
-    );
+    assert!(chunks.iter().all(|chunk| chunk.text.starts_with("This") && chunk.text.trim().ends_with('.')));
 }
 
 #[test]
@@ -138,10 +115,5 @@ fn text_without_any_space_is_cut_too() {
     let document = document(vec![block(BlockKind::Paragraph, &"长".repeat(500), 0)]);
     let per_char = |text: &str| text.chars().count();
     let chunks = chunk_document(&document, &CONFIG, &per_char);
-    assert!(
-        chunks.len() >= 12
-            && chunks
-                .iter()
-                .all(|chunk| chunk.num_tokens <= CONFIG.max_tokens)
-    );
+    assert!(chunks.len() >= 12 && chunks.iter().all(|chunk| chunk.num_tokens <= CONFIG.max_tokens));
 }

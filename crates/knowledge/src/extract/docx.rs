@@ -36,11 +36,7 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
     let body = body.ok_or_else(|| ExtractError::damaged("no `word/document.xml` inside"))?;
     let mut reading = Body::new(styles);
     reading.read(&body)?;
-    Ok(Extracted {
-        title,
-        blocks: reading.finish(),
-        notes: Vec::new(),
-    })
+    Ok(Extracted { title, blocks: reading.finish(), notes: Vec::new() })
 }
 
 /// Unpacks one part; `budget` is what all parts together may still take.
@@ -55,22 +51,15 @@ fn read_part(
         Err(error) => return Err(ExtractError::damaged(error)),
     };
     let mut bytes = Vec::new();
-    part.take(*budget + 1)
-        .read_to_end(&mut bytes)
-        .map_err(ExtractError::damaged)?;
-    *budget = budget
-        .checked_sub(bytes.len() as u64)
-        .ok_or(ExtractError::Bomb {
-            limit: MAX_UNPACKED_BYTES,
-        })?;
+    part.take(*budget + 1).read_to_end(&mut bytes).map_err(ExtractError::damaged)?;
+    *budget =
+        budget.checked_sub(bytes.len() as u64).ok_or(ExtractError::Bomb { limit: MAX_UNPACKED_BYTES })?;
     super::text::decode(&bytes, None).map(|(text, _)| Some(text))
 }
 
 fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
-    let found = element
-        .attributes()
-        .flatten()
-        .find(|attribute| attribute.key.local_name().as_ref() == name)?;
+    let found =
+        element.attributes().flatten().find(|attribute| attribute.key.local_name().as_ref() == name)?;
     let value = found.normalized_value(XmlVersion::Implicit1_0).ok()?;
     Some(value.into_owned())
 }
@@ -108,8 +97,7 @@ fn heading_styles(xml: &str) -> Result<HashMap<String, u8>, ExtractError> {
     // A chain of styles is rarely longer than three.
     for _ in 0..4 {
         for (child, parent) in &parents {
-            if let (false, Some(level)) = (levels.contains_key(child), levels.get(parent).copied())
-            {
+            if let (false, Some(level)) = (levels.contains_key(child), levels.get(parent).copied()) {
                 levels.insert(child.clone(), level);
             }
         }
@@ -123,9 +111,7 @@ fn level_of_name(name: &str) -> Option<u8> {
     if name == "title" || name == "标题" {
         return Some(1);
     }
-    let number = name
-        .strip_prefix("heading ")
-        .or_else(|| name.strip_prefix("标题 "))?;
+    let number = name.strip_prefix("heading ").or_else(|| name.strip_prefix("标题 "))?;
     number.parse().ok().filter(|level| (1..=9).contains(level))
 }
 
@@ -191,8 +177,7 @@ impl Body {
                 Event::Empty(element) => self.start(&element, true),
                 Event::End(element) => self.end(element.local_name().as_ref()),
                 Event::Text(text) if self.in_text && self.hidden == 0 => {
-                    self.text
-                        .push_str(&text.xml_content(XmlVersion::Implicit1_0));
+                    self.text.push_str(&text.xml_content(XmlVersion::Implicit1_0));
                 }
                 Event::GeneralRef(reference) if self.in_text && self.hidden == 0 => {
                     let named = match reference.as_ref() {
@@ -283,11 +268,7 @@ impl Body {
 
     fn push(&mut self, kind: BlockKind, text: String) {
         if text.chars().any(|c| !c.is_whitespace() && c != '|') {
-            self.blocks.push(Block {
-                kind,
-                text,
-                page: Some(self.page),
-            });
+            self.blocks.push(Block { kind, text, page: Some(self.page) });
         }
     }
 
@@ -309,9 +290,7 @@ mod tests {
     fn docx(parts: &[(&str, &str)]) -> Vec<u8> {
         let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
         for (name, content) in parts {
-            writer
-                .start_file(*name, zip::write::SimpleFileOptions::default())
-                .unwrap();
+            writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
             writer.write_all(content.as_bytes()).unwrap();
         }
         writer.finish().unwrap().into_inner()
@@ -334,11 +313,7 @@ mod tests {
             </w:body></w:document>"#;
         let bytes = docx(&[("word/styles.xml", STYLES), ("word/document.xml", body)]);
         let document = super::super::extract("x.docx", DocumentKind::Docx, &bytes).unwrap();
-        let blocks: Vec<_> = document
-            .blocks
-            .iter()
-            .map(|b| (b.kind, b.text.as_str()))
-            .collect();
+        let blocks: Vec<_> = document.blocks.iter().map(|b| (b.kind, b.text.as_str())).collect();
         assert_eq!(
             blocks,
             [
@@ -356,44 +331,23 @@ mod tests {
     #[test]
     fn a_compression_bomb_is_refused_before_it_is_unpacked() {
         let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        writer
-            .start_file(
-                "word/document.xml",
-                zip::write::SimpleFileOptions::default(),
-            )
-            .unwrap();
+        writer.start_file("word/document.xml", zip::write::SimpleFileOptions::default()).unwrap();
         let zeros = vec![b' '; 1 << 20];
         for _ in 0..=(MAX_UNPACKED_BYTES >> 20) {
             writer.write_all(&zeros).unwrap();
         }
         let bytes = writer.finish().unwrap().into_inner();
         assert!(bytes.len() < 4 << 20);
-        assert_eq!(
-            extract(&bytes),
-            Err(ExtractError::Bomb {
-                limit: MAX_UNPACKED_BYTES
-            })
-        );
+        assert_eq!(extract(&bytes), Err(ExtractError::Bomb { limit: MAX_UNPACKED_BYTES }));
     }
 
     #[test]
     fn a_broken_archive_says_so() {
-        assert!(matches!(
-            extract(b"PK\x03\x04 nothing"),
-            Err(ExtractError::Damaged { .. })
-        ));
-        assert_eq!(
-            extract(&[0xd0, 0xcf, 0x11, 0xe0, 0xa1]),
-            Err(ExtractError::Encrypted)
-        );
+        assert!(matches!(extract(b"PK\x03\x04 nothing"), Err(ExtractError::Damaged { .. })));
+        assert_eq!(extract(&[0xd0, 0xcf, 0x11, 0xe0, 0xa1]), Err(ExtractError::Encrypted));
         let cut = docx(&[("word/document.xml", "<w:document><w:p")]);
         assert!(matches!(extract(&cut), Err(ExtractError::Damaged { .. })));
         let other = docx(&[("other.xml", "<x/>")]);
-        assert!(
-            extract(&other)
-                .unwrap_err()
-                .to_string()
-                .contains("word/document.xml")
-        );
+        assert!(extract(&other).unwrap_err().to_string().contains("word/document.xml"));
     }
 }

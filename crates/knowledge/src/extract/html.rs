@@ -31,16 +31,9 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
     walk.flush(BlockKind::Paragraph);
     let mut notes: Vec<String> = note.into_iter().collect();
     if walk.too_deep > 0 {
-        notes.push(format!(
-            "{} elements nested too deep were left out",
-            walk.too_deep
-        ));
+        notes.push(format!("{} elements nested too deep were left out", walk.too_deep));
     }
-    Ok(Extracted {
-        title,
-        blocks: walk.blocks,
-        notes,
-    })
+    Ok(Extracted { title, blocks: walk.blocks, notes })
 }
 
 /// The charset a `<meta>` near the start names.
@@ -94,10 +87,7 @@ impl Walk {
             }
             "pre" => {
                 self.flush(self.open_kind());
-                self.blocks.push(Block::new(
-                    BlockKind::Code,
-                    element.text().collect::<String>(),
-                ));
+                self.blocks.push(Block::new(BlockKind::Code, element.text().collect::<String>()));
             }
             "br" => self.text.push('\n'),
             "ul" | "ol" => {
@@ -110,9 +100,9 @@ impl Walk {
             "li" => self.item(element, depth),
             "tr" => self.row(element),
             // Layout tables put the whole page into cells that hold tables or headings.
-            "td" | "th" | "p" | "div" | "section" | "article" | "main" | "blockquote" | "table"
-            | "tbody" | "thead" | "dl" | "dt" | "dd" | "figure" | "figcaption" | "details"
-            | "summary" | "address" | "caption" | "body" | "html" | "center" | "hr" => {
+            "td" | "th" | "p" | "div" | "section" | "article" | "main" | "blockquote" | "table" | "tbody"
+            | "thead" | "dl" | "dt" | "dd" | "figure" | "figcaption" | "details" | "summary" | "address"
+            | "caption" | "body" | "html" | "center" | "hr" => {
                 self.flush(self.open_kind());
                 self.children(element, depth);
                 self.flush(self.open_kind());
@@ -148,9 +138,7 @@ impl Walk {
         let cells: Vec<ElementRef<'_>> = element.child_elements().collect();
         let layout = cells.iter().any(|cell| {
             let holds = |names: &[&str]| {
-                cell.descendent_elements()
-                    .skip(1)
-                    .any(|inner| names.contains(&inner.value().name()))
+                cell.descendent_elements().skip(1).any(|inner| names.contains(&inner.value().name()))
             };
             holds(&["table", "h1", "h2", "h3", "ul", "ol", "pre"])
         });
@@ -164,35 +152,22 @@ impl Walk {
             let mut inner = Walk::default();
             inner.children(*cell, 1);
             inner.flush(BlockKind::Paragraph);
-            let parts: Vec<String> = inner
-                .blocks
-                .iter()
-                .map(|block| super::one_line(&block.text))
-                .collect();
+            let parts: Vec<String> = inner.blocks.iter().map(|block| super::one_line(&block.text)).collect();
             parts.join(" ").trim().to_string()
         });
         let texts: Vec<String> = texts.collect();
         if texts.iter().any(|text| !text.is_empty()) {
-            self.blocks
-                .push(Block::new(BlockKind::TableRow, texts.join(" | ")));
+            self.blocks.push(Block::new(BlockKind::TableRow, texts.join(" | ")));
         }
     }
 
     fn open_kind(&self) -> BlockKind {
-        if self.in_item {
-            BlockKind::ListItem
-        } else {
-            BlockKind::Paragraph
-        }
+        if self.in_item { BlockKind::ListItem } else { BlockKind::Paragraph }
     }
 
     fn flush(&mut self, kind: BlockKind) {
         let text = std::mem::take(&mut self.text);
-        let lines: Vec<&str> = text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect();
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         if !lines.is_empty() {
             self.blocks.push(Block::new(kind, text::join_lines(&lines)));
         }
@@ -224,16 +199,11 @@ fn is_furniture(element: ElementRef<'_>) -> bool {
             | "dialog"
     );
     let role = value.attr("role").unwrap_or_default();
-    let by_role = matches!(
-        role,
-        "navigation" | "banner" | "contentinfo" | "search" | "complementary"
-    );
+    let by_role = matches!(role, "navigation" | "banner" | "contentinfo" | "search" | "complementary");
     let hidden = value.attr("hidden").is_some() || value.attr("aria-hidden") == Some("true");
     // A header inside an article holds its title; one of the page holds logo and menus.
     let page_header = value.name() == "header"
-        && !element
-            .descendent_elements()
-            .any(|inner| matches!(inner.value().name(), "h1" | "h2"));
+        && !element.descendent_elements().any(|inner| matches!(inner.value().name(), "h1" | "h2"));
     by_name || by_role || hidden || page_header
 }
 
@@ -244,11 +214,7 @@ mod tests {
 
     fn blocks(source: &[u8]) -> Vec<(BlockKind, String)> {
         let document = super::super::extract("x.html", DocumentKind::Html, source).unwrap();
-        document
-            .blocks
-            .into_iter()
-            .map(|block| (block.kind, block.text))
-            .collect()
+        document.blocks.into_iter().map(|block| (block.kind, block.text)).collect()
     }
 
     #[test]
@@ -270,10 +236,7 @@ mod tests {
             (BlockKind::Code, "a\n  b"),
         ];
         let found = blocks(source.as_bytes());
-        let found: Vec<_> = found
-            .iter()
-            .map(|(kind, text)| (*kind, text.as_str()))
-            .collect();
+        let found: Vec<_> = found.iter().map(|(kind, text)| (*kind, text.as_str())).collect();
         assert_eq!(found, expected);
     }
 

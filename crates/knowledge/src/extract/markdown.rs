@@ -20,11 +20,7 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
         writer.event(event);
     }
     writer.flush(BlockKind::Paragraph);
-    Ok(Extracted {
-        title: writer.title,
-        blocks: writer.blocks,
-        notes: note.into_iter().collect(),
-    })
+    Ok(Extracted { title: writer.title, blocks: writer.blocks, notes: note.into_iter().collect() })
 }
 
 #[derive(Default)]
@@ -96,9 +92,7 @@ impl Writer {
             TagEnd::List(_) => {
                 self.lists.pop();
             }
-            TagEnd::TableCell => self
-                .cells
-                .push(super::one_line(&std::mem::take(&mut self.text))),
+            TagEnd::TableCell => self.cells.push(super::one_line(&std::mem::take(&mut self.text))),
             TagEnd::TableHead | TagEnd::TableRow => {
                 self.text = std::mem::take(&mut self.cells).join(" | ");
                 self.flush(BlockKind::TableRow);
@@ -109,11 +103,7 @@ impl Writer {
     }
 
     fn open_kind(&self) -> BlockKind {
-        if self.lists.is_empty() {
-            BlockKind::Paragraph
-        } else {
-            BlockKind::ListItem
-        }
+        if self.lists.is_empty() { BlockKind::Paragraph } else { BlockKind::ListItem }
     }
 
     fn soft_break(&mut self) {
@@ -153,13 +143,8 @@ mod tests {
         let source = "---\ntitle: \"A guide\"\n---\n# One\nSome *bold*\ntext with [a link](http://x).\n\n\
             - first\n- second\n  - inner\n\n3. three\n\n| a | b |\n|---|---|\n| 1 | `2` |\n\n\
             ```\nlet x = 1;\n  y\n```\n## 二级\n中文\n换行\n";
-        let document =
-            super::super::extract("x.md", DocumentKind::Markdown, source.as_bytes()).unwrap();
-        let blocks: Vec<_> = document
-            .blocks
-            .iter()
-            .map(|b| (b.kind, b.text.as_str()))
-            .collect();
+        let document = super::super::extract("x.md", DocumentKind::Markdown, source.as_bytes()).unwrap();
+        let blocks: Vec<_> = document.blocks.iter().map(|b| (b.kind, b.text.as_str())).collect();
         assert_eq!(document.title, "A guide");
         assert_eq!(
             blocks,

@@ -61,36 +61,24 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
         notes.push("the file is damaged; what could be recovered was read".to_string());
     }
     if unknown > 0 {
-        notes.push(format!(
-            "{unknown} of {total} characters have no meaning in their font"
-        ));
+        notes.push(format!("{unknown} of {total} characters have no meaning in their font"));
     }
     if !empty_pages.is_empty() {
         notes.push(format!("no text on pages {empty_pages:?} (scans?)"));
     }
     let repeated = drop_repeated_margins(&mut pages);
     if repeated > 0 {
-        notes.push(format!(
-            "{repeated} running heads, feet and page numbers left out"
-        ));
+        notes.push(format!("{repeated} running heads, feet and page numbers left out"));
     }
-    Ok(Extracted {
-        title: title(&document),
-        blocks: blocks(pages),
-        notes,
-    })
+    Ok(Extracted { title: title(&document), blocks: blocks(pages), notes })
 }
 
 fn load(bytes: &[u8]) -> Result<Document, ExtractError> {
-    let options = LoadOptions {
-        max_decompressed_size: Some(MAX_STREAM_BYTES),
-        ..LoadOptions::default()
-    };
-    let document =
-        Document::load_mem_with_options(bytes, options).map_err(|error| match error {
-            lopdf::Error::Decryption(_) | lopdf::Error::InvalidPassword => ExtractError::Encrypted,
-            error => ExtractError::damaged(error),
-        })?;
+    let options = LoadOptions { max_decompressed_size: Some(MAX_STREAM_BYTES), ..LoadOptions::default() };
+    let document = Document::load_mem_with_options(bytes, options).map_err(|error| match error {
+        lopdf::Error::Decryption(_) | lopdf::Error::InvalidPassword => ExtractError::Encrypted,
+        error => ExtractError::damaged(error),
+    })?;
     if document.is_encrypted() {
         return Err(ExtractError::Encrypted);
     }
@@ -108,8 +96,7 @@ fn title(document: &Document) -> Option<String> {
     let is_file_name = [".doc", ".docx", ".html", ".tex", ".indd", ".odt"]
         .iter()
         .any(|extension| title.to_lowercase().ends_with(extension));
-    let meaningless =
-        ["untitled", "about:blank", "(anonymous)"].contains(&title.to_lowercase().as_str());
+    let meaningless = ["untitled", "about:blank", "(anonymous)"].contains(&title.to_lowercase().as_str());
     (!is_file_name && !meaningless).then_some(title)
 }
 
@@ -117,11 +104,7 @@ fn title(document: &Document) -> Option<String> {
 /// two.
 fn drop_repeated_margins(pages: &mut [(u32, Vec<Paragraph>)]) -> usize {
     let mask = |paragraph: &Paragraph| -> String {
-        paragraph
-            .text
-            .chars()
-            .map(|c| if c.is_numeric() { '#' } else { c })
-            .collect()
+        paragraph.text.chars().map(|c| if c.is_numeric() { '#' } else { c }).collect()
     };
     let margin = |paragraphs: &[Paragraph]| -> BTreeSet<usize> {
         let by_height = |index: &usize| ordered(paragraphs[*index].y);
@@ -131,10 +114,8 @@ fn drop_repeated_margins(pages: &mut [(u32, Vec<Paragraph>)]) -> usize {
     };
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for (_, paragraphs) in pages.iter() {
-        let masks: BTreeSet<String> = margin(paragraphs)
-            .into_iter()
-            .map(|index| mask(&paragraphs[index]))
-            .collect();
+        let masks: BTreeSet<String> =
+            margin(paragraphs).into_iter().map(|index| mask(&paragraphs[index])).collect();
         for mask in masks {
             *counts.entry(mask).or_default() += 1;
         }
@@ -166,11 +147,7 @@ fn blocks(pages: Vec<(u32, Vec<Paragraph>)>) -> Vec<Block> {
                 BlockKind::Paragraph => levels.kind(&paragraph),
                 kind => kind,
             };
-            blocks.push(Block {
-                kind,
-                text: paragraph.text,
-                page: Some(number),
-            });
+            blocks.push(Block { kind, text: paragraph.text, page: Some(number) });
         }
     }
     blocks
@@ -189,20 +166,10 @@ impl Levels {
         for paragraph in paragraphs.clone() {
             *chars.entry(tenths(paragraph.size)).or_default() += paragraph.text.chars().count();
         }
-        let body = chars
-            .iter()
-            .max_by_key(|(_, count)| **count)
-            .map_or(0, |(size, _)| *size);
-        let large = paragraphs
-            .filter(|paragraph| is_short(paragraph))
-            .map(|p| tenths(p.size));
-        let large: BTreeSet<i64> = large
-            .filter(|&size| size as f64 > HEADING_SCALE * body as f64)
-            .collect();
-        Self {
-            body,
-            headings: large.into_iter().rev().collect(),
-        }
+        let body = chars.iter().max_by_key(|(_, count)| **count).map_or(0, |(size, _)| *size);
+        let large = paragraphs.filter(|paragraph| is_short(paragraph)).map(|p| tenths(p.size));
+        let large: BTreeSet<i64> = large.filter(|&size| size as f64 > HEADING_SCALE * body as f64).collect();
+        Self { body, headings: large.into_iter().rev().collect() }
     }
 
     fn kind(&self, paragraph: &Paragraph) -> BlockKind {
@@ -213,9 +180,7 @@ impl Levels {
         if let Some(rank) = self.headings.iter().position(|&heading| heading == size) {
             return BlockKind::Heading((rank as u8).min(4) + 1);
         }
-        let ends = paragraph
-            .text
-            .ends_with(['.', '。', ':', '：', ',', '，', ';', '；', '!', '?']);
+        let ends = paragraph.text.ends_with(['.', '。', ':', '：', ',', '，', ';', '；', '!', '?']);
         if paragraph.bold && size >= self.body && !ends && paragraph.num_lines == 1 {
             return BlockKind::Heading((self.headings.len() as u8).min(4) + 1);
         }

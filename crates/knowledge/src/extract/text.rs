@@ -33,17 +33,11 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
             blocks.push(Block::new(BlockKind::ListItem, line));
         }
     }
-    Ok(Extracted {
-        title: None,
-        blocks,
-        notes: note.into_iter().collect(),
-    })
+    Ok(Extracted { title: None, blocks, notes: note.into_iter().collect() })
 }
 
 fn is_list_item(line: &str) -> bool {
-    ["- ", "* ", "+ ", "• ", "· "]
-        .iter()
-        .any(|bullet| line.starts_with(bullet))
+    ["- ", "* ", "+ ", "• ", "· "].iter().any(|bullet| line.starts_with(bullet))
 }
 
 /// Joins wrapped lines: with a space, but not between two Chinese characters.
@@ -73,11 +67,7 @@ pub(super) fn decode(
         return Ok(lossy(encoding, bytes));
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
-        return if is_binary(text) {
-            Err(ExtractError::Binary)
-        } else {
-            Ok((text.to_string(), None))
-        };
+        return if is_binary(text) { Err(ExtractError::Binary) } else { Ok((text.to_string(), None)) };
     }
     if let Some(encoding) = label.filter(|encoding| *encoding != UTF_8) {
         return Ok(lossy(encoding, bytes));
@@ -111,10 +101,7 @@ fn lossy(encoding: &'static Encoding, bytes: &[u8]) -> (String, Option<String>) 
 
 /// Control characters other than white space don't occur in text.
 fn is_binary(text: &str) -> bool {
-    let control = text
-        .chars()
-        .filter(|&c| c.is_control() && !c.is_whitespace() && c != '\u{1b}')
-        .count();
+    let control = text.chars().filter(|&c| c.is_control() && !c.is_whitespace() && c != '\u{1b}').count();
     control * 100 > text.chars().count()
 }
 
@@ -168,10 +155,7 @@ mod tests {
         let chinese = "产品手册：额定电压为二百二十伏。";
         check(&GB18030.encode(chinese).0, chinese);
         check(&encoding_rs::GBK.encode(chinese).0, chinese);
-        check(
-            b"caf\xe9 cr\xe8me, d\xe9j\xe0 vu, voil\xe0 na\xefve",
-            "café crème, déjà vu, voilà naïve",
-        );
+        check(b"caf\xe9 cr\xe8me, d\xe9j\xe0 vu, voil\xe0 na\xefve", "café crème, déjà vu, voilà naïve");
     }
 
     #[test]
@@ -185,21 +169,14 @@ mod tests {
 
     #[test]
     fn binary_data_is_refused() {
-        assert_eq!(
-            decode(&[0, 159, 146, 150, 0, 1, 2], None),
-            Err(ExtractError::Binary)
-        );
+        assert_eq!(decode(&[0, 159, 146, 150, 0, 1, 2], None), Err(ExtractError::Binary));
         assert_eq!(decode(&[1, 2, 3, 4, 5], None), Err(ExtractError::Binary));
     }
 
     #[test]
     fn wrapped_lines_join_with_a_space_only_where_words_have_one() {
         let extracted = extract("one\ntwo\n\n三四\n五六\n\n- item".as_bytes()).unwrap();
-        let texts: Vec<_> = extracted
-            .blocks
-            .iter()
-            .map(|block| block.text.as_str())
-            .collect();
+        let texts: Vec<_> = extracted.blocks.iter().map(|block| block.text.as_str()).collect();
         assert_eq!(texts, ["one two", "三四五六", "- item"]);
         assert_eq!(extracted.blocks[2].kind, BlockKind::ListItem);
     }

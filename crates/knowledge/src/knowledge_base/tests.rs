@@ -17,22 +17,16 @@ struct HashedWords {
 
 impl HashedWords {
     fn new(limit: usize) -> Self {
-        Self {
-            embedded: AtomicUsize::new(0),
-            limit,
-        }
+        Self { embedded: AtomicUsize::new(0), limit }
     }
 
     fn vectors(&self, texts: &[&str]) -> Vec<Vec<f32>> {
         let vector = |text: &&str| {
             let mut vector = vec![0.0; self.dim()];
             for word in crate::words::words(text) {
-                let hash = word
-                    .form
-                    .bytes()
-                    .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-                    });
+                let hash = word.form.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+                });
                 vector[hash as usize % self.dim()] += 1.0;
             }
             vector
@@ -80,13 +74,7 @@ fn corpus(num_documents: usize) -> Corpus {
 }
 
 fn config() -> Config {
-    Config {
-        chunk: ChunkConfig {
-            target_tokens: 40,
-            max_tokens: 80,
-        },
-        embed_batch: 4,
-    }
+    Config { chunk: ChunkConfig { target_tokens: 40, max_tokens: 80 }, embed_batch: 4 }
 }
 
 struct Folder(std::path::PathBuf);
@@ -113,13 +101,9 @@ fn ids(hits: &[Hit<'_>]) -> Vec<u32> {
 fn a_stopped_build_leaves_no_base_and_goes_on_with_what_it_has() {
     let folder = Folder::new("resume");
     let failing = HashedWords::new(9);
-    let error =
-        KnowledgeBase::build(&corpus(10), &config(), &failing, &Silent, &folder.0).unwrap_err();
+    let error = KnowledgeBase::build(&corpus(10), &config(), &failing, &Silent, &folder.0).unwrap_err();
     assert_eq!(error.to_string(), "embedder `hashed-words`: out of power");
-    assert!(matches!(
-        KnowledgeBase::open(&folder.0),
-        Err(Error::Missing { .. })
-    ));
+    assert!(matches!(KnowledgeBase::open(&folder.0), Err(Error::Missing { .. })));
     let second = HashedWords::new(usize::MAX);
     let base = KnowledgeBase::build(&corpus(10), &config(), &second, &Silent, &folder.0).unwrap();
     assert_eq!(base.chunks().len(), 20);
@@ -154,26 +138,16 @@ fn every_method_finds_the_part_and_hybrid_tells_the_ranks() {
     let embedder = HashedWords::new(usize::MAX);
     let base = KnowledgeBase::build(&corpus(12), &config(), &embedder, &Silent, &folder.0).unwrap();
     for method in [Method::Bm25, Method::Dense, Method::Hybrid] {
-        let hits = base
-            .search("the part that weighs 119 grams", method, 3, &embedder)
-            .unwrap();
+        let hits = base.search("the part that weighs 119 grams", method, 3, &embedder).unwrap();
         assert_eq!(hits[0].document.path, "part-7.md", "{method:?}");
         assert_eq!(hits[0].rank, 1);
     }
-    let hits = base
-        .search("该零件重119克", Method::Hybrid, 5, &embedder)
-        .unwrap();
+    let hits = base.search("该零件重119克", Method::Hybrid, 5, &embedder).unwrap();
     assert_eq!(hits[0].document.path, "part-7.md");
     assert_eq!(hits[0].bm25_rank, Some(1));
-    let twice = base
-        .search("该零件重119克", Method::Hybrid, 5, &embedder)
-        .unwrap();
+    let twice = base.search("该零件重119克", Method::Hybrid, 5, &embedder).unwrap();
     assert_eq!(ids(&hits), ids(&twice));
-    assert!(
-        base.search("", Method::Bm25, 5, &embedder)
-            .unwrap()
-            .is_empty()
-    );
+    assert!(base.search("", Method::Bm25, 5, &embedder).unwrap().is_empty());
 }
 
 #[test]
@@ -191,28 +165,16 @@ fn fusion_equals_the_sums_worked_out_by_hand() {
 fn a_base_of_another_format_or_embedder_is_refused() {
     let folder = Folder::new("format");
     let embedder = HashedWords::new(usize::MAX);
-    let mut base =
-        KnowledgeBase::build(&corpus(1), &config(), &embedder, &Silent, &folder.0).unwrap();
+    let mut base = KnowledgeBase::build(&corpus(1), &config(), &embedder, &Silent, &folder.0).unwrap();
     base.embedder = "other".into();
     let error = base.search("x", Method::Dense, 1, &embedder).unwrap_err();
-    assert!(
-        error.to_string().contains("built with embedder `other`"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("built with embedder `other`"), "{error}");
     let file = folder.0.join(crate::store::FILE);
     let connection = rusqlite::Connection::open(&file).unwrap();
-    connection
-        .execute(
-            "UPDATE settings SET value = '99' WHERE name = 'format_version'",
-            [],
-        )
-        .unwrap();
+    connection.execute("UPDATE settings SET value = '99' WHERE name = 'format_version'", []).unwrap();
     drop(connection);
     let error = KnowledgeBase::open(&folder.0).unwrap_err();
-    assert!(
-        error.to_string().contains("has format version 99"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("has format version 99"), "{error}");
     fs_err::write(&file, "not a database").unwrap();
     assert!(KnowledgeBase::open(&folder.0).is_err());
 }

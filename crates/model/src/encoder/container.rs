@@ -59,14 +59,7 @@ impl Container {
         let config = read_config(&mut source)?;
         let vocabulary = read_vocabulary(&mut source, &config)?;
         let entries = read_entries(&mut source)?;
-        Ok((
-            Self {
-                config,
-                entries,
-                source,
-            },
-            vocabulary,
-        ))
+        Ok((Self { config, entries, source }, vocabulary))
     }
 
     pub(super) fn malformed(&self, what: &str, problem: impl Into<String>) -> files::Error {
@@ -74,39 +67,23 @@ impl Container {
     }
 
     /// The stored bytes of a matrix.
-    pub(super) fn matrix(
-        &mut self,
-        name: &str,
-        rows: usize,
-        cols: usize,
-    ) -> Result<(Format, Vec<u8>)> {
+    pub(super) fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<(Format, Vec<u8>)> {
         let path = self.source.path();
         let entry = self
             .entries
             .get(name)
-            .ok_or_else(|| files::Error::MissingTensor {
-                path: path.into(),
-                tensor: name.into(),
-            })?;
+            .ok_or_else(|| files::Error::MissingTensor { path: path.into(), tensor: name.into() })?;
         let format = match entry.format {
             0 => Format::F32,
             1 => Format::Q4_0,
             other => {
                 let (path, tensor, format) = (path.into(), name.into(), format!("type {other}"));
-                return Err(files::Error::UnsupportedFormat {
-                    path,
-                    tensor,
-                    format,
-                }
-                .into());
+                return Err(files::Error::UnsupportedFormat { path, tensor, format }.into());
             }
         };
         let what = format!("tensor `{name}`");
         if entry.num_elements != rows as u64 * cols as u64 {
-            let problem = format!(
-                "has {} weights, expected {rows} × {cols}",
-                entry.num_elements
-            );
+            let problem = format!("has {} weights, expected {rows} × {cols}", entry.num_elements);
             return Err(self.malformed(&what, problem).into());
         }
         let Some(row_bytes) = format.row_bytes(cols) else {
@@ -127,17 +104,12 @@ impl Container {
         let (format, bytes) = self.matrix(name, 1, len)?;
         let what = format!("tensor `{name}`");
         if format != Format::F32 {
-            return Err(self
-                .malformed(&what, format!("is stored as {format:?}, expected F32"))
-                .into());
+            return Err(self.malformed(&what, format!("is stored as {format:?}, expected F32")).into());
         }
         let values = floats(&bytes);
         match values.iter().position(|value| !value.is_finite()) {
             Some(index) => {
-                let problem = format!(
-                    "holds `{}` at {index}, expected a finite number",
-                    values[index]
-                );
+                let problem = format!("holds `{}` at {index}, expected a finite number", values[index]);
                 Err(self.malformed(&what, problem).into())
             }
             None => Ok(values),
@@ -146,12 +118,7 @@ impl Container {
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|chunk| f32::from_le_bytes(*chunk))
-        .collect()
+    bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
 }
 
 fn read_config(source: &mut Source) -> Result<Config> {
@@ -162,9 +129,7 @@ fn read_config(source: &mut Source) -> Result<Config> {
     }
     let version = source.u32("version")?;
     if version != VERSION {
-        return Err(source
-            .malformed("version", format!("is `{version}`, expected {VERSION}"))
-            .into());
+        return Err(source.malformed("version", format!("is `{version}`, expected {VERSION}")).into());
     }
     let config = Config {
         hidden_size: source.count(1, "hidden_size")?,
@@ -177,10 +142,8 @@ fn read_config(source: &mut Source) -> Result<Config> {
         layer_norm_eps: source.f32("layer_norm_eps")?,
     };
     if !config.hidden_size.is_multiple_of(config.num_heads) {
-        let problem = format!(
-            "`{}` isn't a multiple of `num_heads` {}",
-            config.hidden_size, config.num_heads
-        );
+        let problem =
+            format!("`{}` isn't a multiple of `num_heads` {}", config.hidden_size, config.num_heads);
         return Err(source.malformed("hidden_size", problem).into());
     }
     let eps = config.layer_norm_eps;
@@ -200,10 +163,7 @@ fn read_config(source: &mut Source) -> Result<Config> {
 fn read_vocabulary(source: &mut Source, config: &Config) -> Result<Vocabulary> {
     let num_pieces = source.count(1, "number of pieces")?;
     if num_pieces > config.vocab_size {
-        let problem = format!(
-            "is `{num_pieces}`, but `vocab_size` is {}",
-            config.vocab_size
-        );
+        let problem = format!("is `{num_pieces}`, but `vocab_size` is {}", config.vocab_size);
         return Err(source.malformed("number of pieces", problem).into());
     }
     let mut special = |what| -> Result<TokenId> {
@@ -214,20 +174,13 @@ fn read_vocabulary(source: &mut Source, config: &Config) -> Result<Vocabulary> {
         }
         Ok(id as TokenId)
     };
-    let (bos, eos, pad, unk) = (
-        special("bos")?,
-        special("eos")?,
-        special("pad")?,
-        special("unk")?,
-    );
+    let (bos, eos, pad, unk) = (special("bos")?, special("eos")?, special("pad")?, special("unk")?);
     let spelling_bytes = source.u64("length of spellings")?;
     let offsets = source.bytes((num_pieces as u64 + 1) * 4, "offsets of pieces")?;
     let scores = floats(&source.bytes(num_pieces as u64 * 4, "scores of pieces")?);
     if let Some(index) = scores.iter().position(|score| !score.is_finite()) {
         let problem = format!("is `{}`, expected a finite number", scores[index]);
-        return Err(source
-            .malformed(&format!("score of piece {index}"), problem)
-            .into());
+        return Err(source.malformed(&format!("score of piece {index}"), problem).into());
     }
     let spellings = source.bytes(spelling_bytes, "spellings of pieces")?;
     let tokens = split_pieces(source, &offsets, &spellings)?;
@@ -244,10 +197,8 @@ fn read_vocabulary(source: &mut Source, config: &Config) -> Result<Vocabulary> {
     let num_entries = source.count(0, "entries of the character map")?;
     let map_bytes = source.u32("length of the character map")?;
     let map = source.bytes(u64::from(map_bytes), "character map")?;
-    let map = CharacterMap::parse(num_entries, &map).map_err(|error| Error::Tokenizer {
-        path: source.path().into(),
-        source: error,
-    })?;
+    let map = CharacterMap::parse(num_entries, &map)
+        .map_err(|error| Error::Tokenizer { path: source.path().into(), source: error })?;
     Ok(Vocabulary {
         scores,
         token_kinds,
@@ -298,18 +249,11 @@ fn read_entries(source: &mut Source) -> Result<BTreeMap<String, Entry>> {
         };
         total_bytes = total_bytes.saturating_add(entry.bytes);
         if total_bytes > source.len() {
-            let problem = format!(
-                "takes the tensors to {total_bytes} bytes, the file has {}",
-                source.len()
-            );
-            return Err(source
-                .malformed(&format!("tensor `{name}`"), problem)
-                .into());
+            let problem = format!("takes the tensors to {total_bytes} bytes, the file has {}", source.len());
+            return Err(source.malformed(&format!("tensor `{name}`"), problem).into());
         }
         if entries.insert(name.clone(), entry).is_some() {
-            return Err(source
-                .malformed(&format!("tensor `{name}`"), "is named twice")
-                .into());
+            return Err(source.malformed(&format!("tensor `{name}`"), "is named twice").into());
         }
     }
     Ok(entries)

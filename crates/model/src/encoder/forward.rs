@@ -30,11 +30,7 @@ impl Weights {
     pub(super) fn pooled(&self, pool: &Pool, texts: &[&[TokenId]]) -> Vec<Vec<f32>> {
         let text_lens: Vec<usize> = texts.iter().map(|ids| ids.len()).collect();
         assert!(!text_lens.contains(&0), "a text without tokens");
-        let pass = Pass {
-            pool,
-            weights: self,
-            text_lens,
-        };
+        let pass = Pass { pool, weights: self, text_lens };
         let mut x = pass.embed(texts);
         for layer in &self.layers {
             pass.layer(layer, &mut x);
@@ -56,15 +52,14 @@ impl Pass<'_> {
             .flat_map(|ids| ids.iter().enumerate().map(|(position, &id)| (id, position)))
             .collect();
         let mut x = vec![0.0; tokens.len() * hidden_size];
-        self.pool
-            .for_each_chunk(&mut x, ROWS_PER_TASK * hidden_size, |task, rows| {
-                let mut sum = vec![0.0; rows.len()];
-                let tokens = &tokens[task * ROWS_PER_TASK..];
-                for (row, &(id, position)) in sum.chunks_exact_mut(hidden_size).zip(tokens) {
-                    self.weights.embeddings.row(id, position, row);
-                }
-                self.norm(&self.weights.embeddings.norm, &sum, rows);
-            });
+        self.pool.for_each_chunk(&mut x, ROWS_PER_TASK * hidden_size, |task, rows| {
+            let mut sum = vec![0.0; rows.len()];
+            let tokens = &tokens[task * ROWS_PER_TASK..];
+            for (row, &(id, position)) in sum.chunks_exact_mut(hidden_size).zip(tokens) {
+                self.weights.embeddings.row(id, position, row);
+            }
+            self.norm(&self.weights.embeddings.norm, &sum, rows);
+        });
         x
     }
 
@@ -86,21 +81,14 @@ impl Pass<'_> {
     }
 
     /// `activation(x Wᵀ + bias)`.
-    fn linear(
-        &self,
-        linear: &Linear,
-        x: &[f32],
-        activation: impl Fn(&mut [f32]) + Sync,
-    ) -> Vec<f32> {
+    fn linear(&self, linear: &Linear, x: &[f32], activation: impl Fn(&mut [f32]) + Sync) -> Vec<f32> {
         let (rows, cols) = (linear.weight.rows(), linear.weight.cols());
         let mut y = vec![0.0; x.len() / cols * rows];
         matmul(self.pool, x, &linear.weight, &mut y);
-        self.pool
-            .for_each_chunk(&mut y, ROWS_PER_TASK * rows, |_, y| {
-                y.chunks_exact_mut(rows)
-                    .for_each(|row| add_assign(row, &linear.bias));
-                activation(y);
-            });
+        self.pool.for_each_chunk(&mut y, ROWS_PER_TASK * rows, |_, y| {
+            y.chunks_exact_mut(rows).for_each(|row| add_assign(row, &linear.bias));
+            activation(y);
+        });
         y
     }
 
@@ -112,21 +100,14 @@ impl Pass<'_> {
         let chunk_len = ROWS_PER_TASK * hidden_size;
         self.pool.for_each_chunk(x, chunk_len, |task, x| {
             let mut sum = y[task * chunk_len..][..x.len()].to_vec();
-            sum.chunks_exact_mut(hidden_size)
-                .for_each(|row| add_assign(row, &linear.bias));
+            sum.chunks_exact_mut(hidden_size).for_each(|row| add_assign(row, &linear.bias));
             add_assign(&mut sum, x);
             self.norm(norm, &sum, x);
         });
     }
 
     fn norm(&self, norm: &LayerNorm, x: &[f32], out: &mut [f32]) {
-        layer_norm(
-            x,
-            &norm.weight,
-            &norm.bias,
-            self.weights.config.layer_norm_eps,
-            out,
-        );
+        layer_norm(x, &norm.weight, &norm.bias, self.weights.config.layer_norm_eps, out);
     }
 
     fn mean(&self, x: &[f32]) -> Vec<Vec<f32>> {
@@ -136,8 +117,7 @@ impl Pass<'_> {
             let (rows, after) = rest.split_at(len * hidden_size);
             rest = after;
             let mut mean = vec![0.0; hidden_size];
-            rows.chunks_exact(hidden_size)
-                .for_each(|row| add_assign(&mut mean, row));
+            rows.chunks_exact(hidden_size).for_each(|row| add_assign(&mut mean, row));
             for value in &mut mean {
                 *value /= len as f32;
             }

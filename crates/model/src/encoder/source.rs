@@ -17,12 +17,7 @@ impl Source {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = fs_err::File::open(path)?;
         let len = file.metadata()?.len();
-        Ok(Self {
-            path: path.into(),
-            file: BufReader::new(file),
-            len,
-            position: 0,
-        })
+        Ok(Self { path: path.into(), file: BufReader::new(file), len, position: 0 })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -95,19 +90,10 @@ impl Source {
     }
 
     fn truncated(&self, what: &str, expected: u64) -> Error {
-        Error::Truncated {
-            path: self.path.clone(),
-            what: what.into(),
-            expected,
-            actual: self.len,
-        }
+        Error::Truncated { path: self.path.clone(), what: what.into(), expected, actual: self.len }
     }
 
     pub(super) fn malformed(&self, what: &str, problem: impl Into<String>) -> Error {
-        Error::Malformed {
-            path: self.path.clone(),
-            what: what.into(),
-            problem: problem.into(),
-        }
+        Error::Malformed { path: self.path.clone(), what: what.into(), problem: problem.into() }
     }
 }

@@ -16,16 +16,7 @@ const DENSE_TOLERANCE: f64 = 1e-5;
 /// Quantised products round activations to 16 bits per block; two layers.
 const FOUR_BIT_COSINE: f64 = 0.999_999;
 
-const TEXTS: [&str; 8] = [
-    "ab",
-    "",
-    "中国首都是哪里",
-    "cab the  ab",
-    "a",
-    "the 国 x",
-    "abcabcabcabc",
-    "Ａb",
-];
+const TEXTS: [&str; 8] = ["ab", "", "中国首都是哪里", "cab the  ab", "a", "the 国 x", "abcabcabcabc", "Ａb"];
 
 fn open(path: &Path, threads: usize) -> Encoder {
     Encoder::open(path, Arc::new(Pool::new(threads))).unwrap()
@@ -52,11 +43,7 @@ fn against_reference(storage: Storage, check: impl Fn(&str, &[f32], &[f64])) {
         assert_eq!(embedded.truncated, [0_usize; 0]);
         for (text, vector) in TEXTS.iter().zip(&embedded.vectors) {
             let ids = encoder.encode(prefix, text);
-            check(
-                &format!("{prefix}{text}"),
-                vector,
-                &reference::embed(&fixture, &ids),
-            );
+            check(&format!("{prefix}{text}"), vector, &reference::embed(&fixture, &ids));
         }
     }
 }
@@ -66,10 +53,7 @@ fn dense_weights_give_the_reference_vectors() {
     against_reference(Storage::Dense, |text, vector, expected| {
         for (index, (value, expected)) in vector.iter().zip(expected).enumerate() {
             let error = (f64::from(*value) - expected).abs();
-            assert!(
-                error < DENSE_TOLERANCE,
-                "`{text}` at {index}: {value} vs. {expected}"
-            );
+            assert!(error < DENSE_TOLERANCE, "`{text}` at {index}: {value} vs. {expected}");
         }
     });
 }
@@ -96,10 +80,7 @@ fn tokens_are_wrapped_and_text_never_becomes_a_special_token() {
     let ids = encoder.encode(PASSAGE_PREFIX, "<s></s><pad><mask>");
     assert_eq!((ids[0], ids[ids.len() - 1]), (0, 2));
     let inner = &ids[1..ids.len() - 1];
-    assert!(
-        !inner.iter().any(|id| [0, 1, 2, 23].contains(id)),
-        "{ids:?}"
-    );
+    assert!(!inner.iter().any(|id| [0, 1, 2, 23].contains(id)), "{ids:?}");
 }
 
 fn bits(embedded: &Embedded) -> Vec<Vec<u32>> {
@@ -112,19 +93,11 @@ fn vectors_are_equal_to_the_bit_alone_together_and_on_any_threads() {
     for storage in [Storage::Dense, Storage::FourBit] {
         let (fixture, encoder) = encoder(storage, 1);
         // More tokens than one pass takes.
-        let many: Vec<&str> = TEXTS
-            .iter()
-            .copied()
-            .cycle()
-            .take(TEXTS.len() * 40)
-            .collect();
+        let many: Vec<&str> = TEXTS.iter().copied().cycle().take(TEXTS.len() * 40).collect();
         let together = encoder.embed_passages(&many).unwrap();
         assert!(together.token_counts.iter().sum::<usize>() > super::TOKENS_PER_PASS);
         let (_folder, path) = fixture.write();
-        assert_eq!(
-            bits(&together),
-            bits(&open(&path, 3).embed_passages(&many).unwrap())
-        );
+        assert_eq!(bits(&together), bits(&open(&path, 3).embed_passages(&many).unwrap()));
         for (index, text) in many.iter().enumerate().take(TEXTS.len() + 3) {
             let alone = encoder.embed_passages(&[text]).unwrap();
             assert_eq!(bits(&alone)[0], bits(&together)[index], "`{text}`");
@@ -141,9 +114,7 @@ fn long_texts_are_cut_and_named() {
     let fits = "a".repeat(POSITIONS - 5);
     let long = "a".repeat(POSITIONS - 4);
     let longer = format!("{fits}国国国国国国");
-    let embedded = encoder
-        .embed_passages(&[&longer, &fits, "ab", &long])
-        .unwrap();
+    let embedded = encoder.embed_passages(&[&longer, &fits, "ab", &long]).unwrap();
     assert_eq!(embedded.truncated, [0, 3]);
     assert_eq!(embedded.token_counts, [POSITIONS, POSITIONS, 5, POSITIONS]);
     assert_eq!(encoder.count_tokens(&fits), POSITIONS);
@@ -161,12 +132,7 @@ fn vectors_have_length_one_and_tell_texts_apart() {
     assert_eq!((encoder.dim(), encoder.name()), (HIDDEN, "tiny-e5"));
     let queries = encoder.embed_queries(&TEXTS).unwrap().vectors;
     let passages = encoder.embed_passages(&TEXTS).unwrap().vectors;
-    let wide = |vector: &[f32]| {
-        vector
-            .iter()
-            .map(|&value| f64::from(value))
-            .collect::<Vec<f64>>()
-    };
+    let wide = |vector: &[f32]| vector.iter().map(|&value| f64::from(value)).collect::<Vec<f64>>();
     for (index, query) in queries.iter().enumerate() {
         assert_eq!(query.len(), HIDDEN);
         assert!((cosine(query, &wide(query)) - 1.0).abs() < 1e-6);
@@ -175,16 +141,9 @@ fn vectors_have_length_one_and_tell_texts_apart() {
             assert!(cosine(query, &wide(other)).abs() < 1.0 + 1e-6);
         }
         // "Ａb" is written differently but is the same text as "ab".
-        let is_same =
-            |other: usize| TEXTS[index].replace('Ａ', "a") == TEXTS[other].replace('Ａ', "a");
+        let is_same = |other: usize| TEXTS[index].replace('Ａ', "a") == TEXTS[other].replace('Ａ', "a");
         for (other, vector) in queries.iter().enumerate() {
-            assert_eq!(
-                query == vector,
-                is_same(other),
-                "{} and {}",
-                TEXTS[index],
-                TEXTS[other]
-            );
+            assert_eq!(query == vector, is_same(other), "{} and {}", TEXTS[index], TEXTS[other]);
         }
     }
     assert_eq!(encoder.embed_queries(&[]).unwrap(), Embedded::default());
@@ -207,13 +166,9 @@ fn encoders_are_shared_between_threads_and_renamed() {
 
 #[test]
 fn passes_hold_as_many_texts_as_fit() {
-    for (counts, expected) in [
-        (&[1024, 1][..], 1),
-        (&[2000, 1], 1),
-        (&[512, 512, 1], 2),
-        (&[3], 1),
-        (&[1000, 25], 1),
-    ] {
+    for (counts, expected) in
+        [(&[1024, 1][..], 1), (&[2000, 1], 1), (&[512, 512, 1], 2), (&[3], 1), (&[1000, 25], 1)]
+    {
         let order: Vec<usize> = (0..counts.len()).collect();
         assert_eq!(texts_of_pass(&order, counts), expected, "{counts:?}");
     }
@@ -221,9 +176,7 @@ fn passes_hold_as_many_texts_as_fit() {
 
 fn open_error(bytes: &[u8]) -> String {
     let (_folder, path) = write(bytes);
-    let error = Encoder::open(&path, Arc::new(Pool::new(1)))
-        .expect_err("damaged")
-        .to_string();
+    let error = Encoder::open(&path, Arc::new(Pool::new(1))).expect_err("damaged").to_string();
     assert!(error.contains("tiny-e5.bin"), "names the file: {error}");
     error
 }
@@ -233,10 +186,7 @@ fn a_file_cut_anywhere_is_an_error() {
     let bytes = Fixture::new(Storage::FourBit).bytes;
     for len in (0..bytes.len()).step_by(64).chain([bytes.len() - 1]) {
         let error = open_error(&bytes[..len]);
-        assert!(
-            error.contains("cut short") || error.contains("takes the tensors to"),
-            "{len}: {error}"
-        );
+        assert!(error.contains("cut short") || error.contains("takes the tensors to"), "{len}: {error}");
     }
 }
 
@@ -250,37 +200,22 @@ fn wrong_fields_are_named_with_what_was_expected() {
         (8, &[0, 0, 0, 0], "hidden_size is `0`, expected at least 1"),
         (8, &[255, 255, 255, 255], "hidden_size is `-1`"),
         (8, &[66], "`66` isn't a multiple of `num_heads` 4"),
-        (
-            8,
-            &[0, 0, 0, 64],
-            "tensor `emb.word` has 1728 weights, expected 27 × 1073741824",
-        ),
+        (8, &[0, 0, 0, 64], "tensor `emb.word` has 1728 weights, expected 27 × 1073741824"),
         (12, &[3], "no tensor `l2.q.w`"),
         (24, &[1], "number of pieces is `24`, but `vocab_size` is 1"),
         (28, &[255, 255, 255, 127], "tensor `emb.pos` has"),
         (36, &[0, 0, 192, 127], "layer_norm_eps is `NaN`"),
         (40, &[16], "block length is `16`, expected 32"),
-        (
-            44,
-            &[200],
-            "number of pieces is `200`, but `vocab_size` is 27",
-        ),
+        (44, &[200], "number of pieces is `200`, but `vocab_size` is 27"),
         (48, &[24], "bos is `24`, but there are 24 pieces"),
-        (
-            64,
-            &[255, 255, 255, 255, 255, 255, 255, 255],
-            "spellings of pieces needs",
-        ),
+        (64, &[255, 255, 255, 255, 255, 255, 255, 255], "spellings of pieces needs"),
         (76, &[255], "piece 0 lies at `0..255`"),
         (spellings + 12, &[255], "piece 3 isn't UTF-8"),
     ] {
         let mut damaged = bytes.clone();
         damaged[at..at + value.len()].copy_from_slice(value);
         let error = open_error(&damaged);
-        assert!(
-            error.contains(expected),
-            "byte {at}: `{error}` lacks `{expected}`"
-        );
+        assert!(error.contains(expected), "byte {at}: `{error}` lacks `{expected}`");
     }
 }
 
@@ -292,9 +227,7 @@ fn flipped_bits_are_errors_or_other_vectors_but_never_a_panic() {
     let head = 2_000;
     let (mut refused, mut read) = (0, 0);
     // The head holds all lengths and offsets: every byte of it once, then places all over the file.
-    let anywhere: Vec<usize> = (0..300)
-        .map(|_| random.next() as usize % bytes.len())
-        .collect();
+    let anywhere: Vec<usize> = (0..300).map(|_| random.next() as usize % bytes.len()).collect();
     for at in (0..head).chain(anywhere) {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (random.next() % 8);
@@ -306,22 +239,13 @@ fn flipped_bits_are_errors_or_other_vectors_but_never_a_panic() {
             }
             Ok(encoder) => {
                 if let Ok(embedded) = encoder.embed_passages(&["ab the 中国", &"a".repeat(40)]) {
-                    assert!(
-                        embedded
-                            .vectors
-                            .iter()
-                            .flatten()
-                            .all(|value| value.is_finite())
-                    );
+                    assert!(embedded.vectors.iter().flatten().all(|value| value.is_finite()));
                 }
                 read += 1;
             }
         }
     }
-    assert!(
-        refused > 100 && read > 100,
-        "{refused} refused, {read} read"
-    );
+    assert!(refused > 100 && read > 100, "{refused} refused, {read} read");
 }
 
 #[test]
@@ -332,23 +256,15 @@ fn a_damaged_weight_shows_as_an_error_that_names_the_text() {
     let at = bytes.len() - behind - 18;
     bytes[at..at + 2].copy_from_slice(&half::f16::INFINITY.to_le_bytes());
     let (_folder, path) = write(&bytes);
-    let error = open(&path, 1)
-        .embed_passages(&["ab"])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("encoder `tiny-e5` gives text 0 a vector that isn't finite"),
-        "{error}"
-    );
+    let error = open(&path, 1).embed_passages(&["ab"]).unwrap_err().to_string();
+    assert!(error.starts_with("encoder `tiny-e5` gives text 0 a vector that isn't finite"), "{error}");
 }
 
 #[test]
 fn a_missing_file_and_a_folder_are_errors_with_their_path() {
     let folder = tempfile::tempdir().unwrap();
     for path in [folder.path().join("none.bin"), folder.path().to_owned()] {
-        let error = Encoder::open(&path, Arc::new(Pool::new(1)))
-            .unwrap_err()
-            .to_string();
+        let error = Encoder::open(&path, Arc::new(Pool::new(1))).unwrap_err().to_string();
         assert!(error.contains(path.to_str().unwrap()), "{error}");
     }
 }

@@ -43,12 +43,7 @@ pub(super) struct Embeddings {
 
 impl std::fmt::Debug for Embeddings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Embeddings({:?}, {} bytes)",
-            self.format,
-            self.word.len()
-        )
+        write!(f, "Embeddings({:?}, {} bytes)", self.format, self.word.len())
     }
 }
 
@@ -56,16 +51,11 @@ impl Embeddings {
     /// Word + position + type embedding of one token.
     pub(super) fn row(&self, id: TokenId, position: usize, out: &mut [f32]) {
         let hidden_size = out.len();
-        let row_bytes = self
-            .format
-            .row_bytes(hidden_size)
-            .expect("checked when it was read");
+        let row_bytes = self.format.row_bytes(hidden_size).expect("checked when it was read");
         let word = &self.word[id as usize * row_bytes..][..row_bytes];
         quant::dequantize(self.format, word, out);
         let position = &self.position[position * hidden_size..][..hidden_size];
-        out.iter_mut()
-            .zip(position)
-            .for_each(|(out, position)| *out += position);
+        out.iter_mut().zip(position).for_each(|(out, position)| *out += position);
     }
 }
 
@@ -84,11 +74,7 @@ impl Weights {
         for index in 0..config.num_layers {
             layers.push(read_layer(container, index)?);
         }
-        Ok(Self {
-            config,
-            embeddings,
-            layers,
-        })
+        Ok(Self { config, embeddings, layers })
     }
 }
 
@@ -96,34 +82,18 @@ fn read_embeddings(container: &mut Container) -> Result<Embeddings> {
     let config = container.config.clone();
     let hidden_size = config.hidden_size;
     let (format, word) = container.matrix("emb.word", config.vocab_size, hidden_size)?;
-    let mut position = container.vector(
-        "emb.pos",
-        config.max_position_embeddings.saturating_mul(hidden_size),
-    )?;
-    let types = container.vector(
-        "emb.type",
-        config.type_vocab_size.saturating_mul(hidden_size),
-    )?;
+    let mut position =
+        container.vector("emb.pos", config.max_position_embeddings.saturating_mul(hidden_size))?;
+    let types = container.vector("emb.type", config.type_vocab_size.saturating_mul(hidden_size))?;
     for row in position.chunks_exact_mut(hidden_size) {
-        row.iter_mut()
-            .zip(&types)
-            .for_each(|(value, first_type)| *value += first_type);
+        row.iter_mut().zip(&types).for_each(|(value, first_type)| *value += first_type);
     }
     let norm = read_norm(container, "emb.ln")?;
-    Ok(Embeddings {
-        format,
-        word,
-        position,
-        norm,
-    })
+    Ok(Embeddings { format, word, position, norm })
 }
 
 fn read_layer(container: &mut Container, index: usize) -> Result<Layer> {
-    let Config {
-        hidden_size,
-        intermediate_size,
-        ..
-    } = container.config;
+    let Config { hidden_size, intermediate_size, .. } = container.config;
     let name = |part: &str| format!("l{index}.{part}");
     Ok(Layer {
         qkv: read_qkv(container, index)?,
@@ -137,17 +107,14 @@ fn read_layer(container: &mut Container, index: usize) -> Result<Layer> {
 
 fn read_qkv(container: &mut Container, index: usize) -> Result<Linear> {
     let hidden_size = container.config.hidden_size;
-    let (format, mut bytes) =
-        container.matrix(&format!("l{index}.q.w"), hidden_size, hidden_size)?;
+    let (format, mut bytes) = container.matrix(&format!("l{index}.q.w"), hidden_size, hidden_size)?;
     let mut bias = container.vector(&format!("l{index}.q.b"), hidden_size)?;
     for part in ["k", "v"] {
         let name = format!("l{index}.{part}.w");
         let (part_format, part_bytes) = container.matrix(&name, hidden_size, hidden_size)?;
         if part_format != format {
             let problem = format!("is stored as {part_format:?}, but `l{index}.q.w` as {format:?}");
-            return Err(container
-                .malformed(&format!("tensor `{name}`"), problem)
-                .into());
+            return Err(container.malformed(&format!("tensor `{name}`"), problem).into());
         }
         bytes.extend(part_bytes);
         bias.extend(container.vector(&format!("l{index}.{part}.b"), hidden_size)?);
@@ -159,10 +126,7 @@ fn read_qkv(container: &mut Container, index: usize) -> Result<Linear> {
 fn read_linear(container: &mut Container, name: &str, rows: usize, cols: usize) -> Result<Linear> {
     let (format, bytes) = container.matrix(&format!("{name}.w"), rows, cols)?;
     let weight = PackedMatrix::from_blocks(format, rows, cols, &bytes);
-    Ok(Linear {
-        weight,
-        bias: container.vector(&format!("{name}.b"), rows)?,
-    })
+    Ok(Linear { weight, bias: container.vector(&format!("{name}.b"), rows)? })
 }
 
 fn read_norm(container: &mut Container, name: &str) -> Result<LayerNorm> {

@@ -15,42 +15,22 @@ pub enum Error {
     #[error(
         "`{path}` is cut short: {what} needs {expected} bytes, the file has {actual}\nhint: pull or copy the file again"
     )]
-    Truncated {
-        path: PathBuf,
-        what: String,
-        expected: u64,
-        actual: u64,
-    },
+    Truncated { path: PathBuf, what: String, expected: u64, actual: u64 },
     #[error("`{path}` is damaged: {what} {problem}")]
-    Malformed {
-        path: PathBuf,
-        what: String,
-        problem: String,
-    },
+    Malformed { path: PathBuf, what: String, problem: String },
     #[error(
         "`{path}`: tensor `{tensor}` is stored as {format}, which can't be read; readable are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K"
     )]
-    UnsupportedFormat {
-        path: PathBuf,
-        tensor: String,
-        format: String,
-    },
+    UnsupportedFormat { path: PathBuf, tensor: String, format: String },
     #[error("`{path}` has no tensor `{tensor}`")]
     MissingTensor { path: PathBuf, tensor: String },
     #[error("`{path}` has no metadata key `{key}`")]
     MissingKey { path: PathBuf, key: String },
     #[error("`{path}`: metadata key `{key}` is {found}, expected {expected}")]
-    KeyType {
-        path: PathBuf,
-        key: String,
-        found: String,
-        expected: &'static str,
-    },
+    KeyType { path: PathBuf, key: String, found: String, expected: &'static str },
     #[error("`{path}` isn't valid JSON: {reason}")]
     Json { path: PathBuf, reason: String },
-    #[error(
-        "`{path}` holds no weights: expected `model.safetensors` or `model.safetensors.index.json`"
-    )]
+    #[error("`{path}` holds no weights: expected `model.safetensors` or `model.safetensors.index.json`")]
     NoWeights { path: PathBuf },
 }
 

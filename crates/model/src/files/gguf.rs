@@ -75,14 +75,7 @@ impl GgufFile {
         let alignment = alignment(&reader, &metadata)?;
         let tensors = place_tensors(&reader, rows, alignment)?;
         let by_name = index_names(path, &tensors)?;
-        Ok(Self {
-            path: path.into(),
-            version,
-            metadata,
-            tensors,
-            by_name,
-            map,
-        })
+        Ok(Self { path: path.into(), version, metadata, tensors, by_name, map })
     }
 
     pub fn path(&self) -> &Path {
@@ -120,10 +113,7 @@ impl GgufFile {
 
     /// The value of `key`; an error if it isn't there.
     pub fn meta<'a, T: FromValue<'a>>(&'a self, key: &str) -> Result<T> {
-        self.find(key)?.ok_or_else(|| Error::MissingKey {
-            path: self.path.clone(),
-            key: key.into(),
-        })
+        self.find(key)?.ok_or_else(|| Error::MissingKey { path: self.path.clone(), key: key.into() })
     }
 
     pub fn meta_str(&self, key: &str) -> Result<&str> {
@@ -171,27 +161,18 @@ impl GgufFile {
 
     /// As [`Self::tensor`], with an error that names the tensor that isn't there.
     pub fn require(&self, name: &str) -> Result<TensorView<'_>> {
-        self.tensor(name).ok_or_else(|| Error::MissingTensor {
-            path: self.path.clone(),
-            tensor: name.into(),
-        })
+        self.tensor(name).ok_or_else(|| Error::MissingTensor { path: self.path.clone(), tensor: name.into() })
     }
 }
 
 fn read_version(reader: &mut Reader<'_>) -> Result<u32> {
     let magic = reader.bytes(4, "the magic number")?;
     if magic != b"GGUF" {
-        return Err(Error::NotGguf {
-            path: reader.path().into(),
-            found: magic.escape_ascii().to_string(),
-        });
+        return Err(Error::NotGguf { path: reader.path().into(), found: magic.escape_ascii().to_string() });
     }
     match reader.u32("the version")? {
         version @ (2 | 3) => Ok(version),
-        version => Err(Error::Version {
-            path: reader.path().into(),
-            version,
-        }),
+        version => Err(Error::Version { path: reader.path().into(), version }),
     }
 }
 
@@ -223,9 +204,7 @@ fn read_table(reader: &mut Reader<'_>, num_tensors: u64) -> Result<Vec<Row>> {
     reader.check_count(num_tensors, 8 + 4 + 8 + 4 + 8, "the tensor table")?;
     let mut rows = Vec::new();
     for index in 0..num_tensors {
-        let name = reader
-            .string(&format!("the name of tensor {index}"))?
-            .to_owned();
+        let name = reader.string(&format!("the name of tensor {index}"))?.to_owned();
         let what = format!("tensor `{name}`");
         let num_dims = reader.u32(&what)?;
         if !(1..=MAX_DIMS).contains(&num_dims) {
@@ -248,12 +227,7 @@ fn read_table(reader: &mut Reader<'_>, num_tensors: u64) -> Result<Vec<Row>> {
             format: ggml_type_name(number),
         })?;
         let offset = reader.u64(&what)?;
-        rows.push(Row {
-            name,
-            shape,
-            format,
-            offset,
-        });
+        rows.push(Row { name, shape, format, offset });
     }
     Ok(rows)
 }
@@ -311,10 +285,7 @@ fn place_tensors(reader: &Reader<'_>, rows: Vec<Row>, alignment: u64) -> Result<
     for row in rows {
         let what = format!("tensor `{}`", row.name);
         let Some(num_bytes) = tensor_bytes(&row.shape, row.format) else {
-            let problem = format!(
-                "has shape {:?}, which isn't whole blocks of {:?}",
-                row.shape, row.format
-            );
+            let problem = format!("has shape {:?}, which isn't whole blocks of {:?}", row.shape, row.format);
             return Err(reader.malformed(what, problem));
         };
         if row.offset % alignment != 0 {
@@ -322,8 +293,7 @@ fn place_tensors(reader: &Reader<'_>, rows: Vec<Row>, alignment: u64) -> Result<
             return Err(reader.malformed(what, problem));
         }
         let start = data_start.checked_add(row.offset);
-        let Some((start, end)) = start.and_then(|s| Some((s, s.checked_add(num_bytes as u64)?)))
-        else {
+        let Some((start, end)) = start.and_then(|s| Some((s, s.checked_add(num_bytes as u64)?))) else {
             return Err(reader.malformed(what, "ends beyond 64 bits"));
         };
         if end > file_bytes {

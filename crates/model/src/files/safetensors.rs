@@ -61,10 +61,7 @@ impl SafetensorsFolder {
             tensors: BTreeMap::new(),
             unreadable: BTreeMap::new(),
         };
-        let (single, index) = (
-            path.join("model.safetensors"),
-            path.join("model.safetensors.index.json"),
-        );
+        let (single, index) = (path.join("model.safetensors"), path.join("model.safetensors.index.json"));
         if single.is_file() {
             folder.add_shard(&single)?;
         } else if index.is_file() {
@@ -91,9 +88,7 @@ impl SafetensorsFolder {
 
     /// Name and type of the tensors in formats that can't be read.
     pub fn unreadable(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.unreadable
-            .iter()
-            .map(|(name, dtype)| (name.as_str(), dtype.as_str()))
+        self.unreadable.iter().map(|(name, dtype)| (name.as_str(), dtype.as_str()))
     }
 
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
@@ -112,11 +107,7 @@ impl SafetensorsFolder {
         }
         let (path, tensor) = (self.path.clone(), name.into());
         Err(match self.unreadable.get(name) {
-            Some(format) => Error::UnsupportedFormat {
-                path,
-                tensor,
-                format: format.clone(),
-            },
+            Some(format) => Error::UnsupportedFormat { path, tensor, format: format.clone() },
             None => Error::MissingTensor { path, tensor },
         })
     }
@@ -157,17 +148,10 @@ impl SafetensorsFolder {
                 continue;
             };
             // A scalar has no dimensions here and one element everywhere else in this program.
-            let shape = if entry.shape.is_empty() {
-                vec![1]
-            } else {
-                entry.shape
-            };
+            let shape = if entry.shape.is_empty() { vec![1] } else { entry.shape };
             let (begin, end) = entry.data_offsets;
             if tensor_bytes(&shape, format).map(|bytes| bytes as u64) != Some(end - begin) {
-                let problem = format!(
-                    "has shape {shape:?} and {} bytes of {format:?}",
-                    end - begin
-                );
+                let problem = format!("has shape {shape:?} and {} bytes of {format:?}", end - begin);
                 return Err(malformed(path, tensor(&name), problem));
             }
             let place = Place {
@@ -194,10 +178,8 @@ fn format_of(dtype: &str) -> Option<Format> {
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = fs_err::read(path)?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::Json {
-        path: path.into(),
-        reason: error.to_string(),
-    })
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::Json { path: path.into(), reason: error.to_string() })
 }
 
 /// Where the data begins, and the tensors by name.
@@ -215,10 +197,8 @@ fn read_header(path: &Path, file: &[u8]) -> Result<(u64, BTreeMap<String, Entry>
         return Err(malformed(path, "the header".into(), problem));
     }
     let header = rest.get(..len as usize).ok_or_else(|| truncated(8 + len))?;
-    let json = |error: serde_json::Error| Error::Json {
-        path: path.into(),
-        reason: format!("header: {error}"),
-    };
+    let json =
+        |error: serde_json::Error| Error::Json { path: path.into(), reason: format!("header: {error}") };
     let raw: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).map_err(json)?;
     let mut entries = BTreeMap::new();
     for (name, value) in raw {
@@ -256,10 +236,7 @@ fn check_gapless(
         expected = end;
     }
     if data_start + expected != file_bytes {
-        let problem = format!(
-            "is {file_bytes} bytes long, its tensors end at {}",
-            data_start + expected
-        );
+        let problem = format!("is {file_bytes} bytes long, its tensors end at {}", data_start + expected);
         return Err(malformed(path, "the file".into(), problem));
     }
     Ok(())
@@ -270,11 +247,7 @@ fn tensor(name: &str) -> String {
 }
 
 fn malformed(path: &Path, what: String, problem: impl Into<String>) -> Error {
-    Error::Malformed {
-        path: path.into(),
-        what,
-        problem: problem.into(),
-    }
+    Error::Malformed { path: path.into(), what, problem: problem.into() }
 }
 
 #[cfg(test)]

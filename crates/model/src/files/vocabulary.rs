@@ -32,11 +32,7 @@ pub fn card(file: &GgufFile) -> Result<Card> {
         basename: text("general.basename")?,
         size_label: text("general.size_label")?,
         license: text("general.license")?,
-        languages: languages
-            .unwrap_or_default()
-            .into_iter()
-            .map(str::to_owned)
-            .collect(),
+        languages: languages.unwrap_or_default().into_iter().map(str::to_owned).collect(),
     })
 }
 
@@ -67,12 +63,7 @@ pub fn vocabulary(file: &GgufFile) -> Result<Vocabulary> {
         vocabulary = vocabulary.with_merge_lines(&merges(file)?);
     } else {
         vocabulary.scores = file.meta_f32s("tokenizer.ggml.scores")?;
-        check_len(
-            file,
-            "tokenizer.ggml.scores",
-            vocabulary.scores.len(),
-            num_tokens,
-        )?;
+        check_len(file, "tokenizer.ggml.scores", vocabulary.scores.len(), num_tokens)?;
     }
     if let Some(numbers) = file.find::<Vec<i32>>("tokenizer.ggml.token_type")? {
         check_len(file, "tokenizer.ggml.token_type", numbers.len(), num_tokens)?;
@@ -115,10 +106,7 @@ fn normalizers(file: &GgufFile, vocabulary: &Vocabulary) -> Result<Vec<Normalize
         normalizers.push(Normalizer::Charsmap(map));
     }
     if file.find("tokenizer.ggml.remove_extra_whitespaces")? == Some(true) {
-        normalizers.push(Normalizer::Strip {
-            left: true,
-            right: true,
-        });
+        normalizers.push(Normalizer::Strip { left: true, right: true });
         normalizers.push(Normalizer::CollapseSpaces);
     }
     Ok(normalizers)
@@ -128,11 +116,7 @@ fn merges(file: &GgufFile) -> Result<Vec<&str>> {
     let key = "tokenizer.ggml.merges";
     let merges = file.meta_strs(key)?;
     match merges.iter().find(|line| !line.contains(' ')) {
-        Some(line) => Err(malformed(
-            file,
-            key,
-            format!("holds `{line}`, which isn't two tokens"),
-        )),
+        Some(line) => Err(malformed(file, key, format!("holds `{line}`, which isn't two tokens"))),
         None => Ok(merges),
     }
 }
@@ -156,11 +140,7 @@ fn check_len(file: &GgufFile, key: &str, len: usize, num_tokens: usize) -> Resul
 }
 
 fn malformed(file: &GgufFile, key: &str, problem: String) -> Error {
-    Error::Malformed {
-        path: file.path().into(),
-        what: format!("metadata key `{key}`"),
-        problem,
-    }
+    Error::Malformed { path: file.path().into(), what: format!("metadata key `{key}`"), problem }
 }
 
 #[cfg(test)]
@@ -202,14 +182,8 @@ mod tests {
         assert_eq!(found.kind, Kind::ByteBpe);
         assert_eq!(found.tokens, ["<end>", "a", "b", "ab"]);
         assert_eq!(found.merges, [("a".to_owned(), "b".to_owned())]);
-        assert_eq!(
-            found.token_kinds[..2],
-            [TokenKind::Control, TokenKind::Normal]
-        );
-        assert_eq!(
-            (found.eos, found.bos, found.pre.as_str()),
-            (Some(0), None, "smollm")
-        );
+        assert_eq!(found.token_kinds[..2], [TokenKind::Control, TokenKind::Normal]);
+        assert_eq!((found.eos, found.bos, found.pre.as_str()), (Some(0), None, "smollm"));
         assert_eq!(chat_template(&file).unwrap(), Some("{{ messages }}"));
         let card = card(&file).unwrap();
         assert_eq!((card.architecture.as_str(), card.name), ("llama", None));
@@ -232,14 +206,7 @@ mod tests {
         assert_eq!(count(&unigram), 2);
         // A map of one empty trie node and no replacements.
         let map = [4, 0, 0, 0, 0, 0, 0, 0];
-        assert_eq!(
-            count(
-                &unigram
-                    .clone()
-                    .i32s("tokenizer.ggml.precompiled_charsmap", &map)
-            ),
-            3
-        );
+        assert_eq!(count(&unigram.clone().i32s("tokenizer.ggml.precompiled_charsmap", &map)), 3);
         check(
             &unigram.i32s("tokenizer.ggml.precompiled_charsmap", &[9]),
             "`tokenizer.ggml.precompiled_charsmap` isn't a character map",
@@ -255,10 +222,7 @@ mod tests {
     #[test]
     fn errors_name_the_key() {
         check(&byte_bpe(), "no metadata key `tokenizer.ggml.merges`");
-        check(
-            &byte_bpe().strings("tokenizer.ggml.merges", &["ab"]),
-            "holds `ab`, which isn't two tokens",
-        );
+        check(&byte_bpe().strings("tokenizer.ggml.merges", &["ab"]), "holds `ab`, which isn't two tokens");
         let merges = byte_bpe().strings("tokenizer.ggml.merges", &["a b"]);
         check(
             &merges.u32("tokenizer.ggml.bos_token_id", 4),
@@ -272,9 +236,6 @@ mod tests {
             .string("tokenizer.ggml.model", "t5")
             .strings("tokenizer.ggml.tokens", &["a", "b"])
             .f32s("tokenizer.ggml.scores", &[-1.0]);
-        check(
-            &unigram,
-            "`tokenizer.ggml.scores` has 1 entries for 2 tokens",
-        );
+        check(&unigram, "`tokenizer.ggml.scores` has 1 entries for 2 tokens");
     }
 }

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use hearth_serve::{
-    Citation, DocumentSummary, Embedded, Embedding, Grounded, Grounding, InputType, Passage,
-    Passages,
+    Citation, DocumentSummary, Embedded, Embedding, Grounded, Grounding, InputType, Passage, Passages,
 };
 use hearth_tokenizer::{Conversation, Message, Role};
 
@@ -50,11 +49,7 @@ impl Passages for Handbook {
         let index: usize = id.parse().ok()?;
         let (document, title, page, heading, text) = *PASSAGES.get(index)?;
         let neighbour = |index: Option<usize>| {
-            let index = index.filter(|index| {
-                PASSAGES
-                    .get(*index)
-                    .is_some_and(|other| other.0 == document)
-            });
+            let index = index.filter(|index| PASSAGES.get(*index).is_some_and(|other| other.0 == document));
             index.map(|index| index.to_string())
         };
         Some(Passage {
@@ -72,10 +67,7 @@ impl Passages for Handbook {
     fn documents(&self) -> Vec<DocumentSummary> {
         let mut documents: Vec<DocumentSummary> = Vec::new();
         for (document, title, ..) in PASSAGES {
-            match documents
-                .last_mut()
-                .filter(|last| last.document == document)
-            {
+            match documents.last_mut().filter(|last| last.document == document) {
                 Some(last) => last.num_passages += 1,
                 None => documents.push(DocumentSummary {
                     document: document.into(),
@@ -90,41 +82,23 @@ impl Passages for Handbook {
 
 impl Grounding for Handbook {
     /// Puts the two passages with the most words of the question in front of it, and cites both.
-    fn ground(
-        &self,
-        conversation: &Conversation,
-        _max_prompt_tokens: usize,
-    ) -> Result<Grounded, String> {
+    fn ground(&self, conversation: &Conversation, _max_prompt_tokens: usize) -> Result<Grounded, String> {
         let mut conversation = conversation.clone();
-        let last = conversation
-            .messages
-            .iter_mut()
-            .rfind(|message| message.role == Role::User);
+        let last = conversation.messages.iter_mut().rfind(|message| message.role == Role::User);
         let question = last.ok_or("the conversation holds no question")?;
-        assert_ne!(
-            question.content, "panic",
-            "a question that breaks the search"
-        );
+        assert_ne!(question.content, "panic", "a question that breaks the search");
         let wanted = words(&question.content);
         let mut found: Vec<usize> = (0..PASSAGES.len()).collect();
-        found.sort_by_key(|&index| {
-            std::cmp::Reverse(words(PASSAGES[index].4).intersection(&wanted).count())
-        });
+        found.sort_by_key(|&index| std::cmp::Reverse(words(PASSAGES[index].4).intersection(&wanted).count()));
         found.truncate(2);
         let passages: Vec<&str> = found.iter().map(|&index| PASSAGES[index].4).collect();
         *question = Message::user(format!("{}\n\n{}", passages.join("\n"), question.content));
-        Ok(Grounded {
-            conversation,
-            cite: Box::new(move |answer| cite(&found, answer)),
-        })
+        Ok(Grounded { conversation, cite: Box::new(move |answer| cite(&found, answer)) })
     }
 }
 
 fn words(text: &str) -> BTreeSet<String> {
-    text.split(|c: char| !c.is_alphanumeric())
-        .filter(|word| word.len() > 2)
-        .map(str::to_lowercase)
-        .collect()
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 2).map(str::to_lowercase).collect()
 }
 
 /// The first sentence of each passage, marked in the middle and at the end of the answer.
@@ -132,9 +106,9 @@ fn cite(found: &[usize], answer: &str) -> Vec<Citation> {
     let num_chars = answer.chars().count();
     let citation = |(place, &index): (usize, &usize)| {
         let (document, title, page, heading, text) = PASSAGES[index];
-        let end = text.find(['.', '。']).map_or(text.len(), |at| {
-            at + text[at..].chars().next().map_or(0, char::len_utf8)
-        });
+        let end = text
+            .find(['.', '。'])
+            .map_or(text.len(), |at| at + text[at..].chars().next().map_or(0, char::len_utf8));
         Citation {
             index: place + 1,
             document: document.into(),
@@ -161,11 +135,7 @@ impl Embedding for Handbook {
             for letter in text.bytes().filter(u8::is_ascii_lowercase) {
                 vector[usize::from(letter - b'a')] += 0.5;
             }
-            vector[26] = if input_type == InputType::Query {
-                1.0
-            } else {
-                0.0
-            };
+            vector[26] = if input_type == InputType::Query { 1.0 } else { 0.0 };
             vector
         };
         Ok(Embedded {

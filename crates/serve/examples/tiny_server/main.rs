@@ -19,28 +19,13 @@ use hearth_testkit::{Scratch, TINY, TinyModel};
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = Scratch::new("tiny-server")?;
     // Long enough that an answer can be stopped by hand.
-    TinyModel {
-        max_seq_len: 1 << 16,
-        ..TINY
-    }
-    .write(&folder)?;
+    TinyModel { max_seq_len: 1 << 16, ..TINY }.write(&folder)?;
     let pool = Arc::new(Pool::new(1));
     let model = Arc::new(Model::open(&folder, &pool)?);
-    let config = EngineConfig {
-        max_context: 1 << 16,
-        max_batch: 4,
-        prefill_chunk: 256,
-        prefix_cache_bytes: 1 << 24,
-    };
+    let config =
+        EngineConfig { max_context: 1 << 16, max_batch: 4, prefill_chunk: 256, prefix_cache_bytes: 1 << 24 };
     let engine = Arc::new(Engine::start(model, pool, config));
-    let state = Arc::new(State::new(
-        engine,
-        Assistant {
-            max_tokens: 60_000,
-            ..Assistant::base("tiny")
-        },
-        1,
-    ));
+    let state = Arc::new(State::new(engine, Assistant { max_tokens: 60_000, ..Assistant::base("tiny") }, 1));
     state.register(Assistant {
         description: "Answers from the kiln's handbook".into(),
         grounding: Some(Arc::new(Handbook)),
@@ -63,12 +48,7 @@ fn command(state: &State, line: &str) -> Result<(), Box<dyn Error>> {
     match word()? {
         "behind" => {
             let (done, total) = (word()?.parse()?, word()?.parse()?);
-            state.set_behind(Some(Behind {
-                stage: "comparison".into(),
-                text: word()?.into(),
-                done,
-                total,
-            }));
+            state.set_behind(Some(Behind { stage: "comparison".into(), text: word()?.into(), done, total }));
         }
         "idle" => state.set_behind(None),
         "report" => state.set_report(word()?.into()),

@@ -22,8 +22,7 @@ impl Response {
     }
 
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
     }
 
     pub(crate) fn text(&self) -> String {
@@ -51,10 +50,7 @@ impl Streaming {
     }
 
     fn finish(mut self) -> Response {
-        let is_chunked = self
-            .headers
-            .iter()
-            .any(|(key, _)| key == "transfer-encoding");
+        let is_chunked = self.headers.iter().any(|(key, _)| key == "transfer-encoding");
         let mut body = Vec::new();
         if is_chunked {
             while let Some(chunk) = self.chunk() {
@@ -63,11 +59,7 @@ impl Streaming {
         } else {
             self.reader.read_to_end(&mut body).unwrap();
         }
-        Response {
-            status: self.status,
-            headers: self.headers,
-            body,
-        }
+        Response { status: self.status, headers: self.headers, body }
     }
 }
 
@@ -75,26 +67,16 @@ impl Streaming {
 pub(crate) fn open(address: SocketAddr, head: &str, body: &[u8]) -> Streaming {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-    let host = if head.to_lowercase().contains("\nhost:") {
-        String::new()
-    } else {
-        format!("Host: {address}\r\n")
-    };
+    let host =
+        if head.to_lowercase().contains("\nhost:") { String::new() } else { format!("Host: {address}\r\n") };
     let length = body.len();
-    write!(
-        stream,
-        "{head}\r\n{host}Connection: close\r\nContent-Length: {length}\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "{head}\r\n{host}Connection: close\r\nContent-Length: {length}\r\n\r\n").unwrap();
     // A server that refuses a large body may close before it has read all of it.
     let _ = stream.write_all(body);
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
-    let status = line
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok());
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.unwrap_or_else(|| panic!("no status in {line:?}"));
     let mut headers = Vec::new();
     loop {
@@ -105,11 +87,7 @@ pub(crate) fn open(address: SocketAddr, head: &str, body: &[u8]) -> Streaming {
         };
         headers.push((key.to_lowercase(), value.to_owned()));
     }
-    Streaming {
-        reader,
-        status,
-        headers,
-    }
+    Streaming { reader, status, headers }
 }
 
 pub(crate) fn get(address: SocketAddr, path: &str) -> Response {
@@ -137,8 +115,6 @@ pub(crate) fn post_head(path: &str) -> String {
 pub(crate) fn events(response: &Response) -> Vec<String> {
     assert_eq!(response.header("content-type"), "text/event-stream");
     let text = response.text();
-    let data = text
-        .split("\n\n")
-        .filter_map(|event| event.strip_prefix("data: "));
+    let data = text.split("\n\n").filter_map(|event| event.strip_prefix("data: "));
     data.map(str::to_owned).collect()
 }

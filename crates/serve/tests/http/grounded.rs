@@ -8,8 +8,7 @@ use crate::serving::Serving;
 #[test]
 fn citations_come_with_the_answer_and_stand_in_their_passage() {
     let serving = Serving::start();
-    let question =
-        json!([{ "role": "user", "content": "How many months does the warranty last?" }]);
+    let question = json!([{ "role": "user", "content": "How many months does the warranty last?" }]);
     let more = json!({ "model": "handbook", "messages": question });
     let body = serving.chat(&more).json();
     let message = &body["choices"][0]["message"];
@@ -19,28 +18,17 @@ fn citations_come_with_the_answer_and_stand_in_their_passage() {
     for citation in citations {
         let id = citation["chunk"].as_str().unwrap();
         let passage = serving.get(&format!("/api/passages/{id}")).json();
-        assert!(
-            passage["text"]
-                .as_str()
-                .unwrap()
-                .contains(citation["quote"].as_str().unwrap())
-        );
+        assert!(passage["text"].as_str().unwrap().contains(citation["quote"].as_str().unwrap()));
     }
     let plain = serving.chat(&json!({ "messages": question })).json();
     let tokens = |body: &Value| body["usage"]["prompt_tokens"].as_u64().unwrap();
-    assert!(
-        tokens(&body) > tokens(&plain) + 50,
-        "the passages stand in the prompt"
-    );
+    assert!(tokens(&body) > tokens(&plain) + 50, "the passages stand in the prompt");
 
     let mut more = more;
     more["stream"] = json!(true);
     let streamed = events(&serving.chat(&more));
     let last: Value = serde_json::from_str(&streamed[streamed.len() - 2]).unwrap();
-    assert_eq!(
-        last["choices"][0]["delta"]["citations"],
-        message["citations"]
-    );
+    assert_eq!(last["choices"][0]["delta"]["citations"], message["citations"]);
 }
 
 #[test]
@@ -49,11 +37,7 @@ fn passages_know_their_neighbours() {
     let passage = |id: &str| serving.get(&format!("/api/passages/{id}")).json();
     assert_eq!(passage("0")["next"], "1");
     assert_eq!(passage("1")["previous"], "0");
-    assert_eq!(
-        passage("1")["next"],
-        Value::Null,
-        "the next one is of another document"
-    );
+    assert_eq!(passage("1")["next"], Value::Null, "the next one is of another document");
     assert_eq!(serving.get("/api/passages/99").status, 404);
 }
 
@@ -74,10 +58,7 @@ fn embeddings_as_numbers_and_as_base64() {
     let text = body["data"][0]["embedding"].as_str().unwrap();
     // Two times 0.5 is 00 00 00 3F twice.
     assert!(text.starts_with("AAAAPwAAAD8A"), "{text}");
-    assert_eq!(
-        embed(json!({ "input_type": "passage" })).json()["data"][0]["embedding"][26],
-        0.0
-    );
+    assert_eq!(embed(json!({ "input_type": "passage" })).json()["data"][0]["embedding"][26], 0.0);
     for (wrong, status) in [
         (json!({ "model": "other" }), 404),
         (json!({ "input": [] }), 400),

@@ -17,21 +17,15 @@ fn check_engine_is_free(serving: &Serving) {
     let start = Instant::now();
     let response = serving.chat(&json!({ "max_tokens": 4 }));
     assert_eq!(response.status, 200, "{}", response.text());
-    assert!(
-        start.elapsed() < Duration::from_secs(20),
-        "the cancelled answer still held the engine"
-    );
+    assert!(start.elapsed() < Duration::from_secs(20), "the cancelled answer still held the engine");
 }
 
 #[test]
 fn a_client_that_leaves_a_stream_frees_the_engine() {
     let serving = Serving::with(ENDLESS, 1);
     let body = chat_body(&json!({ "stream": true, "max_tokens": ENDLESS })).to_string();
-    let mut stream = client::open(
-        serving.address(),
-        &client::post_head("/v1/chat/completions"),
-        body.as_bytes(),
-    );
+    let mut stream =
+        client::open(serving.address(), &client::post_head("/v1/chat/completions"), body.as_bytes());
     assert_eq!(stream.status, 200);
     for _ in 0..5 {
         assert!(stream.chunk().is_some());
@@ -45,13 +39,8 @@ fn a_client_that_does_not_wait_for_a_whole_answer_frees_the_engine() {
     let serving = Serving::with(ENDLESS, 1);
     let body = chat_body(&json!({ "max_tokens": ENDLESS })).to_string();
     let mut stream = send_only(&serving, body.len(), body.as_bytes());
-    stream
-        .set_read_timeout(Some(Duration::from_millis(500)))
-        .unwrap();
-    assert!(
-        stream.read(&mut [0]).is_err(),
-        "the answer is under way and nothing has come of it"
-    );
+    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    assert!(stream.read(&mut [0]).is_err(), "the answer is under way and nothing has come of it");
     drop(stream);
     check_engine_is_free(&serving);
 }
@@ -70,12 +59,7 @@ fn a_client_that_leaves_before_its_request_is_whole_costs_nothing() {
 fn send_only(serving: &Serving, length: usize, body: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(serving.address()).unwrap();
     let head = client::post_head("/v1/chat/completions");
-    write!(
-        stream,
-        "{head}\r\nHost: {}\r\nContent-Length: {length}\r\n\r\n",
-        serving.address()
-    )
-    .unwrap();
+    write!(stream, "{head}\r\nHost: {}\r\nContent-Length: {length}\r\n\r\n", serving.address()).unwrap();
     stream.write_all(body).unwrap();
     stream
 }
@@ -85,24 +69,13 @@ fn a_server_that_is_stopped_ends_open_streams() {
     let serving = Serving::with(ENDLESS, 1);
     let body = chat_body(&json!({ "stream": true, "max_tokens": ENDLESS })).to_string();
     let address = serving.address();
-    let mut stream = client::open(
-        address,
-        &client::post_head("/v1/chat/completions"),
-        body.as_bytes(),
-    );
+    let mut stream = client::open(address, &client::post_head("/v1/chat/completions"), body.as_bytes());
     assert!(stream.chunk().is_some());
     let start = Instant::now();
-    let Serving {
-        running,
-        state,
-        folder: _folder,
-    } = serving;
+    let Serving { running, state, folder: _folder } = serving;
     running.stop().unwrap();
     assert!(start.elapsed() < Duration::from_secs(15));
-    assert!(
-        TcpStream::connect(address).is_err(),
-        "nobody listens any more"
-    );
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
     drop(state);
 }
 
@@ -112,8 +85,5 @@ fn a_port_in_use_names_the_port_and_the_way_out() {
     let error = Server::bind(first.address()).unwrap_err();
     assert!(matches!(error, Error::PortInUse { .. }));
     let message = error.to_string();
-    assert!(
-        message.contains(&first.address().port().to_string()) && message.contains("--port"),
-        "{message}"
-    );
+    assert!(message.contains(&first.address().port().to_string()) && message.contains("--port"), "{message}");
 }

@@ -31,10 +31,8 @@ fn the_openai_package_understands_every_answer_and_error() {
 /// Makes the environment unless it stands; two test runs at once wait for each other.
 fn environment() -> PathBuf {
     let home = std::env::var_os("HEARTH_HOME").filter(|home| !home.is_empty());
-    let cache = home.map_or_else(
-        || PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
-        |home| Path::new(&home).join("cache"),
-    );
+    let cache = home
+        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), |home| Path::new(&home).join("cache"));
     fs_err::create_dir_all(&cache).unwrap();
     let lock = File::create(cache.join("test-venv.lock")).unwrap();
     lock.lock().unwrap();
@@ -44,9 +42,7 @@ fn environment() -> PathBuf {
     if fs_err::read_to_string(&stamp).is_ok_and(|installed| installed == OPENAI) {
         return python;
     }
-    run(Command::new("python3")
-        .args(["-m", "venv", "--clear"])
-        .arg(&folder));
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
     run(Command::new(&python).args([
         "-m",
         "pip",
@@ -60,12 +56,6 @@ fn environment() -> PathBuf {
 }
 
 fn run(command: &mut Command) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -51,41 +51,15 @@ fn wrong_parameters_are_named() {
     let serving = Serving::start();
     for line in WRONG_PARAMETERS.replace("\\\n", "").trim().lines() {
         let columns: Vec<&str> = line.split(" | ").map(str::trim).collect();
-        let [more, code, param, needle] = columns[..] else {
-            panic!("{line:?} has no four columns")
-        };
-        check(
-            &serving.chat(&serde_json::from_str(more).unwrap()),
-            400,
-            code,
-            param,
-            needle,
-        );
+        let [more, code, param, needle] = columns[..] else { panic!("{line:?} has no four columns") };
+        check(&serving.chat(&serde_json::from_str(more).unwrap()), 400, code, param, needle);
     }
     let unknown = serving.chat(&json!({ "model": "gpt-x" }));
-    check(
-        &unknown,
-        404,
-        "model_not_found",
-        "model",
-        "`tiny`, `handbook`",
-    );
+    check(&unknown, 404, "model_not_found", "model", "`tiny`, `handbook`");
     let both = json!({ "prompt": "x", "echo": true, "logprobs": 1 });
-    check(
-        &serving.post("/v1/completions", &both),
-        400,
-        "invalid_value",
-        "echo",
-        "logprobs",
-    );
+    check(&serving.post("/v1/completions", &both), 400, "invalid_value", "echo", "logprobs");
     let ids = json!({ "prompt": [1, 999_999] });
-    check(
-        &serving.post("/v1/completions", &ids),
-        400,
-        "invalid_value",
-        "prompt",
-        "999999",
-    );
+    check(&serving.post("/v1/completions", &ids), 400, "invalid_value", "prompt", "999999");
     check(
         &serving.post("/v1/completions", &json!({ "prompt": "" })),
         400,
@@ -135,64 +109,23 @@ fn a_prompt_longer_than_the_context_is_refused_with_the_numbers() {
         serving.chat(&json!({ "model": model, "messages": [{ "role": "user", "content": long }] }))
     };
     let expected =
-        serving
-            .state
-            .engine()
-            .model()
-            .chat
-            .prompt(&hearth_tokenizer::Conversation::from(vec![
-                hearth_tokenizer::Message::user(long.clone()),
-            ]));
+        serving.state.engine().model().chat.prompt(&hearth_tokenizer::Conversation::from(vec![
+            hearth_tokenizer::Message::user(long.clone()),
+        ]));
     let needle = format!("{} tokens", expected.unwrap().len());
-    check(
-        &ask("tiny"),
-        400,
-        "context_length_exceeded",
-        "messages",
-        &needle,
-    );
-    check(
-        &ask("tiny"),
-        400,
-        "context_length_exceeded",
-        "messages",
-        "4096",
-    );
-    check(
-        &ask("handbook"),
-        400,
-        "context_length_exceeded",
-        "messages",
-        "passages",
-    );
+    check(&ask("tiny"), 400, "context_length_exceeded", "messages", &needle);
+    check(&ask("tiny"), 400, "context_length_exceeded", "messages", "4096");
+    check(&ask("handbook"), 400, "context_length_exceeded", "messages", "passages");
     let plain = serving.post("/v1/completions", &json!({ "prompt": long }));
-    check(
-        &plain,
-        400,
-        "context_length_exceeded",
-        "prompt",
-        "5000 tokens",
-    );
+    check(&plain, 400, "context_length_exceeded", "prompt", "5000 tokens");
     assert_eq!(serving.chat(&json!({})).status, 200);
 }
 
 #[test]
 fn paths_and_methods_that_do_not_exist() {
     let serving = Serving::start();
-    check(
-        &serving.get("/v1/nothing"),
-        404,
-        "unknown_url",
-        "",
-        "/v1/nothing",
-    );
-    check(
-        &serving.get("/v1/models/none"),
-        404,
-        "model_not_found",
-        "model",
-        "`none`",
-    );
+    check(&serving.get("/v1/nothing"), 404, "unknown_url", "", "/v1/nothing");
+    check(&serving.get("/v1/models/none"), 404, "model_not_found", "model", "`none`");
     let response = serving.get("/v1/chat/completions");
     check(&response, 405, "", "", "GET");
 }
@@ -205,16 +138,7 @@ fn pages_of_other_sites_are_refused() {
         let head = format!("{}\r\n{more}", client::post_head("/v1/chat/completions"));
         client::send(serving.address(), &head, body.as_bytes())
     };
-    check(
-        &send("Origin: http://evil.example"),
-        403,
-        "",
-        "",
-        "evil.example",
-    );
+    check(&send("Origin: http://evil.example"), 403, "", "", "evil.example");
     check(&send("Host: evil.example"), 403, "", "", "evil.example");
-    assert_eq!(
-        send(&format!("Origin: http://{}", serving.address())).status,
-        200
-    );
+    assert_eq!(send(&format!("Origin: http://{}", serving.address())).status, 200);
 }

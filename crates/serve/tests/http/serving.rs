@@ -27,12 +27,7 @@ impl Serving {
 
     pub(crate) fn with(max_seq_len: usize, max_batch: usize) -> Self {
         let folder = Scratch::new("serve").unwrap();
-        TinyModel {
-            max_seq_len,
-            ..TINY
-        }
-        .write(&folder)
-        .unwrap();
+        TinyModel { max_seq_len, ..TINY }.write(&folder).unwrap();
         let pool = Arc::new(Pool::new(1));
         let model = Arc::new(Model::open(&folder, &pool).unwrap());
         let config = EngineConfig {
@@ -43,21 +38,11 @@ impl Serving {
         };
         let engine = Arc::new(Engine::start(model, pool, config));
         let state = Arc::new(State::new(engine, Assistant::base("tiny"), 1));
-        state.register(Assistant {
-            grounding: Some(Arc::new(Handbook)),
-            ..Assistant::base("handbook")
-        });
+        state.register(Assistant { grounding: Some(Arc::new(Handbook)), ..Assistant::base("handbook") });
         state.set_passages(Arc::new(Handbook));
         state.set_embedding(Arc::new(Handbook));
-        let running = Server::bind(([127, 0, 0, 1], 0).into())
-            .unwrap()
-            .start(Arc::clone(&state))
-            .unwrap();
-        Self {
-            state,
-            running,
-            folder,
-        }
+        let running = Server::bind(([127, 0, 0, 1], 0).into()).unwrap().start(Arc::clone(&state)).unwrap();
+        Self { state, running, folder }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -16,31 +16,17 @@ use crate::tensor::Tensor;
 
 impl Tape<'_> {
     /// Attention's output `[T, H·D]` and the log-sum-exp `[T, H]` of q, k and v before rotation.
-    pub(super) fn attend(
-        &mut self,
-        [q, k, v]: [&Tensor; 3],
-        spec: &AttentionSpec,
-    ) -> (Tensor, Vec<f32>) {
+    pub(super) fn attend(&mut self, [q, k, v]: [&Tensor; 3], spec: &AttentionSpec) -> (Tensor, Vec<f32>) {
         let q = self.rotated(q, spec, Direction::Forward);
         let k = self.rotated(k, spec, Direction::Forward);
-        let layout = PageLayout {
-            num_layers: 1,
-            num_kv_heads: spec.num_kv_heads,
-            head_dim: spec.head_dim,
-        };
-        let num_pages = self
-            .sequence_lens
-            .iter()
-            .map(|len| len.div_ceil(PAGE))
-            .sum();
+        let layout = PageLayout { num_layers: 1, num_kv_heads: spec.num_kv_heads, head_dim: spec.head_dim };
+        let num_pages = self.sequence_lens.iter().map(|len| len.div_ceil(PAGE)).sum();
         let mut pages = self.arena.zeros(num_pages, layout.page_len());
         let mut unwritten = pages.data_mut().chunks_exact_mut(layout.page_len());
         let mut row = 0;
         for &len in &self.sequence_lens {
             for start in (0..len).step_by(PAGE) {
-                let page = unwritten
-                    .next()
-                    .expect("pages were counted by the same lengths");
+                let page = unwritten.next().expect("pages were counted by the same lengths");
                 for slot in 0..PAGE.min(len - start) {
                     layout.write(page, 0, slot, k.row(row), v.row(row));
                     row += 1;
@@ -54,24 +40,13 @@ impl Tape<'_> {
             .map(|&rows| {
                 let of_sequence = first_page..first_page + rows.div_ceil(PAGE);
                 first_page = of_sequence.end;
-                Segment {
-                    pages: of_sequence.map(|page| pages.row(page)).collect(),
-                    position: 0,
-                    rows,
-                }
+                Segment { pages: of_sequence.map(|page| pages.row(page)).collect(), position: 0, rows }
             })
             .collect();
         let mut out = self.arena.take(q.rows(), q.cols());
         let mut log_sum_exp = vec![0.0; q.rows() * spec.num_heads];
         let output = (q.data(), out.data_mut());
-        attention(
-            self.pool,
-            &shape(spec),
-            (layout, 0),
-            &segments,
-            output,
-            Some(&mut log_sum_exp),
-        );
+        attention(self.pool, &shape(spec), (layout, 0), &segments, output, Some(&mut log_sum_exp));
         (out, log_sum_exp)
     }
 
@@ -88,27 +63,10 @@ impl Tape<'_> {
         let mut dq = self.arena.take(q.rows(), q.cols());
         let mut dk = self.arena.take(k.rows(), k.cols());
         let mut dv = self.arena.take(v.rows(), v.cols());
-        let saved = SavedAttention {
-            q: q.data(),
-            k: k.data(),
-            v: v.data(),
-            out: out.data(),
-            log_sum_exp,
-        };
-        let mut gradients = AttentionGradients {
-            dq: dq.data_mut(),
-            dk: dk.data_mut(),
-            dv: dv.data_mut(),
-        };
+        let saved = SavedAttention { q: q.data(), k: k.data(), v: v.data(), out: out.data(), log_sum_exp };
+        let mut gradients = AttentionGradients { dq: dq.data_mut(), dk: dk.data_mut(), dv: dv.data_mut() };
         let lens = &self.sequence_lens;
-        attention_backward(
-            self.pool,
-            &shape(spec),
-            lens,
-            &saved,
-            dout.data(),
-            &mut gradients,
-        );
+        attention_backward(self.pool, &shape(spec), lens, &saved, dout.data(), &mut gradients);
         self.rotate(&mut dq, spec, Direction::Backward);
         self.rotate(&mut dk, spec, Direction::Backward);
         [dq, dk, dv]
@@ -123,18 +81,8 @@ impl Tape<'_> {
     fn rotate(&mut self, x: &mut Tensor, spec: &AttentionSpec, direction: Direction) {
         let longest = self.sequence_lens.iter().copied().max().unwrap_or(0);
         let table = self.rope_tables.table(&spec.rope, spec.head_dim, longest);
-        let compute = ops::Compute {
-            pool: self.pool,
-            arena: &self.arena,
-        };
-        ops::rotate(
-            compute,
-            table,
-            x,
-            &self.positions,
-            spec.rope.pairing(),
-            direction,
-        );
+        let compute = ops::Compute { pool: self.pool, arena: &self.arena };
+        ops::rotate(compute, table, x, &self.positions, spec.rope.pairing(), direction);
     }
 }
 

@@ -27,10 +27,7 @@ impl Tape<'_> {
     /// [`Self::backward`], added to what `gradients` holds. With micro-batches, `scale` is each
     /// one's share of the batch's weights.
     pub fn backward_into(mut self, scale: f32, gradients: &mut Gradients) {
-        let mut pass = Pass {
-            outputs: (0..self.nodes.len()).map(|_| None).collect(),
-            gradients,
-        };
+        let mut pass = Pass { outputs: (0..self.nodes.len()).map(|_| None).collect(), gradients };
         for loss in std::mem::take(&mut self.losses) {
             let (index, gradient) = self.loss_backward(loss, scale);
             self.pass_down(&mut pass, index, gradient);
@@ -50,11 +47,7 @@ impl Tape<'_> {
                 self.rms_norm_backward(pass, x, (&weight, eps), &dout);
             }
             Op::Linear { x, layer } => self.linear_backward(pass, x, &layer, &dout),
-            Op::Attention {
-                qkv,
-                spec,
-                log_sum_exp,
-            } => {
+            Op::Attention { qkv, spec, log_sum_exp } => {
                 let out = self.value(index);
                 let [q, k, v] = qkv.map(|input| self.value(input));
                 let saved = (&*out, &*log_sum_exp);
@@ -75,10 +68,7 @@ impl Tape<'_> {
                 let mut dx = self.arena.zeros(num_rows, dout.cols());
                 for (i, &row) in rows.iter().enumerate() {
                     let start = row * dout.cols();
-                    elementwise::add_assign(
-                        &mut dx.data_mut()[start..start + dout.cols()],
-                        dout.row(i),
-                    );
+                    elementwise::add_assign(&mut dx.data_mut()[start..start + dout.cols()], dout.row(i));
                 }
                 self.pass_down(pass, x, dx);
             }
@@ -100,8 +90,7 @@ impl Tape<'_> {
             return;
         }
         // Added to what has come from above already: the residual stream's gradient is not copied.
-        let dx =
-            pass.outputs[x].get_or_insert_with(|| self.arena.zeros(value.rows(), value.cols()));
+        let dx = pass.outputs[x].get_or_insert_with(|| self.arena.zeros(value.rows(), value.cols()));
         let len = ops::values_of_whole_rows(value.cols());
         self.pool.for_each_chunk(dx.data_mut(), len, |index, dx| {
             let range = index * len..index * len + dx.len();
@@ -143,24 +132,10 @@ impl Tape<'_> {
         let Lora { a, b, scale } = lora;
         let (rows, rank) = (dout.rows(), a.rows);
         let mut g = self.arena.take(rows, rank);
-        gemm_nn(
-            self.pool,
-            dout.data(),
-            &b.data,
-            g.data_mut(),
-            b.rows,
-            Accumulate::Overwrite,
-        );
+        gemm_nn(self.pool, dout.data(), &b.data, g.data_mut(), b.rows, Accumulate::Overwrite);
         elementwise::scale(g.data_mut(), *scale);
         if let Some(dx) = dx {
-            gemm_nn(
-                self.pool,
-                g.data(),
-                &a.data,
-                dx.data_mut(),
-                rank,
-                Accumulate::Add,
-            );
+            gemm_nn(self.pool, g.data(), &a.data, dx.data_mut(), rank, Accumulate::Add);
         }
         if a.id.is_none() && b.id.is_none() {
             return;
@@ -171,14 +146,7 @@ impl Tape<'_> {
         }
         if let Some(db) = pass.gradients.of(b) {
             let hidden = ops::lora_hidden(self.compute(), &value, lora);
-            gemm_tn(
-                self.pool,
-                dout.data(),
-                hidden.data(),
-                db,
-                rows,
-                Accumulate::Add,
-            );
+            gemm_tn(self.pool, dout.data(), hidden.data(), db, rows, Accumulate::Add);
         }
     }
 

@@ -24,9 +24,7 @@ impl Gradients {
 
     /// In ascending order of ids.
     pub fn iter(&self) -> impl Iterator<Item = (ParamId, &[f32])> {
-        self.by_param
-            .iter()
-            .map(|(&id, gradient)| (id, gradient.as_slice()))
+        self.by_param.iter().map(|(&id, gradient)| (id, gradient.as_slice()))
     }
 
     pub fn len(&self) -> usize {
@@ -50,15 +48,8 @@ impl Gradients {
     /// The gradient of a trained parameter, zeros at first, to add to.
     pub(crate) fn of(&mut self, param: &Param) -> Option<&mut [f32]> {
         let id = param.id?;
-        let gradient = self
-            .by_param
-            .entry(id)
-            .or_insert_with(|| vec![0.0; param.data.len()]);
-        assert_eq!(
-            gradient.len(),
-            param.data.len(),
-            "two parameters with the id {id:?}"
-        );
+        let gradient = self.by_param.entry(id).or_insert_with(|| vec![0.0; param.data.len()]);
+        assert_eq!(gradient.len(), param.data.len(), "two parameters with the id {id:?}");
         Some(gradient)
     }
 }

@@ -21,13 +21,7 @@ const LOGITS_AT_A_TIME: usize = if cfg!(test) { 64 } else { 1 << 25 };
 #[derive(Debug)]
 pub(super) enum Loss {
     /// The gradient is a function of the logits.
-    Logits {
-        index: usize,
-        value: Arc<Tensor>,
-        targets: Vec<u32>,
-        log_sums: Vec<f64>,
-        factors: Vec<f32>,
-    },
+    Logits { index: usize, value: Arc<Tensor>, targets: Vec<u32>, log_sums: Vec<f64>, factors: Vec<f32> },
     /// The gradient of the head's input.
     Input { index: usize, gradient: Tensor },
 }
@@ -73,13 +67,7 @@ impl Tape<'_> {
     ///
     /// # Shapes
     /// x `[R, C]`; targets, weights `[R]`
-    pub fn cross_entropy_of_head(
-        &mut self,
-        x: &Var,
-        head: &Linear,
-        targets: &[u32],
-        weights: &[f32],
-    ) -> f64 {
+    pub fn cross_entropy_of_head(&mut self, x: &Var, head: &Linear, targets: &[u32], weights: &[f32]) -> f64 {
         assert!(
             head.lora.is_none() && head.bias.as_ref().is_none_or(|bias| bias.id.is_none()),
             "the head isn't frozen"
@@ -87,22 +75,14 @@ impl Tape<'_> {
         let factors = factors(x.value.rows(), targets, weights);
         let needs_grad = self.nodes[x.index].needs_grad;
         let (cols, vocab_size) = (x.value.cols(), head.out_features());
-        let mut gradient = self
-            .arena
-            .take(if needs_grad { x.value.rows() } else { 0 }, cols);
+        let mut gradient = self.arena.take(if needs_grad { x.value.rows() } else { 0 }, cols);
         let chunk = (LOGITS_AT_A_TIME / vocab_size).max(1);
         let mut all_losses = Vec::with_capacity(targets.len());
         for start in (0..targets.len()).step_by(chunk) {
             let rows: Vec<usize> = (start..targets.len().min(start + chunk)).collect();
-            let (targets, factors) = (
-                &targets[start..][..rows.len()],
-                &factors[start..][..rows.len()],
-            );
-            let mut logits = ops::linear(
-                self.compute(),
-                &ops::take_rows(self.compute(), &x.value, &rows),
-                head,
-            );
+            let (targets, factors) = (&targets[start..][..rows.len()], &factors[start..][..rows.len()]);
+            let mut logits =
+                ops::linear(self.compute(), &ops::take_rows(self.compute(), &x.value, &rows), head);
             let losses = loss::cross_entropy(self.pool, logits.data(), targets);
             if needs_grad {
                 let log_sums: Vec<f64> = losses.iter().map(|&(_, log_sum)| log_sum).collect();
@@ -114,10 +94,7 @@ impl Tape<'_> {
             all_losses.extend(losses);
         }
         if needs_grad {
-            self.losses.push(Loss::Input {
-                index: x.index,
-                gradient,
-            });
+            self.losses.push(Loss::Input { index: x.index, gradient });
         }
         weighted_sum(&all_losses, &factors)
     }
@@ -125,13 +102,7 @@ impl Tape<'_> {
     /// Where the gradient of `scale` times the loss goes, and the gradient.
     pub(super) fn loss_backward(&self, loss: Loss, scale: f32) -> (usize, Tensor) {
         match loss {
-            Loss::Logits {
-                index,
-                value,
-                targets,
-                log_sums,
-                mut factors,
-            } => {
+            Loss::Logits { index, value, targets, log_sums, mut factors } => {
                 elementwise::scale(&mut factors, scale);
                 // In the place of the logits, unless the caller still holds them.
                 let mut dlogits = Arc::try_unwrap(value).unwrap_or_else(|value| self.copy(&value));
@@ -139,10 +110,7 @@ impl Tape<'_> {
                 loss::cross_entropy_backward(self.pool, rows, &targets, &log_sums, &factors);
                 (index, dlogits)
             }
-            Loss::Input {
-                index,
-                mut gradient,
-            } => {
+            Loss::Input { index, mut gradient } => {
                 elementwise::scale(gradient.data_mut(), scale);
                 (index, gradient)
             }
@@ -152,28 +120,14 @@ impl Tape<'_> {
 
 /// Each row's share of the mean: `weight / Σ weight`.
 fn factors(num_rows: usize, targets: &[u32], weights: &[f32]) -> Vec<f64> {
-    assert_eq!(
-        (targets.len(), weights.len()),
-        (num_rows, num_rows),
-        "vs. rows"
-    );
+    assert_eq!((targets.len(), weights.len()), (num_rows, num_rows), "vs. rows");
     let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
-    assert!(
-        total > 0.0,
-        "weights add up to {total}: there is nothing to learn from"
-    );
-    weights
-        .iter()
-        .map(|&weight| f64::from(weight) / total)
-        .collect()
+    assert!(total > 0.0, "weights add up to {total}: there is nothing to learn from");
+    weights.iter().map(|&weight| f64::from(weight) / total).collect()
 }
 
 fn weighted_sum(losses: &[(f64, f64)], factors: &[f64]) -> f64 {
-    losses
-        .iter()
-        .zip(factors)
-        .map(|((loss, _), factor)| factor * loss)
-        .sum()
+    losses.iter().zip(factors).map(|((loss, _), factor)| factor * loss).sum()
 }
 
 fn narrow(values: &[f64]) -> Vec<f32> {

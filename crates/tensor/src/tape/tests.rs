@@ -23,28 +23,17 @@ fn tape_logits(decoder: &Decoder, sequences: &[Vec<u32>]) -> Vec<f32> {
     let lens: Vec<usize> = sequences.iter().map(Vec::len).collect();
     let mut tape = Tape::new(&pool, &Arena::default(), &lens, Keep::Projections);
     let rows: Vec<usize> = (0..lens.iter().sum()).collect();
-    decoder
-        .forward(&mut tape, &sequences.concat(), &rows)
-        .value()
-        .data()
-        .to_vec()
+    decoder.forward(&mut tape, &sequences.concat(), &rows).value().data().to_vec()
 }
 
 /// Logits of all rows of one sequence as generation computes them: `chunk` tokens at a time.
 fn eager_logits(decoder: &Decoder, ids: &[u32], chunk: usize) -> Vec<f32> {
     let [_, num_kv_heads, head_dim] = HEADS;
-    let mut cache = KvCache::new(PageLayout {
-        num_layers: NUM_LAYERS,
-        num_kv_heads,
-        head_dim,
-    });
+    let mut cache = KvCache::new(PageLayout { num_layers: NUM_LAYERS, num_kv_heads, head_dim });
     let (pool, mut workspace) = (Pool::new(1), Workspace::default());
     let mut logits = Vec::new();
     for ids in ids.chunks(chunk) {
-        let rows = vec![Rows {
-            cache: &mut cache,
-            count: ids.len(),
-        }];
+        let rows = vec![Rows { cache: &mut cache, count: ids.len() }];
         let mut eager = Eager::new(&pool, &mut workspace, rows);
         let all: Vec<usize> = (0..ids.len()).collect();
         logits.extend_from_slice(decoder.forward(&mut eager, ids, &all).data());
@@ -61,11 +50,7 @@ fn training_and_generation_compute_equal_bits() {
         let mut random = Random(8);
         let sequences: Vec<Vec<u32>> = [70, 1, 9]
             .iter()
-            .map(|&len| {
-                (0..len)
-                    .map(|_| random.next() as u32 % VOCAB_SIZE as u32)
-                    .collect()
-            })
+            .map(|&len| (0..len).map(|_| random.next() as u32 % VOCAB_SIZE as u32).collect())
             .collect();
         let packed = tape_logits(&decoder, &sequences);
         let mut start = 0;
@@ -82,10 +67,7 @@ fn training_and_generation_compute_equal_bits() {
 
 /// Mean loss and gradients of predicting each token's successor.
 fn next_token(decoder: &Decoder, sequences: &[Vec<u32>], scale: f32) -> (f64, Gradients) {
-    let (pool, lens) = (
-        Pool::new(2),
-        sequences.iter().map(Vec::len).collect::<Vec<_>>(),
-    );
+    let (pool, lens) = (Pool::new(2), sequences.iter().map(Vec::len).collect::<Vec<_>>());
     let mut tape = Tape::new(&pool, &Arena::default(), &lens, Keep::Projections);
     let (mut rows, mut targets, mut start) = (Vec::new(), Vec::new(), 0);
     for ids in sequences {
@@ -131,16 +113,8 @@ fn what_is_frozen_costs_nothing() {
         let mut tape = Tape::new(&pool, &Arena::default(), &[6], keep);
         let logits = decoder.forward(&mut tape, &[1, 2, 3, 4, 5, 6], &[5]);
         drop(logits);
-        let kept = tape
-            .nodes
-            .iter()
-            .map(|node| node.kept.is_some())
-            .collect::<Vec<_>>();
-        (
-            tape.kept_bytes(),
-            kept.iter().position(|&kept| kept),
-            kept.len(),
-        )
+        let kept = tape.nodes.iter().map(|node| node.kept.is_some()).collect::<Vec<_>>();
+        (tape.kept_bytes(), kept.iter().position(|&kept| kept), kept.len())
     };
     let frozen = Decoder::new(1, false);
     assert_eq!(kept(&frozen, Keep::Projections).0, 0);
@@ -157,10 +131,7 @@ fn what_is_frozen_costs_nothing() {
     all.adapt(0, 2);
     let (of_all, ..) = kept(&all, Keep::Projections);
     let (little, ..) = kept(&all, Keep::Little);
-    assert!(
-        bytes < of_all && little * 2 < of_all,
-        "{bytes} {of_all} {little}"
-    );
+    assert!(bytes < of_all && little * 2 < of_all, "{bytes} {of_all} {little}");
 }
 
 #[test]
@@ -214,10 +185,7 @@ fn losses_of_one_tape_add_up() {
     for (id, gradient) in both.iter() {
         let (one, other) = (one.get(id).unwrap(), other.get(id).unwrap());
         for (sum, (a, b)) in gradient.iter().zip(one.iter().zip(other)) {
-            assert!(
-                (sum - (a + b)).abs() < 1e-5 * (1.0 + sum.abs()),
-                "{sum} vs. {a} + {b}"
-            );
+            assert!((sum - (a + b)).abs() < 1e-5 * (1.0 + sum.abs()), "{sum} vs. {a} + {b}");
         }
     }
 }
@@ -248,10 +216,7 @@ fn adamw_teaches_a_decoder_two_sequences_by_heart() {
         optimizer.step(decoder.trained(), &gradients, 0.02).unwrap();
     }
     let (last_loss, _) = next_token(&decoder, &two_sequences(), 1.0);
-    assert!(
-        first_loss > 2.0 && last_loss < 0.1,
-        "loss {first_loss} to {last_loss}"
-    );
+    assert!(first_loss > 2.0 && last_loss < 0.1, "loss {first_loss} to {last_loss}");
 }
 
 #[test]
@@ -269,9 +234,6 @@ fn ids_name_gradients_in_ascending_order() {
     for id in [5, 1, 3, 1] {
         gradients.add(ParamId(id), vec![id as f32]);
     }
-    let all: Vec<_> = gradients
-        .iter()
-        .map(|(id, gradient)| (id.0, gradient[0]))
-        .collect();
+    let all: Vec<_> = gradients.iter().map(|(id, gradient)| (id.0, gradient[0])).collect();
     assert_eq!(all, [(1, 2.0), (3, 3.0), (5, 5.0)]);
 }

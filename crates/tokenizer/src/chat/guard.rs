@@ -24,10 +24,7 @@ impl Guard {
         for_each_string(&json, &mut |text| {
             taken.extend(text.chars().filter(|c| *c >= '\u{e000}'));
         });
-        ('\u{e000}'..=char::MAX)
-            .find(|c| !taken.contains(c))
-            .map(Self)
-            .ok_or(Error::NoGuard)
+        ('\u{e000}'..=char::MAX).find(|c| !taken.contains(c)).map(Self).ok_or(Error::NoGuard)
     }
 
     /// Breaks each spelling of a token that `wanted` accepts.
@@ -68,11 +65,7 @@ impl Guard {
     }
 
     pub(crate) fn remove(self, text: &str) -> Cow<'_, str> {
-        if text.contains(self.0) {
-            Cow::Owned(text.replace(self.0, ""))
-        } else {
-            Cow::Borrowed(text)
-        }
+        if text.contains(self.0) { Cow::Owned(text.replace(self.0, "")) } else { Cow::Borrowed(text) }
     }
 }
 
@@ -99,10 +92,7 @@ pub(crate) fn map_strings(value: &Value, f: &impl Fn(&str) -> String) -> Value {
     match value {
         Value::String(text) => Value::String(f(text)),
         Value::Array(items) => items.iter().map(|item| map_strings(item, f)).collect(),
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(key, item)| (f(key), map_strings(item, f)))
-            .collect(),
+        Value::Object(fields) => fields.iter().map(|(key, item)| (f(key), map_strings(item, f))).collect(),
         other => other.clone(),
     }
 }
@@ -116,9 +106,10 @@ mod tests {
     #[test]
     fn spellings_are_broken_whole_and_at_the_edges() {
         let tokens = ["<|e|>", "<t>", "  "];
-        let tokens = tokens.iter().enumerate().map(|(id, token)| {
-            AddedToken::plain((*token).to_owned(), id as u32, TokenKind::Control)
-        });
+        let tokens = tokens
+            .iter()
+            .enumerate()
+            .map(|(id, token)| AddedToken::plain((*token).to_owned(), id as u32, TokenKind::Control));
         let tokens = AddedTokens::new(tokens.collect());
         let guard = Guard('_');
         for (text, expected) in [
@@ -140,11 +131,6 @@ mod tests {
     #[test]
     fn the_guard_is_a_character_nobody_wrote() {
         let conversation = Conversation::from(vec![Message::user("\u{e000}\u{e001}")]);
-        assert_eq!(
-            Guard::for_conversation(&conversation, "\u{e002}")
-                .unwrap()
-                .0,
-            '\u{e003}'
-        );
+        assert_eq!(Guard::for_conversation(&conversation, "\u{e002}").unwrap().0, '\u{e003}');
     }
 }

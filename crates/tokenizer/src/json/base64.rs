@@ -14,10 +14,7 @@ pub(crate) fn decode(text: &str) -> Result<Vec<u8>> {
             b'+' => 62,
             b'/' => 63,
             _ => {
-                return Err(Error::CharacterMap {
-                    offset,
-                    reason: "its text isn't base64",
-                });
+                return Err(Error::CharacterMap { offset, reason: "its text isn't base64" });
             }
         };
         bits = bits << 6 | u32::from(value);

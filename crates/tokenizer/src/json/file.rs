@@ -18,10 +18,7 @@ pub(crate) struct File {
     pub(crate) model: ModelField,
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "these are the file's own fields"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "these are the file's own fields")]
 #[derive(Deserialize)]
 pub(crate) struct AddedTokenField {
     pub(crate) id: TokenId,
@@ -104,9 +101,7 @@ fn merges<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Str
         Merge::Pair(left, right) => Ok((left, right)),
         Merge::Line(line) => match line.split_once(' ') {
             Some((left, right)) => Ok((left.to_owned(), right.to_owned())),
-            None => Err(D::Error::custom(format!(
-                "merge `{line}` isn't two parts with a space between"
-            ))),
+            None => Err(D::Error::custom(format!("merge `{line}` isn't two parts with a space between"))),
         },
     };
     merges.into_iter().map(pair).collect()

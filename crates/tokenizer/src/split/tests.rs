@@ -10,10 +10,7 @@ fn words(splitters: &[Splitter], text: &str) -> Vec<String> {
 }
 
 fn by_pattern(pattern: &str) -> Splitter {
-    Splitter::Pattern {
-        regex: Box::new(compile(pattern).unwrap()),
-        matches_only: false,
-    }
+    Splitter::Pattern { regex: Box::new(compile(pattern).unwrap()), matches_only: false }
 }
 
 fn check_all(text: &str) {
@@ -24,18 +21,11 @@ fn check_all(text: &str) {
         (Splitter::Digits, r"\p{N}"),
     ] {
         let fast = words(&[fast], text);
-        assert_eq!(
-            fast,
-            words(&[by_pattern(pattern)], text),
-            "{pattern} on {text:?}"
-        );
+        assert_eq!(fast, words(&[by_pattern(pattern)], text), "{pattern} on {text:?}");
         assert_eq!(fast.concat(), text);
     }
     let smollm = words(&Splitter::from_gguf("smollm").unwrap(), text);
-    assert_eq!(
-        smollm,
-        words(&[by_pattern(r"\p{N}"), by_pattern(GPT2_PATTERN)], text)
-    );
+    assert_eq!(smollm, words(&[by_pattern(r"\p{N}"), by_pattern(GPT2_PATTERN)], text));
 }
 
 #[test]

@@ -14,15 +14,7 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const DAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
+const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Date {
@@ -36,11 +28,7 @@ pub struct Date {
 impl Date {
     /// Months and days out of range are brought to the nearest that exist.
     pub fn new(year: u16, month: u8, day: u8) -> Self {
-        Self {
-            year,
-            month: month.clamp(1, 12),
-            day: day.clamp(1, 31),
-        }
+        Self { year, month: month.clamp(1, 12), day: day.clamp(1, 31) }
     }
 
     /// The directives of `strftime` that templates use; midnight for the time, others stay as they stand.
@@ -85,11 +73,7 @@ impl Date {
 impl Default for Date {
     /// The day that Llama 3's published template falls back to without a clock.
     fn default() -> Self {
-        Self {
-            year: 2024,
-            month: 7,
-            day: 26,
-        }
+        Self { year: 2024, month: 7, day: 26 }
     }
 }
 
@@ -99,19 +83,10 @@ mod tests {
 
     #[test]
     fn formats() {
-        let check =
-            |date: Date, format: &str, expected: &str| assert_eq!(date.format(format), expected);
+        let check = |date: Date, format: &str, expected: &str| assert_eq!(date.format(format), expected);
         check(Date::default(), "%d %b %Y", "26 Jul 2024");
         check(Date::default(), "%A, %B %e %y %m", "Friday, July 26 24 07");
-        check(
-            Date::new(2000, 2, 29),
-            "%a %Y-%m-%d %H:%M:%S",
-            "Tue 2000-02-29 00:00:00",
-        );
-        check(
-            Date::new(2026, 0, 99),
-            "%d.%m. 100%% %q %",
-            "31.01. 100% %q %",
-        );
+        check(Date::new(2000, 2, 29), "%a %Y-%m-%d %H:%M:%S", "Tue 2000-02-29 00:00:00");
+        check(Date::new(2026, 0, 99), "%d.%m. 100%% %q %", "31.01. 100% %q %");
     }
 }

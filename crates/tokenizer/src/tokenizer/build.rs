@@ -31,21 +31,8 @@ pub(crate) struct Parts {
 
 impl Parts {
     pub(crate) fn from_vocabulary(vocabulary: Vocabulary) -> Result<Self> {
-        let Vocabulary {
-            kind,
-            tokens,
-            scores,
-            merges,
-            token_kinds,
-            pre,
-            normalizers,
-            ..
-        } = vocabulary;
-        let kinds = if token_kinds.is_empty() {
-            vec![TokenKind::Normal; tokens.len()]
-        } else {
-            token_kinds
-        };
+        let Vocabulary { kind, tokens, scores, merges, token_kinds, pre, normalizers, .. } = vocabulary;
+        let kinds = if token_kinds.is_empty() { vec![TokenKind::Normal; tokens.len()] } else { token_kinds };
         check_count("token_type", kinds.len(), tokens.len())?;
         let added = tokens.iter().zip(&kinds).enumerate();
         let added = added
@@ -53,11 +40,7 @@ impl Parts {
             .map(|(id, (token, kind))| AddedToken::plain(token.clone(), id as TokenId, *kind))
             .collect();
         Ok(Self {
-            splitters: if kind == Kind::ByteBpe {
-                Splitter::from_gguf(&pre)?
-            } else {
-                Vec::new()
-            },
+            splitters: if kind == Kind::ByteBpe { Splitter::from_gguf(&pre)? } else { Vec::new() },
             ignore_merges: matches!(pre.as_str(), "llama-bpe" | "llama3" | "llama-v3"),
             byte_fallback: kinds.contains(&TokenKind::Byte),
             space_prefix: match (kind, vocabulary.add_space_prefix) {
@@ -95,11 +78,7 @@ impl Parts {
                 named.insert(token.clone(), id as TokenId);
             }
         }
-        named.extend(
-            self.added
-                .iter()
-                .map(|token| (token.content.clone(), token.id)),
-        );
+        named.extend(self.added.iter().map(|token| (token.content.clone(), token.id)));
         Ok(Tokenizer {
             model,
             normalizers: self.normalizers,
@@ -115,16 +94,10 @@ impl Parts {
 
     fn check_ids(&self) -> Result<()> {
         let vocab_size = self.tokens.len();
-        let ControlIds {
-            bos, eos, unk, pad, ..
-        } = self.ids;
+        let ControlIds { bos, eos, unk, pad, .. } = self.ids;
         for (field, id) in [("bos", bos), ("eos", eos), ("unk", unk), ("pad", pad)] {
             if let Some(id) = id.filter(|id| *id as usize >= vocab_size) {
-                return Err(Error::IdOutOfRange {
-                    field,
-                    id,
-                    vocab_size,
-                });
+                return Err(Error::IdOutOfRange { field, id, vocab_size });
             }
         }
         Ok(())
@@ -153,8 +126,7 @@ impl Parts {
         let alphabet = ByteAlphabet::new();
         let mut merges = Vec::with_capacity(self.merges.len());
         let mut joined = Vec::new();
-        for (merge_index, (left, right)) in std::mem::take(&mut self.merges).into_iter().enumerate()
-        {
+        for (merge_index, (left, right)) in std::mem::take(&mut self.merges).into_iter().enumerate() {
             joined.clear();
             alphabet.decode_into(&left, &mut joined);
             let left_id = tokens.find(&joined);
@@ -171,45 +143,22 @@ impl Parts {
                 (.., None) => "the result",
             };
             // Text must not grow into a special token, so merges that lead there are left out.
-            let is_special =
-                |token: &String| self.added.iter().any(|added| added.content == *token);
+            let is_special = |token: &String| self.added.iter().any(|added| added.content == *token);
             if is_special(&left) || is_special(&right) || is_special(&format!("{left}{right}")) {
                 continue;
             }
-            return Err(Error::Merge {
-                merge_index,
-                left,
-                right,
-                missing,
-            });
+            return Err(Error::Merge { merge_index, left, right, missing });
         }
-        Ok(Bpe::new(
-            &byte_ids,
-            &merges,
-            tokens.len(),
-            self.ignore_merges,
-        ))
+        Ok(Bpe::new(&byte_ids, &merges, tokens.len(), self.ignore_merges))
     }
 
     fn unigram(&mut self, tokens: &TokenTable) -> Result<Unigram> {
         check_count("scores", self.scores.len(), self.tokens.len())?;
         let unknown = self.ids.unk.ok_or(Error::NoUnknownToken)?;
         let normal = |id: &TokenId| self.kinds[*id as usize] == TokenKind::Normal && *id != unknown;
-        let pieces = (0..tokens.len() as TokenId)
-            .filter(normal)
-            .map(|id| (tokens.bytes(id), id))
-            .collect();
-        let byte_ids = if self.byte_fallback {
-            self.byte_ids()
-        } else {
-            None
-        };
-        Ok(Unigram::new(
-            pieces,
-            std::mem::take(&mut self.scores),
-            unknown,
-            byte_ids,
-        ))
+        let pieces = (0..tokens.len() as TokenId).filter(normal).map(|id| (tokens.bytes(id), id)).collect();
+        let byte_ids = if self.byte_fallback { self.byte_ids() } else { None };
+        Ok(Unigram::new(pieces, std::mem::take(&mut self.scores), unknown, byte_ids))
     }
 
     /// The tokens `<0x00>` to `<0xFF>`, if all are there.
@@ -225,23 +174,11 @@ impl Parts {
 }
 
 fn check_count(field: &'static str, found: usize, expected: usize) -> Result<()> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(Error::Count {
-            field,
-            found,
-            expected,
-        })
-    }
+    if found == expected { Ok(()) } else { Err(Error::Count { field, found, expected }) }
 }
 
 /// The byte that `<0xE4>` stands for.
 fn spelled_byte(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
-    if digits.len() == 2 {
-        u8::from_str_radix(digits, 16).ok()
-    } else {
-        None
-    }
+    if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
 }

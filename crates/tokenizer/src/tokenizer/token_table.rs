@@ -13,11 +13,7 @@ pub(crate) struct TokenTable {
 
 impl TokenTable {
     pub(crate) fn new() -> Self {
-        Self {
-            bytes: Vec::new(),
-            ends: Vec::new(),
-            slots: vec![(0, 0); 2],
-        }
+        Self { bytes: Vec::new(), ends: Vec::new(), slots: vec![(0, 0); 2] }
     }
 
     /// Appends a token's bytes; `write` fills them in.

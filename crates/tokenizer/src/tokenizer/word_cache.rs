@@ -27,16 +27,7 @@ impl<'t> WordCache<'t> {
         } else {
             (text.len() / 16).next_power_of_two().min(MAX_SLOTS)
         };
-        Self {
-            slots: vec![
-                Slot {
-                    word: &[],
-                    start: 0,
-                    num_ids: 0
-                };
-                num_slots
-            ],
-        }
+        Self { slots: vec![Slot { word: &[], start: 0, num_ids: 0 }; num_slots] }
     }
 
     /// Appends the ids of a word seen before; `false` if it is new.
@@ -55,11 +46,7 @@ impl<'t> WordCache<'t> {
     pub(crate) fn insert(&mut self, word: &'t [u8], hash: u64, place: Range<usize>) {
         let at = self.slot(hash);
         if let Some(slot) = self.slots.get_mut(at) {
-            *slot = Slot {
-                word,
-                start: place.start,
-                num_ids: place.len(),
-            };
+            *slot = Slot { word, start: place.start, num_ids: place.len() };
         }
     }
 

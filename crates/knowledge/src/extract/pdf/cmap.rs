@@ -47,8 +47,7 @@ impl CMap {
     fn add_code_spaces(&mut self, operands: &[Token]) {
         for pair in operands.chunks_exact(2) {
             if let [Token::Hex(first), Token::Hex(last)] = pair {
-                self.code_spaces
-                    .push((first.len(), code(first), code(last)));
+                self.code_spaces.push((first.len(), code(first), code(last)));
             }
         }
     }
@@ -95,10 +94,7 @@ impl CMap {
 }
 
 fn code(bytes: &[u8]) -> u32 {
-    bytes
-        .iter()
-        .take(4)
-        .fold(0, |code, &byte| code << 8 | u32::from(byte))
+    bytes.iter().take(4).fold(0, |code, &byte| code << 8 | u32::from(byte))
 }
 
 fn increment(bytes: &mut [u8]) {
@@ -114,10 +110,7 @@ fn utf16(bytes: &[u8]) -> String {
     if let [byte] = bytes {
         return char::from(*byte).to_string();
     }
-    encoding_rs::UTF_16BE
-        .decode_without_bom_handling(bytes)
-        .0
-        .into_owned()
+    encoding_rs::UTF_16BE.decode_without_bom_handling(bytes).0.into_owned()
 }
 
 fn tokens(program: &[u8]) -> impl Iterator<Item = Token> + '_ {
@@ -128,10 +121,7 @@ fn tokens(program: &[u8]) -> impl Iterator<Item = Token> + '_ {
         }
         let start = at;
         let until = |from: usize, stop: &dyn Fn(u8) -> bool| {
-            program[from..]
-                .iter()
-                .position(|&byte| stop(byte))
-                .map_or(program.len(), |n| from + n)
+            program[from..].iter().position(|&byte| stop(byte)).map_or(program.len(), |n| from + n)
         };
         match *program.get(at)? {
             b'<' if program.get(at + 1) != Some(&b'<') => {
@@ -156,26 +146,16 @@ fn tokens(program: &[u8]) -> impl Iterator<Item = Token> + '_ {
                 at = until(at + 1, &stop);
                 let word = String::from_utf8_lossy(&program[start..at]).into_owned();
                 let integer = word.bytes().all(|byte| byte.is_ascii_digit());
-                Some(if integer {
-                    Token::Integer
-                } else {
-                    Token::Word(word)
-                })
+                Some(if integer { Token::Integer } else { Token::Word(word) })
             }
         }
     })
 }
 
 fn hex(digits: &[u8]) -> Vec<u8> {
-    let nibbles: Vec<u8> = digits
-        .iter()
-        .filter_map(|&byte| char::from(byte).to_digit(16))
-        .map(|n| n as u8)
-        .collect();
-    nibbles
-        .chunks(2)
-        .map(|pair| pair[0] << 4 | pair.get(1).copied().unwrap_or(0))
-        .collect()
+    let nibbles: Vec<u8> =
+        digits.iter().filter_map(|&byte| char::from(byte).to_digit(16)).map(|n| n as u8).collect();
+    nibbles.chunks(2).map(|pair| pair[0] << 4 | pair.get(1).copied().unwrap_or(0)).collect()
 }
 
 #[cfg(test)]
@@ -190,19 +170,9 @@ mod tests {
               2 beginbfrange <0020> <0022> <0041> <0030> <0031> [<0061> <D83DDE00>] endbfrange",
         );
         assert_eq!(cmap.code_spaces, [(2, 0, 0xffff)]);
-        let texts: Vec<_> = [3, 0x10, 0x20, 0x22, 0x30, 0x31, 0x40]
-            .map(|code| cmap.text(code))
-            .into_iter()
-            .collect();
-        let expected = [
-            Some(" "),
-            Some("中文"),
-            Some("A"),
-            Some("C"),
-            Some("a"),
-            Some("😀"),
-            None,
-        ];
+        let texts: Vec<_> =
+            [3, 0x10, 0x20, 0x22, 0x30, 0x31, 0x40].map(|code| cmap.text(code)).into_iter().collect();
+        let expected = [Some(" "), Some("中文"), Some("A"), Some("C"), Some("a"), Some("😀"), None];
         assert_eq!(texts, expected);
     }
 

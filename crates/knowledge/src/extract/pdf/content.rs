@@ -76,33 +76,19 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(document: &'a Document) -> Self {
-        Self {
-            document,
-            fonts: HashMap::new(),
-        }
+        Self { document, fonts: HashMap::new() }
     }
 
     /// `budget` is what all pages together may still unpack to.
-    pub(super) fn read_page(
-        &mut self,
-        id: ObjectId,
-        budget: &mut u64,
-    ) -> Result<Page, ExtractError> {
-        let bomb = ExtractError::Bomb {
-            limit: MAX_UNPACKED_BYTES,
-        };
-        let program = self
-            .document
-            .get_page_content_with_limit(id, MAX_STREAM_BYTES);
+    pub(super) fn read_page(&mut self, id: ObjectId, budget: &mut u64) -> Result<Page, ExtractError> {
+        let bomb = ExtractError::Bomb { limit: MAX_UNPACKED_BYTES };
+        let program = self.document.get_page_content_with_limit(id, MAX_STREAM_BYTES);
         let program = program.map_err(|_| bomb.clone())?;
         *budget = budget.checked_sub(program.len() as u64).ok_or(bomb)?;
         let mut resources = Vec::new();
         if let Ok((direct, ids)) = self.document.get_page_resources(id) {
             resources.extend(direct);
-            resources.extend(
-                ids.into_iter()
-                    .filter_map(|id| self.document.get_dictionary(id).ok()),
-            );
+            resources.extend(ids.into_iter().filter_map(|id| self.document.get_dictionary(id).ok()));
         }
         let mut run = Run {
             reader: self,
@@ -129,10 +115,7 @@ impl<'a> Reader<'a> {
 
     fn font(&mut self, dictionary: &'a Dictionary) -> Rc<Font> {
         let load = || Rc::new(Font::load(self.document, dictionary));
-        self.fonts
-            .entry(std::ptr::from_ref(dictionary))
-            .or_insert_with(load)
-            .clone()
+        self.fonts.entry(std::ptr::from_ref(dictionary)).or_insert_with(load).clone()
     }
 }
 
@@ -269,17 +252,10 @@ impl<'a> Run<'_, 'a> {
             return;
         };
         *self.budget = left;
-        let own =
-            entry(document, &stream.dict, b"Resources").and_then(|object| object.as_dict().ok());
+        let own = entry(document, &stream.dict, b"Resources").and_then(|object| object.as_dict().ok());
         let inner: Vec<&'a Dictionary> = own.into_iter().chain(resources.iter().copied()).collect();
-        let saved = (
-            self.state.clone(),
-            self.text_matrix,
-            self.line_matrix,
-            self.stack.len(),
-        );
-        let form_matrix =
-            entry(document, &stream.dict, b"Matrix").and_then(|object| object.as_array().ok());
+        let saved = (self.state.clone(), self.text_matrix, self.line_matrix, self.stack.len());
+        let form_matrix = entry(document, &stream.dict, b"Matrix").and_then(|object| object.as_array().ok());
         if let Some(matrix) = form_matrix.and_then(|array| matrix(array)) {
             self.state.ctm = multiply(&matrix, &self.state.ctm);
         }
@@ -298,34 +274,17 @@ impl<'a> Run<'_, 'a> {
         let state = self.state.clone();
         let artifact = self.marks.contains(&true);
         font.decode(bytes, |shown| {
-            let spacing = state.char_space
-                + if shown.is_space_code {
-                    state.word_space
-                } else {
-                    0.0
-                };
+            let spacing = state.char_space + if shown.is_space_code { state.word_space } else { 0.0 };
             let advance = (shown.width * state.size + spacing) * state.scale;
             let place = multiply(&[1.0, 0.0, 0.0, 1.0, 0.0, state.rise], &self.text_matrix);
             let place = multiply(&place, &state.ctm);
-            let end = multiply(
-                &[
-                    1.0,
-                    0.0,
-                    0.0,
-                    1.0,
-                    shown.width * state.size * state.scale,
-                    0.0,
-                ],
-                &place,
-            );
+            let end = multiply(&[1.0, 0.0, 0.0, 1.0, shown.width * state.size * state.scale, 0.0], &place);
             match shown.text {
                 Some(text) => {
                     let start = self.page.text.len();
                     push_plain(&mut self.page.text, &text);
                     let range = start..self.page.text.len();
-                    self.page
-                        .glyphs
-                        .push(glyph(&place, &end, &state, &font, artifact, range));
+                    self.page.glyphs.push(glyph(&place, &end, &state, &font, artifact, range));
                 }
                 None => self.page.unknown += 1,
             }

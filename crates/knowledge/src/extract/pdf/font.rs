@@ -42,34 +42,22 @@ pub(super) struct Font {
 
 impl Font {
     pub(super) fn load(document: &Document, dictionary: &Dictionary) -> Self {
-        let to_unicode =
-            entry(document, dictionary, b"ToUnicode").map_or_else(CMap::default, |object| {
-                let stream = object.as_stream().ok();
-                let program = stream.and_then(|stream| {
-                    stream
-                        .decompressed_content_with_limit(MAX_STREAM_BYTES)
-                        .ok()
-                });
-                CMap::parse(&program.unwrap_or_default())
-            });
-        let name = dictionary
-            .get(b"BaseFont")
-            .and_then(Object::as_name)
-            .unwrap_or_default();
+        let to_unicode = entry(document, dictionary, b"ToUnicode").map_or_else(CMap::default, |object| {
+            let stream = object.as_stream().ok();
+            let program =
+                stream.and_then(|stream| stream.decompressed_content_with_limit(MAX_STREAM_BYTES).ok());
+            CMap::parse(&program.unwrap_or_default())
+        });
+        let name = dictionary.get(b"BaseFont").and_then(Object::as_name).unwrap_or_default();
         let name = String::from_utf8_lossy(name).to_lowercase();
         let mut font = Self {
             codes: Codes::Composite(Vec::new()),
             to_unicode,
             widths: HashMap::new(),
             default_width: 0.5,
-            bold: ["bold", "black", "heavy", "semibold"]
-                .iter()
-                .any(|word| name.contains(word)),
+            bold: ["bold", "black", "heavy", "semibold"].iter().any(|word| name.contains(word)),
         };
-        let subtype = dictionary
-            .get(b"Subtype")
-            .and_then(Object::as_name)
-            .unwrap_or_default();
+        let subtype = dictionary.get(b"Subtype").and_then(Object::as_name).unwrap_or_default();
         if subtype == b"Type0" {
             font.load_composite(document, dictionary);
         } else {
@@ -85,9 +73,7 @@ impl Font {
             let length = self.code_length(rest).clamp(1, rest.len());
             let (code, after) = rest.split_at(length);
             rest = after;
-            let number = code
-                .iter()
-                .fold(0u32, |number, &byte| number << 8 | u32::from(byte));
+            let number = code.iter().fold(0u32, |number, &byte| number << 8 | u32::from(byte));
             show(Shown {
                 text: self.text(code, number),
                 width: self.width(code, number),
@@ -114,11 +100,7 @@ impl Font {
             // Widths are given by character id, which these codes aren't; ASCII is half as wide as the rest.
             Codes::Known(_) if number < 0x80 || code.len() == 1 => self.default_width / 2.0,
             Codes::Known(_) => self.default_width,
-            _ => self
-                .widths
-                .get(&number)
-                .copied()
-                .unwrap_or(self.default_width),
+            _ => self.widths.get(&number).copied().unwrap_or(self.default_width),
         }
     }
 
@@ -130,21 +112,13 @@ impl Font {
                     let Some(code) = bytes.get(..length) else {
                         return false;
                     };
-                    let code = code
-                        .iter()
-                        .fold(0u32, |code, &byte| code << 8 | u32::from(byte));
-                    spaces
-                        .iter()
-                        .any(|&(n, first, last)| n == length && (first..=last).contains(&code))
+                    let code = code.iter().fold(0u32, |code, &byte| code << 8 | u32::from(byte));
+                    spaces.iter().any(|&(n, first, last)| n == length && (first..=last).contains(&code))
                 };
                 (1..=4).find(|&length| fits(length)).unwrap_or(2)
             }
             Codes::Known(encoding) if encoding.name().starts_with("UTF-16") => {
-                if (0xd8..0xdc).contains(&bytes[0]) {
-                    4
-                } else {
-                    2
-                }
+                if (0xd8..0xdc).contains(&bytes[0]) { 4 } else { 2 }
             }
             Codes::Known(_) => match bytes {
                 [0..=0x80, ..] => 1,
@@ -163,9 +137,7 @@ impl Font {
                 self.codes = Codes::Known(known);
             }
         } else if let Some(stream) = encoding.and_then(|object| object.as_stream().ok()) {
-            let program = stream
-                .decompressed_content_with_limit(MAX_STREAM_BYTES)
-                .unwrap_or_default();
+            let program = stream.decompressed_content_with_limit(MAX_STREAM_BYTES).unwrap_or_default();
             self.codes = Codes::Composite(CMap::parse(&program).code_spaces);
         }
         let descendant = entry(document, dictionary, b"DescendantFonts")
@@ -185,11 +157,7 @@ impl Font {
 
     /// `first [w w …]` or `first last w`.
     fn load_cid_widths(&mut self, document: &Document, array: &[Object]) {
-        let resolve = |object| {
-            document
-                .dereference(object)
-                .map_or(object, |(_, object)| object)
-        };
+        let resolve = |object| document.dereference(object).map_or(object, |(_, object)| object);
         let mut rest = array;
         while let [first, second, after @ ..] = rest {
             let Some(first) = number(resolve(first)) else {
@@ -199,8 +167,7 @@ impl Font {
             if let Ok(widths) = resolve(second).as_array() {
                 for (offset, width) in widths.iter().enumerate() {
                     let width = number(resolve(width)).unwrap_or(1000.0);
-                    self.widths
-                        .insert(first.saturating_add(offset as u32), width / 1000.0);
+                    self.widths.insert(first.saturating_add(offset as u32), width / 1000.0);
                 }
                 rest = after;
             } else if let ([width, after @ ..], Some(last)) = (after, number(resolve(second))) {
@@ -216,34 +183,22 @@ impl Font {
     }
 
     fn load_simple(&mut self, document: &Document, dictionary: &Dictionary, type3: bool) {
-        let encoding = dictionary
-            .get_font_encoding_with_limit(document, MAX_STREAM_BYTES)
-            .ok();
+        let encoding = dictionary.get_font_encoding_with_limit(document, MAX_STREAM_BYTES).ok();
         let meaning = |byte: u8| {
             let text = encoding.as_ref()?.bytes_to_string(&[byte]).ok()?;
             Some(text).filter(|text| !text.is_empty() && !text.contains('\u{fffd}'))
         };
         self.codes = Codes::Simple((0..=255).map(meaning).collect());
         // Widths are thousandths of the size, but in a Type 3 font units of its own matrix.
-        let matrix =
-            entry(document, dictionary, b"FontMatrix").and_then(|object| object.as_array().ok());
-        let scale = matrix
-            .and_then(|matrix| number(matrix.first()?))
-            .filter(|_| type3);
+        let matrix = entry(document, dictionary, b"FontMatrix").and_then(|object| object.as_array().ok());
+        let scale = matrix.and_then(|matrix| number(matrix.first()?)).filter(|_| type3);
         let scale = scale.unwrap_or(0.001);
-        let first = entry(document, dictionary, b"FirstChar")
-            .and_then(number)
-            .unwrap_or(0.0) as u32;
-        let array =
-            entry(document, dictionary, b"Widths").and_then(|object| object.as_array().ok());
+        let first = entry(document, dictionary, b"FirstChar").and_then(number).unwrap_or(0.0) as u32;
+        let array = entry(document, dictionary, b"Widths").and_then(|object| object.as_array().ok());
         for (offset, width) in array.into_iter().flatten().enumerate().take(256) {
-            let width = document
-                .dereference(width)
-                .ok()
-                .and_then(|(_, object)| number(object));
+            let width = document.dereference(width).ok().and_then(|(_, object)| number(object));
             if let Some(width) = width {
-                self.widths
-                    .insert(first.saturating_add(offset as u32), width * scale);
+                self.widths.insert(first.saturating_add(offset as u32), width * scale);
             }
         }
     }
@@ -252,10 +207,7 @@ impl Font {
 /// The encodings predefined in ISO 32000-1, table 118, whose codes `encoding_rs` reads. `Identity-H` is none of them.
 fn known_encoding(name: &[u8]) -> Option<&'static Encoding> {
     let name = std::str::from_utf8(name).ok()?;
-    let name = name
-        .strip_suffix("-H")
-        .or_else(|| name.strip_suffix("-V"))
-        .unwrap_or(name);
+    let name = name.strip_suffix("-H").or_else(|| name.strip_suffix("-V")).unwrap_or(name);
     match name {
         _ if name.contains("UCS2") || name.contains("UTF16") => Some(encoding_rs::UTF_16BE),
         "GB-EUC" | "GBK-EUC" | "GBKp-EUC" | "GBK2K" | "GBpc-EUC" => Some(encoding_rs::GB18030),

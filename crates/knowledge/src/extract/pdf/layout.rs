@@ -64,12 +64,7 @@ pub(super) fn paragraphs(page: &Page) -> Vec<Paragraph> {
 
 /// Most pages have one direction of text; a stamp along the margin comes after it.
 fn turns_by_frequency(page: &Page) -> Vec<u8> {
-    let count = |turn: u8| {
-        page.glyphs
-            .iter()
-            .filter(|glyph| glyph.turn == turn)
-            .count()
-    };
+    let count = |turn: u8| page.glyphs.iter().filter(|glyph| glyph.turn == turn).count();
     let mut turns: Vec<u8> = (0..4).filter(|&turn| count(turn) > 0).collect();
     turns.sort_by_key(|&turn| (std::cmp::Reverse(count(turn)), turn));
     turns
@@ -117,11 +112,8 @@ fn extend(line: &mut Line, glyph: &Glyph, text: &str) {
     let gap = (glyph.x0 - line.x1) / glyph.size.max(1e-6);
     let before = line.text.chars().next_back().unwrap_or(' ');
     let after = text.chars().next().unwrap_or(' ');
-    let word_gap = if is_cjk_or_punctuation(before) && is_cjk_or_punctuation(after) {
-        CJK_WORD_GAP
-    } else {
-        WORD_GAP
-    };
+    let word_gap =
+        if is_cjk_or_punctuation(before) && is_cjk_or_punctuation(after) { CJK_WORD_GAP } else { WORD_GAP };
     if gap > CELL_GAP && !after.is_whitespace() {
         line.text.truncate(line.text.trim_end().len());
         line.text.push(CELL);
@@ -160,10 +152,7 @@ fn sort_by_place(glyphs: &mut [&Glyph]) {
     let mut start = 0;
     while start < glyphs.len() {
         let (top, size) = (glyphs[start].y, glyphs[start].size);
-        let band = glyphs[start..]
-            .iter()
-            .take_while(|glyph| top - glyph.y < 0.45 * size)
-            .count();
+        let band = glyphs[start..].iter().take_while(|glyph| top - glyph.y < 0.45 * size).count();
         let end = start + band.max(1);
         glyphs[start..end].sort_by(|a, b| a.x0.total_cmp(&b.x0));
         start = end;
@@ -174,9 +163,7 @@ fn join(lines: &[Line], paragraphs: &mut Vec<Paragraph>) {
     let mut start = 0;
     while start < lines.len() {
         // The column ends where the longest line that begins here does.
-        let column = lines
-            .iter()
-            .filter(|line| (line.x0 - lines[start].x0).abs() < 2.5 * line.size);
+        let column = lines.iter().filter(|line| (line.x0 - lines[start].x0).abs() < 2.5 * line.size);
         let right = column.map(|line| line.x1).fold(f64::MIN, f64::max);
         let mut end = start + 1;
         while end < lines.len() && continues(&lines[start..end], &lines[end], right) {
@@ -193,10 +180,7 @@ fn had_room(last: &Line, next: &Line, right: f64) -> bool {
     let num_chars = if is_cjk(first) {
         1
     } else {
-        next.text
-            .chars()
-            .take_while(|c| !c.is_whitespace() && !is_cjk(*c))
-            .count()
+        next.text.chars().take_while(|c| !c.is_whitespace() && !is_cjk(*c)).count()
     };
     let all = next.text.chars().count().max(1);
     let word = (next.x1 - next.x0) * num_chars as f64 / all as f64;
@@ -209,13 +193,10 @@ fn continues(lines: &[Line], next: &Line, right: f64) -> bool {
     let size = last.size.max(next.size);
     let gap = last.y - next.y;
     let same_type = (last.size - next.size).abs() <= 0.08 * size && last.bold == next.bold;
-    if !same_type || next.text.contains(CELL) || last.text.contains(CELL) || starts_item(&next.text)
-    {
+    if !same_type || next.text.contains(CELL) || last.text.contains(CELL) || starts_item(&next.text) {
         return false;
     }
-    let ended = last
-        .text
-        .ends_with(['.', '。', '!', '！', '?', '？', ':', '：', ';', '；']);
+    let ended = last.text.ends_with(['.', '。', '!', '！', '?', '？', ':', '：', ';', '；']);
     if gap < 0.0 {
         // The top of the next column.
         return !ended && next.x0 >= last.x1;
@@ -237,8 +218,7 @@ fn starts_item(text: &str) -> bool {
     }
     let digits = text.chars().take_while(char::is_ascii_digit).count();
     let after = &text[digits..];
-    let numbered =
-        (1..=2).contains(&digits) && (after.starts_with(". ") || after.starts_with(") "));
+    let numbered = (1..=2).contains(&digits) && (after.starts_with(". ") || after.starts_with(") "));
     numbered || text.starts_with("- ") || after.starts_with('、') && digits > 0
 }
 
@@ -249,15 +229,10 @@ fn paragraph(lines: &[Line]) -> Paragraph {
         join_line(&mut text, &line.text);
     }
     let kind = if text.contains(CELL) {
-        text = text
-            .split(CELL)
-            .map(str::trim)
-            .collect::<Vec<_>>()
-            .join(" | ");
+        text = text.split(CELL).map(str::trim).collect::<Vec<_>>().join(" | ");
         BlockKind::TableRow
     } else if starts_item(&text) {
-        if let Some(rest) = text.strip_prefix(['•', '●', '○', '■', '▪', '◦', '–', '·'])
-        {
+        if let Some(rest) = text.strip_prefix(['•', '●', '○', '■', '▪', '◦', '–', '·']) {
             text = format!("- {}", rest.trim_start());
         }
         BlockKind::ListItem
@@ -281,9 +256,7 @@ fn join_line(text: &mut String, line: &str) {
     let next = line.chars().next().unwrap_or(' ');
     if (last == '-' && before.is_lowercase() && next.is_lowercase()) || last == '\u{ad}' {
         text.pop();
-    } else if !(is_cjk_or_punctuation(last) && is_cjk_or_punctuation(next)
-        || is_cjk(last) && is_cjk(next))
-    {
+    } else if !(is_cjk_or_punctuation(last) && is_cjk_or_punctuation(next) || is_cjk(last) && is_cjk(next)) {
         text.push(' ');
     }
     text.push_str(line);

@@ -76,14 +76,7 @@ impl Random {
 struct Stored(u8, usize, Vec<u8>);
 
 fn dense(values: &[f32]) -> Stored {
-    Stored(
-        0,
-        values.len(),
-        values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect(),
-    )
+    Stored(0, values.len(), values.iter().flat_map(|value| value.to_le_bytes()).collect())
 }
 
 /// Random blocks of 32: an f16 scale, then sixteen bytes with weight j low and weight j + 16 high.
@@ -94,11 +87,7 @@ fn four_bit(random: &mut Random, count: usize, size: f32) -> (Vec<f32>, Stored) 
         bytes.extend(scale.to_le_bytes());
         let nibbles: Vec<u8> = (0..32).map(|_| (random.next() % 16) as u8).collect();
         bytes.extend((0..16).map(|j| nibbles[j] | nibbles[j + 16] << 4));
-        values.extend(
-            nibbles
-                .iter()
-                .map(|&q| scale.to_f32() * (f32::from(q) - 8.0)),
-        );
+        values.extend(nibbles.iter().map(|&q| scale.to_f32() * (f32::from(q) - 8.0)));
     }
     (values, Stored(1, count, bytes))
 }
@@ -109,10 +98,8 @@ impl Fixture {
         let mut tensors = BTreeMap::new();
         let mut stored = Vec::new();
         for (name, count, size, center) in tensor_list() {
-            let is_matrix = name == "emb.word"
-                || name
-                    .strip_suffix(".w")
-                    .is_some_and(|part| !part.ends_with("ln"));
+            let is_matrix =
+                name == "emb.word" || name.strip_suffix(".w").is_some_and(|part| !part.ends_with("ln"));
             if is_matrix && storage == Storage::FourBit {
                 let (values, blocks) = four_bit(&mut random, count, size);
                 tensors.insert(name.clone(), values);
@@ -123,10 +110,7 @@ impl Fixture {
                 tensors.insert(name, values);
             }
         }
-        Self {
-            tensors,
-            bytes: container(&stored),
-        }
+        Self { tensors, bytes: container(&stored) }
     }
 
     /// Writes the file into a folder that lives as long as the result.
@@ -174,15 +158,9 @@ fn tensor_list() -> Vec<(String, usize, f32, f32)> {
 
 fn container(tensors: &[(String, Stored)]) -> Vec<u8> {
     let mut out = b"E5S1".to_vec();
-    let numbers = |values: &[usize]| {
-        values
-            .iter()
-            .flat_map(|&value| (value as u32).to_le_bytes())
-            .collect::<Vec<u8>>()
-    };
-    out.extend(numbers(&[
-        1, HIDDEN, LAYERS, HEADS, INNER, VOCAB, POSITIONS, 2,
-    ]));
+    let numbers =
+        |values: &[usize]| values.iter().flat_map(|&value| (value as u32).to_le_bytes()).collect::<Vec<u8>>();
+    out.extend(numbers(&[1, HIDDEN, LAYERS, HEADS, INNER, VOCAB, POSITIONS, 2]));
     out.extend(EPS.to_le_bytes());
     out.extend(numbers(&[32, PIECES.len(), 0, 2, 1, 3]));
     let spellings = PIECES.concat();
@@ -195,11 +173,7 @@ fn container(tensors: &[(String, Stored)]) -> Vec<u8> {
     out.extend(numbers(&offsets));
     for (id, piece) in PIECES.iter().enumerate() {
         // Longer pieces are likelier than their parts.
-        let score = if id < 4 {
-            0.0
-        } else {
-            -8.0 + 0.5 * piece.chars().count() as f32
-        };
+        let score = if id < 4 { 0.0 } else { -8.0 + 0.5 * piece.chars().count() as f32 };
         out.extend(score.to_le_bytes());
     }
     out.extend(spellings.bytes());
@@ -208,10 +182,7 @@ fn container(tensors: &[(String, Stored)]) -> Vec<u8> {
     out.push(1);
     out.extend(numbers(&['a' as usize]));
     out.extend(numbers(&[tensors.len()]));
-    let directory: usize = tensors
-        .iter()
-        .map(|(name, _)| 2 + name.len() + 1 + 4 + 16)
-        .sum();
+    let directory: usize = tensors.iter().map(|(name, _)| 2 + name.len() + 1 + 4 + 16).sum();
     let mut offset = (out.len() + directory).next_multiple_of(32);
     for (name, Stored(kind, count, bytes)) in tensors {
         out.extend((name.len() as u16).to_le_bytes());

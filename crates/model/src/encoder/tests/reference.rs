@@ -22,10 +22,8 @@ pub(super) fn embed(fixture: &Fixture, ids: &[u32]) -> Vec<f64> {
     for layer in 0..LAYERS {
         let linear = |part: &str, x: &[f64], rows: usize| {
             let name = format!("l{layer}.{part}");
-            let (weight, bias) = (
-                &fixture.tensors[&format!("{name}.w")],
-                &fixture.tensors[&format!("{name}.b")],
-            );
+            let (weight, bias) =
+                (&fixture.tensors[&format!("{name}.w")], &fixture.tensors[&format!("{name}.b")]);
             (0..rows)
                 .map(|row| {
                     let weights = &weight[row * x.len()..(row + 1) * x.len()];
@@ -34,31 +32,20 @@ pub(super) fn embed(fixture: &Fixture, ids: &[u32]) -> Vec<f64> {
                 })
                 .collect::<Vec<f64>>()
         };
-        let all = |part: &str, x: &Rows| -> Rows {
-            x.iter().map(|row| linear(part, row, HIDDEN)).collect()
-        };
+        let all = |part: &str, x: &Rows| -> Rows { x.iter().map(|row| linear(part, row, HIDDEN)).collect() };
         let mixed = attention(&all("q", &x), &all("k", &x), &all("v", &x));
         x = x
             .iter()
             .zip(&mixed)
             .map(|(x, mixed)| {
-                let x = norm(
-                    fixture,
-                    &format!("l{layer}.aln"),
-                    &add(x, &linear("ao", mixed, HIDDEN)),
-                );
+                let x = norm(fixture, &format!("l{layer}.aln"), &add(x, &linear("ao", mixed, HIDDEN)));
                 let inner: Vec<f64> = linear("fi", &x, INNER).into_iter().map(gelu).collect();
-                norm(
-                    fixture,
-                    &format!("l{layer}.oln"),
-                    &add(&x, &linear("fo", &inner, HIDDEN)),
-                )
+                norm(fixture, &format!("l{layer}.oln"), &add(&x, &linear("fo", &inner, HIDDEN)))
             })
             .collect();
     }
-    let mean: Vec<f64> = (0..HIDDEN)
-        .map(|c| x.iter().map(|row| row[c]).sum::<f64>() / x.len() as f64)
-        .collect();
+    let mean: Vec<f64> =
+        (0..HIDDEN).map(|c| x.iter().map(|row| row[c]).sum::<f64>() / x.len() as f64).collect();
     let length = mean.iter().map(|value| value * value).sum::<f64>().sqrt();
     mean.iter().map(|value| value / length).collect()
 }
@@ -86,16 +73,12 @@ fn add(a: &[f64], b: &[f64]) -> Vec<f64> {
 }
 
 fn norm(fixture: &Fixture, name: &str, x: &[f64]) -> Vec<f64> {
-    let (weight, bias) = (
-        &fixture.tensors[&format!("{name}.w")],
-        &fixture.tensors[&format!("{name}.b")],
-    );
+    let (weight, bias) = (&fixture.tensors[&format!("{name}.w")], &fixture.tensors[&format!("{name}.b")]);
     let mean = x.iter().sum::<f64>() / x.len() as f64;
     let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64;
     let scale = (variance + f64::from(EPS)).sqrt();
     let row = x.iter().zip(weight).zip(bias);
-    row.map(|((x, w), b)| (x - mean) / scale * f64::from(*w) + f64::from(*b))
-        .collect()
+    row.map(|((x, w), b)| (x - mean) / scale * f64::from(*w) + f64::from(*b)).collect()
 }
 
 fn gelu(x: f64) -> f64 {

@@ -14,11 +14,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(path: &'a Path, file: &'a [u8]) -> Self {
-        Self {
-            path,
-            file,
-            position: 0,
-        }
+        Self { path, file, position: 0 }
     }
 
     pub(super) fn path(&self) -> &'a Path {
@@ -69,9 +65,7 @@ impl<'a> Reader<'a> {
 
     /// Fails if `count` things of at least `min_bytes` each can't stand in what is left of the file.
     pub(super) fn check_count(&self, count: u64, min_bytes: u64, what: &str) -> Result<()> {
-        let needed = count
-            .saturating_mul(min_bytes)
-            .saturating_add(self.position as u64);
+        let needed = count.saturating_mul(min_bytes).saturating_add(self.position as u64);
         if needed > self.file.len() as u64 {
             return Err(self.truncated(&format!("{what} ({count} entries)"), needed));
         }
@@ -88,10 +82,6 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn malformed(&self, what: String, problem: impl Into<String>) -> Error {
-        Error::Malformed {
-            path: self.path.into(),
-            what,
-            problem: problem.into(),
-        }
+        Error::Malformed { path: self.path.into(), what, problem: problem.into() }
     }
 }

@@ -92,10 +92,7 @@ pub(super) fn read_place(reader: &mut Reader<'_>, key: &str) -> Result<Place> {
     let kind = read_kind(reader, &what)?;
     let start = reader.position();
     walk(reader, kind, &what, 0)?;
-    Ok(Place {
-        kind,
-        range: start..reader.position(),
-    })
+    Ok(Place { kind, range: start..reader.position() })
 }
 
 fn read_kind(reader: &mut Reader<'_>, what: &str) -> Result<Kind> {
@@ -141,9 +138,8 @@ impl Place {
 }
 
 fn take<const N: usize>(bytes: &[u8]) -> ([u8; N], &[u8]) {
-    let (head, rest) = bytes
-        .split_first_chunk()
-        .expect("the walk at opening saw the value end inside the file");
+    let (head, rest) =
+        bytes.split_first_chunk().expect("the walk at opening saw the value end inside the file");
     (*head, rest)
 }
 
@@ -186,8 +182,7 @@ fn decode(kind: Kind, bytes: &[u8]) -> (Value<'_>, &[u8]) {
 fn decode_array(bytes: &[u8]) -> (Array<'_>, &[u8]) {
     let (number, rest) = take(bytes);
     let (len, rest) = take(rest);
-    let kind = Kind::from_number(u32::from_le_bytes(number))
-        .expect("the walk at opening checked the type");
+    let kind = Kind::from_number(u32::from_le_bytes(number)).expect("the walk at opening checked the type");
     let len = u64::from_le_bytes(len);
     let end = match kind.num_bytes() {
         Some(num_bytes) => &rest[(len * num_bytes) as usize..],
@@ -298,10 +293,7 @@ macro_rules! array_from_value {
 
             fn from_value(value: &Value<'a>) -> Option<Self> {
                 match value {
-                    Value::Array(array) => array
-                        .iter()
-                        .map(|value| FromValue::from_value(&value))
-                        .collect(),
+                    Value::Array(array) => array.iter().map(|value| FromValue::from_value(&value)).collect(),
                     _ => None,
                 }
             }

@@ -13,13 +13,7 @@ pub(crate) struct GgufWriter {
 
 impl Default for GgufWriter {
     fn default() -> Self {
-        Self {
-            version: 3,
-            alignment: 32,
-            keys: Vec::new(),
-            num_keys: 0,
-            tensors: Vec::new(),
-        }
+        Self { version: 3, alignment: 32, keys: Vec::new(), num_keys: 0, tensors: Vec::new() }
     }
 }
 
@@ -30,9 +24,7 @@ fn put_string(out: &mut Vec<u8>, text: &str) {
 
 /// The type number in a tensor table.
 pub(crate) fn number(format: Format) -> u32 {
-    (0..64)
-        .find(|&number| Format::from_ggml(number) == Some(format))
-        .unwrap()
+    (0..64).find(|&number| Format::from_ggml(number) == Some(format)).unwrap()
 }
 
 impl GgufWriter {
@@ -90,25 +82,18 @@ impl GgufWriter {
     }
 
     pub(crate) fn i32s(self, key: &str, values: &[i32]) -> Self {
-        let bytes: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.array(key, 5, values.len(), &bytes)
     }
 
     pub(crate) fn f32s(self, key: &str, values: &[f32]) -> Self {
-        let bytes: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.array(key, 6, values.len(), &bytes)
     }
 
     /// `shape` is row-major; the type is given by its number so that tests can write unknown ones.
     pub(crate) fn tensor(mut self, name: &str, shape: &[usize], kind: u32, bytes: &[u8]) -> Self {
-        self.tensors
-            .push((name.into(), shape.into(), kind, bytes.into()));
+        self.tensors.push((name.into(), shape.into(), kind, bytes.into()));
         self
     }
 

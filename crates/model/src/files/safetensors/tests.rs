@@ -10,9 +10,7 @@ use super::*;
 fn shard(tensors: &[(&str, Dtype, &[usize], &[u8])]) -> Vec<u8> {
     let views: HashMap<_, _> = tensors
         .iter()
-        .map(|(name, dtype, shape, bytes)| {
-            (*name, Written::new(*dtype, shape.to_vec(), bytes).unwrap())
-        })
+        .map(|(name, dtype, shape, bytes)| (*name, Written::new(*dtype, shape.to_vec(), bytes).unwrap()))
         .collect();
     serialize(views, None).unwrap()
 }
@@ -41,25 +39,11 @@ fn a_whole_file_is_read() {
     assert_eq!(open.config()["num_layers"], 2);
     assert_eq!(open.names().collect::<Vec<_>>(), ["h", "w"]);
     let w = open.tensor("w").unwrap();
-    assert_eq!(
-        (w.shape.as_slice(), w.format, w.bytes),
-        ([2, 3].as_slice(), Format::F32, [1; 24].as_slice())
-    );
-    assert_eq!(
-        open.unreadable().collect::<Vec<_>>(),
-        [("positions", "I64")]
-    );
+    assert_eq!((w.shape.as_slice(), w.format, w.bytes), ([2, 3].as_slice(), Format::F32, [1; 24].as_slice()));
+    assert_eq!(open.unreadable().collect::<Vec<_>>(), [("positions", "I64")]);
     let message = open.require("positions").unwrap_err().to_string();
-    assert!(
-        message.contains("`positions` is stored as I64"),
-        "{message}"
-    );
-    assert!(
-        open.require("x")
-            .unwrap_err()
-            .to_string()
-            .contains("no tensor `x`")
-    );
+    assert!(message.contains("`positions` is stored as I64"), "{message}");
+    assert!(open.require("x").unwrap_err().to_string().contains("no tensor `x`"));
 }
 
 #[test]
@@ -67,11 +51,8 @@ fn shards_are_one_model() {
     let first = shard(&[("a", Dtype::F16, &[2], &[0; 4])]);
     let second = shard(&[("b", Dtype::F32, &[1], &[7; 4])]);
     let index = br#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#;
-    let files: [(&str, &[u8]); 3] = [
-        ("1.safetensors", &first),
-        ("2.safetensors", &second),
-        ("model.safetensors.index.json", index),
-    ];
+    let files: [(&str, &[u8]); 3] =
+        [("1.safetensors", &first), ("2.safetensors", &second), ("model.safetensors.index.json", index)];
     let whole = folder(&files);
     let open = SafetensorsFolder::open(whole.path()).unwrap();
     assert_eq!(open.tensor("b").unwrap().bytes, [7; 4]);
@@ -80,9 +61,7 @@ fn shards_are_one_model() {
 
 fn check(files: &[(&str, &[u8])], expected: &str) {
     let folder = folder(files);
-    let message = SafetensorsFolder::open(folder.path())
-        .unwrap_err()
-        .to_string();
+    let message = SafetensorsFolder::open(folder.path()).unwrap_err().to_string();
     assert!(message.contains(expected), "{message}");
 }
 
@@ -95,51 +74,24 @@ fn raw(json: &str, data: &[u8]) -> Vec<u8> {
 fn bad_folders_and_files() {
     let name = "model.safetensors";
     check(&[], "holds no weights");
-    check(
-        &[(name, b"1234")],
-        "the header needs 8 bytes, the file has 4",
-    );
-    check(
-        &[(name, &u64::MAX.to_le_bytes())],
-        "at most 100000000 are allowed",
-    );
-    check(
-        &[(name, &99u64.to_le_bytes())],
-        "the header needs 107 bytes",
-    );
+    check(&[(name, b"1234")], "the header needs 8 bytes, the file has 4");
+    check(&[(name, &u64::MAX.to_le_bytes())], "at most 100000000 are allowed");
+    check(&[(name, &99u64.to_le_bytes())], "the header needs 107 bytes");
     check(&[(name, &raw("{", &[]))], "isn't valid JSON");
     let whole = sample();
     check(&[(name, &whole[..whole.len() - 1])], "the file has ");
-    check(
-        &[(name, &[&whole[..], b"x"].concat())],
-        "its tensors end at",
-    );
+    check(&[(name, &[&whole[..], b"x"].concat())], "its tensors end at");
     let entry = |shape: &str, begin: u64, end: u64| {
         format!(r#"{{"t":{{"dtype":"F32","shape":{shape},"data_offsets":[{begin},{end}]}}}}"#)
     };
-    check(
-        &[(name, &raw(&entry("[1]", 4, 8), &[0; 8]))],
-        "expected it to begin at 0",
-    );
-    check(
-        &[(name, &raw(&entry("[2]", 0, 4), &[0; 4]))],
-        "tensor `t` has shape [2] and 4 bytes",
-    );
+    check(&[(name, &raw(&entry("[1]", 4, 8), &[0; 8]))], "expected it to begin at 0");
+    check(&[(name, &raw(&entry("[2]", 0, 4), &[0; 4]))], "tensor `t` has shape [2] and 4 bytes");
     let huge = entry("[4294967296,4294967296,4294967296]", 0, u64::MAX);
-    check(
-        &[(name, &raw(&huge, &[0; 4]))],
-        "tensor `t` needs 18446744073709551615",
-    );
+    check(&[(name, &raw(&huge, &[0; 4]))], "tensor `t` needs 18446744073709551615");
     let outside = br#"{"weight_map": {"a": "../1.safetensors"}}"#;
-    check(
-        &[("model.safetensors.index.json", outside)],
-        "is not a plain file name",
-    );
+    check(&[("model.safetensors.index.json", outside)], "is not a plain file name");
     let index = br#"{"weight_map": {"z": "1.safetensors"}}"#;
-    let files: [(&str, &[u8]); 2] = [
-        ("1.safetensors", &whole),
-        ("model.safetensors.index.json", index),
-    ];
+    let files: [(&str, &[u8]); 2] = [("1.safetensors", &whole), ("model.safetensors.index.json", index)];
     check(&files, "has no tensor `z`");
 }
 

@@ -44,19 +44,12 @@ impl Problem<'_> {
             let (_, other) = self.run(&self.params, threads, keep);
             assert_eq!(gradients, other, "{what}: {threads} threads, {keep:?}");
         }
-        let trained = self
-            .params
-            .iter()
-            .filter(|param| param.id.is_some())
-            .count();
+        let trained = self.params.iter().filter(|param| param.id.is_some()).count();
         assert_eq!(gradients.len(), trained, "{what}: trained parameters");
         for (place, param) in self.params.iter().enumerate() {
             let Some(id) = param.id else { continue };
             let gradient = gradients.get(id).unwrap();
-            assert!(
-                gradient.iter().any(|g| g.abs() > 1e-4),
-                "{what}: {id:?} learns nothing"
-            );
+            assert!(gradient.iter().any(|g| g.abs() > 1e-4), "{what}: {id:?} learns nothing");
             for (index, &actual) in gradient.iter().enumerate() {
                 let expected = self.difference(place, index);
                 assert!(
@@ -95,12 +88,7 @@ fn inputs(cols: &[usize]) -> Vec<Param> {
     let mut random = Random(73);
     let pairs = cols.iter().zip((0..).step_by(2));
     pairs
-        .flat_map(|(&cols, id)| {
-            [
-                random.param(2, 5, Some(id)),
-                random.param(cols, 2, Some(id + 1)),
-            ]
-        })
+        .flat_map(|(&cols, id)| [random.param(2, 5, Some(id)), random.param(cols, 2, Some(id + 1))])
         .collect()
 }
 
@@ -110,20 +98,9 @@ fn linear_passes_finite_differences() {
     params.push(Random(5).param(1, 13, Some(9)));
     let forward = |tape: &mut Tape<'_>, ids: &[u32], params: &[Param]| {
         let x = input(tape, ids, 7, [&params[0], &params[1]]);
-        tape.linear(
-            &x,
-            &Linear {
-                bias: Some(params[2].clone()),
-                ..head(7)
-            },
-        )
+        tape.linear(&x, &Linear { bias: Some(params[2].clone()), ..head(7) })
     };
-    Problem {
-        sequence_lens: &[4, 1],
-        params,
-        forward: &forward,
-    }
-    .check("linear");
+    Problem { sequence_lens: &[4, 1], params, forward: &forward }.check("linear");
 }
 
 #[test]
@@ -135,12 +112,7 @@ fn rms_norm_passes_finite_differences() {
         let normed = tape.rms_norm(&x, &params[2], 1e-5);
         tape.linear(&normed, &head(9))
     };
-    Problem {
-        sequence_lens: &[3],
-        params,
-        forward: &forward,
-    }
-    .check("rms_norm");
+    Problem { sequence_lens: &[3], params, forward: &forward }.check("rms_norm");
 }
 
 #[test]
@@ -152,12 +124,7 @@ fn silu_mul_passes_finite_differences() {
         tape.linear(&product, &head(6))
     };
     let params = inputs(&[6, 6]);
-    Problem {
-        sequence_lens: &[3],
-        params,
-        forward: &forward,
-    }
-    .check("silu_mul");
+    Problem { sequence_lens: &[3], params, forward: &forward }.check("silu_mul");
 }
 
 #[test]
@@ -172,12 +139,7 @@ fn add_passes_finite_differences_also_of_a_value_with_itself() {
         tape.linear(&sum, &head(6))
     };
     let params = inputs(&[6, 6]);
-    Problem {
-        sequence_lens: &[3],
-        params,
-        forward: &forward,
-    }
-    .check("add");
+    Problem { sequence_lens: &[3], params, forward: &forward }.check("add");
 }
 
 #[test]
@@ -188,12 +150,7 @@ fn take_rows_passes_finite_differences_with_a_row_twice() {
         tape.linear(&rows, &head(6))
     };
     let params = inputs(&[6]);
-    Problem {
-        sequence_lens: &[5],
-        params,
-        forward: &forward,
-    }
-    .check("take_rows");
+    Problem { sequence_lens: &[5], params, forward: &forward }.check("take_rows");
 }
 
 #[test]
@@ -219,12 +176,7 @@ fn attention_passes_finite_differences() {
             params[..4].iter_mut().for_each(|param| param.id = None);
         }
         let what = format!("attention {heads:?} {interleaved} {sequence_lens:?}");
-        Problem {
-            sequence_lens,
-            params,
-            forward: &forward,
-        }
-        .check(&what);
+        Problem { sequence_lens, params, forward: &forward }.check(&what);
     }
 }
 
@@ -232,11 +184,7 @@ fn attention_passes_finite_differences() {
 fn a_decoder_of_two_layers_passes_finite_differences() {
     let mut decoder = Decoder::new(3, false);
     decoder.adapt(0, 4);
-    let params: Vec<Param> = decoder
-        .trained()
-        .into_iter()
-        .map(|param| param.clone())
-        .collect();
+    let params: Vec<Param> = decoder.trained().into_iter().map(|param| param.clone()).collect();
     let forward = |tape: &mut Tape<'_>, ids: &[u32], params: &[Param]| {
         let mut decoder = Decoder::new(3, false);
         decoder.adapt(0, 4);
@@ -245,11 +193,7 @@ fn a_decoder_of_two_layers_passes_finite_differences() {
         }
         decoder.forward(tape, ids, &[1, 2, 5, 6])
     };
-    let problem = Problem {
-        sequence_lens: &[4, 3],
-        params,
-        forward: &forward,
-    };
+    let problem = Problem { sequence_lens: &[4, 3], params, forward: &forward };
     let (_, gradients) = problem.run(&problem.params, 1, Keep::Projections);
     for (threads, keep) in [(2, Keep::Projections), (1, Keep::Little)] {
         let other = problem.run(&problem.params, threads, keep).1;

@@ -28,23 +28,14 @@ impl Random {
 
     pub(super) fn param(&mut self, rows: usize, cols: usize, id: Option<u32>) -> Param {
         let data = Arc::new(self.values(rows * cols, 0.7));
-        Param {
-            data,
-            rows,
-            cols,
-            id: id.map(ParamId),
-        }
+        Param { data, rows, cols, id: id.map(ParamId) }
     }
 
     /// A frozen dense matrix `[rows, cols]`.
     pub(super) fn frozen(&mut self, rows: usize, cols: usize) -> Linear {
         let values = self.values(rows * cols, 1.7 / (cols as f32).sqrt());
         let weight = Arc::new(PackedMatrix::from_f32(rows, cols, &values));
-        Linear {
-            weight,
-            bias: None,
-            lora: None,
-        }
+        Linear { weight, bias: None, lora: None }
     }
 
     /// A frozen matrix of 8-bit blocks; `cols` must be whole blocks of 32.
@@ -56,21 +47,13 @@ impl Random {
             bytes.extend((0..32).map(|_| self.next() as u8));
         }
         let weight = Arc::new(PackedMatrix::from_blocks(Format::Q8_0, rows, cols, &bytes));
-        Linear {
-            weight,
-            bias: None,
-            lora: None,
-        }
+        Linear { weight, bias: None, lora: None }
     }
 }
 
 /// Adds LoRA of rank `a.rows` to a frozen layer.
 pub(super) fn adapted(mut layer: Linear, a: &Param, b: &Param) -> Linear {
-    layer.lora = Some(Lora {
-        a: a.clone(),
-        b: b.clone(),
-        scale: 0.8,
-    });
+    layer.lora = Some(Lora { a: a.clone(), b: b.clone(), scale: 0.8 });
     layer
 }
 
@@ -79,19 +62,9 @@ pub(super) fn attention_spec(
     [num_heads, num_kv_heads, head_dim]: [usize; 3],
     interleaved: bool,
 ) -> AttentionSpec {
-    let rope = Rope {
-        theta: 100.0,
-        interleaved,
-    };
+    let rope = Rope { theta: 100.0, interleaved };
     let scale = (head_dim as f32).sqrt().recip();
-    AttentionSpec {
-        layer_index,
-        num_heads,
-        num_kv_heads,
-        head_dim,
-        scale,
-        rope,
-    }
+    AttentionSpec { layer_index, num_heads, num_kv_heads, head_dim, scale, rope }
 }
 
 pub(super) struct Layer {
@@ -128,15 +101,8 @@ impl Decoder {
                 let mlp_norm = random.param(1, hidden_size, None);
                 let mut bias = Some(random.param(1, num_heads * head_dim, None));
                 let mut linear = |rows: usize, cols: usize| {
-                    let matrix = if quantised {
-                        Random::quantised
-                    } else {
-                        Random::frozen
-                    };
-                    Linear {
-                        bias: bias.take(),
-                        ..matrix(&mut random, rows, cols)
-                    }
+                    let matrix = if quantised { Random::quantised } else { Random::frozen };
+                    Linear { bias: bias.take(), ..matrix(&mut random, rows, cols) }
                 };
                 Layer {
                     attention_norm,
@@ -152,11 +118,7 @@ impl Decoder {
             })
             .collect();
         let norm = random.param(1, hidden_size, None);
-        Self {
-            embedding: random.frozen(VOCAB_SIZE, hidden_size),
-            layers,
-            norm,
-        }
+        Self { embedding: random.frozen(VOCAB_SIZE, hidden_size), layers, norm }
     }
 
     /// Adds trained LoRA of rank 3 to every projection of the layers from `first` on.
@@ -164,16 +126,7 @@ impl Decoder {
         let mut random = Random(seed);
         let mut next_id = 0..;
         for layer in self.layers.iter_mut().skip(first) {
-            let Layer {
-                q,
-                k,
-                v,
-                o,
-                gate,
-                up,
-                down,
-                ..
-            } = layer;
+            let Layer { q, k, v, o, gate, up, down, .. } = layer;
             for linear in [q, k, v, o, gate, up, down] {
                 let a = random.param(3, linear.in_features(), next_id.next());
                 let b = random.param(linear.out_features(), 3, next_id.next());
@@ -185,17 +138,7 @@ impl Decoder {
     /// The trained parameters, in the order of their ids.
     pub(super) fn trained(&mut self) -> Vec<&mut Param> {
         let mut params = Vec::new();
-        for Layer {
-            q,
-            k,
-            v,
-            o,
-            gate,
-            up,
-            down,
-            ..
-        } in &mut self.layers
-        {
+        for Layer { q, k, v, o, gate, up, down, .. } in &mut self.layers {
             for linear in [q, k, v, o, gate, up, down] {
                 if let Some(Lora { a, b, .. }) = &mut linear.lora {
                     params.extend([a, b]);
