@@ -6,8 +6,12 @@
 //! The online softmax is that of Milakov & Gimelshein 2018; blocks as in FlashAttention (Dao et al. 2022).
 
 use crate::attention_backward::AttentionShape;
-use crate::dispatch::{LANES, multiversion, sum_lanes};
+use crate::cpu::Level;
+use crate::dispatch::{LANES, level, prefetch, sum_lanes};
 use crate::elementwise::exp;
+use crate::lanes::Lanes;
+#[cfg(target_arch = "x86_64")]
+use crate::lanes::{Avx2Lanes, Avx512Lanes};
 use crate::pool::{Parts, Pool};
 
 /// Positions in a page.
@@ -181,9 +185,11 @@ impl Tile<'_> {
         let len = self.layout.head_len();
         for (index, page) in pages.iter().enumerate() {
             let (keys, values) = page[at..at + 2 * len].split_at(len);
+            // The first quad asks for the next page while it reads this one.
+            let mut next = pages.get(index + 1).map(|page| page[at..at + 2 * len].split_at(len));
             for quad in &mut quads {
                 if quad.visible.iter().any(|&visible| visible > index * PAGE) {
-                    walk_page(keys, values, index * PAGE, quad);
+                    walk_page((keys, values), next.take(), index * PAGE, quad);
                 }
             }
         }
@@ -198,90 +204,144 @@ impl Tile<'_> {
     }
 }
 
-multiversion! {
-    /// Adds the keys and values of one page, whose first position is `start`, to four queries.
-    fn walk_page(keys: &[f32], values: &[f32], start: usize, quad: &mut Quad) {
-        let mut p = [[0.0f32; PAGE]; TOGETHER];
-        scores(keys, &quad.q, &mut p);
-        let mut correction = [1.0f32; TOGETHER];
-        for i in 0..TOGETHER {
-            // A page that lies wholly after the query changes nothing.
-            let seen = quad.visible[i].saturating_sub(start).min(PAGE);
-            let row = &mut p[i];
-            for (slot, score) in row.iter_mut().enumerate() {
-                *score = if slot < seen { *score } else { f32::NEG_INFINITY };
-            }
-            let mut lanes = [f32::NEG_INFINITY; LANES];
-            for chunk in row.as_chunks::<LANES>().0 {
-                for (lane, &score) in lanes.iter_mut().zip(chunk) {
-                    *lane = lane.max(score);
-                }
-            }
-            let largest = lanes.iter().fold(quad.largest[i], |a, &b| a.max(b));
-            if seen == 0 {
-                row.fill(0.0);
-                continue;
-            }
-            correction[i] = exp(quad.largest[i] - largest);
-            quad.largest[i] = largest;
-            let mut lanes = [0.0f32; LANES];
-            for chunk in row.as_chunks_mut::<LANES>().0 {
-                for (lane, score) in lanes.iter_mut().zip(chunk) {
-                    *score = exp(*score - largest);
-                    *lane += *score;
-                }
-            }
-            quad.sum[i] = quad.sum[i].mul_add(correction[i], sum_lanes(lanes));
-        }
-        add_values(values, &p, correction, &mut quad.acc);
+/// Keys and values of one head in one page.
+type Page<'a> = (&'a [f32], &'a [f32]);
+
+/// Adds the keys and values of one page, whose first position is `start`, to four queries. Asks for those of
+/// `next` on the way: the processor's own prefetcher stops at every page of 4 KiB.
+fn walk_page(page: Page<'_>, next: Option<Page<'_>>, start: usize, quad: &mut Quad) {
+    let next = next.unwrap_or_default();
+    match level() {
+        // SAFETY: the level was detected.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { walk_avx512(page, next, start, quad) },
+        // SAFETY: the level was detected.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { walk_avx2(page, next, start, quad) },
+        // SAFETY: plain arrays need no instruction set.
+        _ => unsafe { walk::<[f32; LANES]>(page, next, start, quad) },
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx2,fma")]
+fn walk_avx512(page: Page<'_>, next: Page<'_>, start: usize, quad: &mut Quad) {
+    // SAFETY: this function is compiled for AVX-512 F.
+    unsafe { walk::<Avx512Lanes>(page, next, start, quad) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn walk_avx2(page: Page<'_>, next: Page<'_>, start: usize, quad: &mut Quad) {
+    // SAFETY: this function is compiled for AVX2 and FMA.
+    unsafe { walk::<Avx2Lanes>(page, next, start, quad) }
+}
+
+/// # Safety
+/// To be inlined where the instructions of `L` are enabled.
+#[inline(always)]
+unsafe fn walk<L: Lanes>(page: Page<'_>, next: Page<'_>, start: usize, quad: &mut Quad) {
+    let (keys, values) = page;
+    let mut p = [[0.0f32; PAGE]; TOGETHER];
+    // SAFETY: the caller's promise.
+    unsafe { scores::<L>(keys, next.0, &quad.q, &mut p) };
+    let mut correction = [1.0f32; TOGETHER];
+    for i in 0..TOGETHER {
+        // A page that lies wholly after the query changes nothing.
+        let seen = quad.visible[i].saturating_sub(start).min(PAGE);
+        let row = &mut p[i];
+        for (slot, score) in row.iter_mut().enumerate() {
+            *score = if slot < seen { *score } else { f32::NEG_INFINITY };
+        }
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        for chunk in row.as_chunks::<LANES>().0 {
+            for (lane, &score) in lanes.iter_mut().zip(chunk) {
+                *lane = lane.max(score);
+            }
+        }
+        let largest = lanes.iter().fold(quad.largest[i], |a, &b| a.max(b));
+        if seen == 0 {
+            row.fill(0.0);
+            continue;
+        }
+        correction[i] = exp(quad.largest[i] - largest);
+        quad.largest[i] = largest;
+        let mut lanes = [0.0f32; LANES];
+        for chunk in row.as_chunks_mut::<LANES>().0 {
+            for (lane, score) in lanes.iter_mut().zip(chunk) {
+                *score = exp(*score - largest);
+                *lane += *score;
+            }
+        }
+        quad.sum[i] = quad.sum[i].mul_add(correction[i], sum_lanes(lanes));
+    }
+    for (acc, correction) in quad.acc.chunks_exact_mut(values.len() / PAGE).zip(correction) {
+        acc.iter_mut().for_each(|value| *value *= correction);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { add_values::<L>(values, next.1, &p, &mut quad.acc) };
 }
 
 /// `p[i][slot] = q[i] · key[slot]`, channels in ascending order.
+///
+/// # Safety
+/// To be inlined where the instructions of `L` are enabled.
 #[inline(always)]
-fn scores(keys: &[f32], q: &[f32], p: &mut [[f32; PAGE]; TOGETHER]) {
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers the whole inner loop")]
+unsafe fn scores<L: Lanes>(keys: &[f32], next: &[f32], q: &[f32], p: &mut [[f32; PAGE]; TOGETHER]) {
     let padded = q.len() / TOGETHER;
-    let (q0, rest) = q.split_at(padded);
-    let (q1, rest) = rest.split_at(padded);
-    let (q2, q3) = rest.split_at(padded);
+    assert_eq!(keys.len(), padded * PAGE, "a page's keys");
     for lanes in (0..PAGE).step_by(LANES) {
-        let mut acc = [[0.0f32; LANES]; TOGETHER];
-        for (channel, keys) in keys.as_chunks::<PAGE>().0.iter().enumerate() {
-            let keys = &keys[lanes..lanes + LANES];
-            let q = [q0[channel], q1[channel], q2[channel], q3[channel]];
-            for i in 0..TOGETHER {
-                for lane in 0..LANES {
-                    acc[i][lane] = q[i].mul_add(keys[lane], acc[i][lane]);
+        // SAFETY: `channel < padded` and `lanes + 16 <= PAGE` keep every address inside the slices.
+        unsafe {
+            let mut acc = [L::splat(0.0); TOGETHER];
+            for channel in 0..padded {
+                // Each of the four passes asks for a quarter of the lines.
+                prefetch(next, lanes * padded + channel * LANES);
+                let key = L::load(keys.as_ptr().add(channel * PAGE + lanes));
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    *acc = L::splat(*q.as_ptr().add(i * padded + channel)).fma(key, *acc);
                 }
             }
-        }
-        for i in 0..TOGETHER {
-            p[i][lanes..lanes + LANES].copy_from_slice(&acc[i]);
+            for (acc, p) in acc.into_iter().zip(p.iter_mut()) {
+                acc.store(p.as_mut_ptr().add(lanes));
+            }
         }
     }
 }
 
-/// `acc[i] = acc[i] · correction[i] + Σ p[i][slot] · value[slot]`, slots in ascending order.
+/// `acc[i] += Σ p[i][slot] · value[slot]`, slots in ascending order.
+///
+/// # Safety
+/// To be inlined where the instructions of `L` are enabled.
 #[inline(always)]
-fn add_values(values: &[f32], p: &[[f32; PAGE]; TOGETHER], correction: [f32; TOGETHER], acc: &mut [f32]) {
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers the whole inner loop")]
+unsafe fn add_values<L: Lanes>(
+    values: &[f32],
+    next: &[f32],
+    p: &[[f32; PAGE]; TOGETHER],
+    acc: &mut [f32],
+) {
     let padded = acc.len() / TOGETHER;
+    assert_eq!(values.len(), padded * PAGE, "a page's values");
     for lanes in (0..padded).step_by(LANES) {
-        let mut sums = [[0.0f32; LANES]; TOGETHER];
-        for i in 0..TOGETHER {
-            for lane in 0..LANES {
-                sums[i][lane] = acc[i * padded + lanes + lane] * correction[i];
+        // SAFETY: `padded` is a multiple of 16, so `lanes + 16 <= padded`; slots are below PAGE.
+        unsafe {
+            let mut sums = [L::splat(0.0); TOGETHER];
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = L::load(acc.as_ptr().add(i * padded + lanes));
             }
-        }
-        for (slot, values) in values.chunks_exact(padded).enumerate() {
-            let values = &values[lanes..lanes + LANES];
-            for i in 0..TOGETHER {
-                for lane in 0..LANES {
-                    sums[i][lane] = p[i][slot].mul_add(values[lane], sums[i][lane]);
+            for slot in 0..PAGE {
+                // Each pass asks for its share of the lines.
+                prefetch(next, lanes * PAGE + slot * LANES);
+                let value = L::load(values.as_ptr().add(slot * padded + lanes));
+                for (p, sum) in p.iter().zip(&mut sums) {
+                    *sum = L::splat(p[slot]).fma(value, *sum);
                 }
             }
-        }
-        for i in 0..TOGETHER {
-            acc[i * padded + lanes..i * padded + lanes + LANES].copy_from_slice(&sums[i]);
+            for (i, sum) in sums.into_iter().enumerate() {
+                sum.store(acc.as_mut_ptr().add(i * padded + lanes));
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! * [`pool`] — a spinning thread pool; every result is independent of the number of threads
 //! * [`quant`] — the block formats of GGUF files and their scalar decoding: the reference
-//! * [`matmul`] — weights packed for the SIMD width; `y = x Wᵀ` with 8-bit activations, and its transpose
+//! * [`matmul`] — weights packed for the SIMD width; `y = x Wᵀ` with 16-bit activations, and its transpose
 //! * [`gemm`] — dense f32 products
 //! * [`attention`] — causal grouped-query attention over pages of keys and values
 //! * [`attention_backward`] — its gradients, probabilities recomputed
