@@ -32,7 +32,7 @@ const fn case(format: Format, rows: usize, cols: usize) -> Case {
     Case { format, rows, cols }
 }
 
-/// The matrices of a layer: SmolLM2-135M in Q4_1, Qwen2.5-0.5B in Q4_K_M's mixture.
+/// The matrices of a layer: SmolLM2-135M in `Q4_1`, Qwen2.5-0.5B in the mixture of `Q4_K_M`.
 const LAYERS: [Case; 9] = [
     case(Format::Q4_1, 576, 576),
     case(Format::Q4_1, 192, 576),

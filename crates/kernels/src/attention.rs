@@ -276,7 +276,9 @@ unsafe fn walk<L: Lanes>(page: Page<'_>, next: Page<'_>, start: usize, quad: &mu
         quad.sum[i] = quad.sum[i].mul_add(correction[i], sum_lanes(lanes));
     }
     for (acc, correction) in quad.acc.chunks_exact_mut(values.len() / PAGE).zip(correction) {
-        acc.iter_mut().for_each(|value| *value *= correction);
+        for value in acc {
+            *value *= correction;
+        }
     }
     // SAFETY: the caller's promise.
     unsafe { add_values::<L>(values, next.1, &p, &mut quad.acc) };

@@ -13,8 +13,6 @@ use std::arch::x86_64::{
 
 use super::{AHEAD, BLOCK, BlockJob, PANEL};
 
-/// Bytes of weights asked for before they are needed.
-
 /// Computes `job.count` rows of sixteen outputs.
 ///
 /// # Safety

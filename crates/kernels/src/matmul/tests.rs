@@ -1,3 +1,5 @@
+//! Laws of the packed product: equal to the bit everywhere, near the exact values, faults shown.
+
 use super::*;
 use crate::dispatch::at_every_level;
 use crate::quant::{Format, dequantize};
