@@ -1,6 +1,7 @@
 //! The handle to a running engine: submit from any thread, read results as they come.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -39,9 +40,39 @@ pub struct Engine {
 #[derive(Debug)]
 pub struct Stream {
     events: Receiver<Event>,
+    canceller: Canceller,
+}
+
+/// Ends one request from anywhere; the engine sees it before its next step, in the middle of a prompt too.
+#[derive(Debug, Clone, Default)]
+pub struct Canceller {
+    // Nothing else is published through it, so the weakest ordering will do.
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Canceller {
+    /// The stream then ends with [`Error::Cancelled`], unless the request was over already.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.canceller.cancel();
+    }
 }
 
 impl Stream {
+    /// Cancels this request while another thread waits for its next event.
+    pub fn canceller(&self) -> Canceller {
+        self.canceller.clone()
+    }
+
     /// Waits for the next event; `None` after the last.
     pub fn next_event(&self) -> Option<Event> {
         self.events.recv().ok()
@@ -128,10 +159,12 @@ impl Engine {
             }
         };
         let (events, receiver) = channel();
+        let canceller = Canceller::default();
+        let job = Job { request, decoder, events, canceller: canceller.clone() };
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = jobs.as_ref().ok_or(Error::Stopped)?;
-        sender.send(Job { request, decoder, events }).map_err(|_| Error::Stopped)?;
-        Ok(Stream { events: receiver })
+        sender.send(job).map_err(|_| Error::Stopped)?;
+        Ok(Stream { events: receiver, canceller })
     }
 
     /// Submits and waits for the whole answer.

@@ -18,6 +18,6 @@ mod stop;
 pub mod score;
 pub mod bench;
 
-pub use engine::{Engine, EngineConfig, Stream};
+pub use engine::{Canceller, Engine, EngineConfig, Stream};
 pub use request::{Completion, Error, Event, Finish, Request, Result, Token, Usage};
 pub use sampling::Sampling;

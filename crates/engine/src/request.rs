@@ -106,6 +106,8 @@ pub enum Error {
     Parameter { name: &'static str, value: f32, expected: &'static str },
     #[error("the model computed values that aren't finite; its weights are damaged")]
     NotFinite,
+    #[error("the request was cancelled")]
+    Cancelled,
     #[error("the engine has stopped")]
     Stopped,
 }

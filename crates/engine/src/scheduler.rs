@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender};
 
 use hearth_kernels::pool::Pool;
 use hearth_model::{Decoder, Model};
@@ -13,7 +13,7 @@ use hearth_tensor::eager::{Eager, Rows, Workspace};
 use hearth_tensor::kv::KvCache;
 use hearth_tokenizer::{StreamDecoder, TokenId};
 
-use crate::engine::EngineConfig;
+use crate::engine::{Canceller, EngineConfig};
 use crate::prefix::{PrefixCache, common_len};
 use crate::request::{Error, Event, Finish, Request, Token, Usage};
 use crate::sampling::top_logprobs;
@@ -25,6 +25,7 @@ pub(crate) struct Job {
     /// The decoder with the request's adapter; `None` is the base.
     pub(crate) decoder: Option<Arc<Decoder>>,
     pub(crate) events: Sender<Event>,
+    pub(crate) canceller: Canceller,
 }
 
 /// Waiting for a prefix that another sequence is computing pays off from this many tokens on.
@@ -45,6 +46,7 @@ struct Sequence {
     request: Request,
     decoder: Arc<Decoder>,
     events: Sender<Event>,
+    canceller: Canceller,
     /// Prompt and generated tokens; the cache holds keys and values of the first `cache.len()`.
     tokens: Vec<TokenId>,
     cache: KvCache,
@@ -83,16 +85,30 @@ impl Scheduler {
                     Err(_) => return,
                 }
             }
-            loop {
-                match jobs.try_recv() {
-                    Ok(job) => self.waiting.push_back(job),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-                }
-            }
+            self.waiting.extend(jobs.try_iter());
+            self.drop_cancelled();
             self.admit();
             self.step();
             self.retire();
         }
+    }
+
+    /// Frees the places of requests nobody waits for any more, before anything is computed for them.
+    fn drop_cancelled(&mut self) {
+        self.waiting.retain(|job| {
+            let cancelled = job.canceller.is_cancelled();
+            if cancelled {
+                // The stream may be gone, then nobody needs the farewell.
+                let _ = job.events.send(Event::Failed(Error::Cancelled));
+            }
+            !cancelled
+        });
+        for sequence in self.active.iter_mut().filter(|sequence| sequence.canceller.is_cancelled()) {
+            // As above.
+            let _ = sequence.events.send(Event::Failed(Error::Cancelled));
+            sequence.over = true;
+        }
+        self.retire();
     }
 
     /// Moves waiting requests into the batch, in order; one whose prefix is being computed right now
@@ -103,14 +119,15 @@ impl Scheduler {
             let Some(job) = self.waiting.pop_front() else { break };
             match self.start(job) {
                 Ok(sequence) => self.active.push(sequence),
-                Err(job) => held.push_back(job),
+                Err(job) => held.push_back(*job),
             }
         }
         held.append(&mut self.waiting);
         self.waiting = held;
     }
 
-    fn start(&mut self, job: Job) -> Result<Sequence, Job> {
+    /// Gives the job back if it had better wait.
+    fn start(&mut self, job: Job) -> Result<Sequence, Box<Job>> {
         let decoder = job.decoder.clone().unwrap_or_else(|| Arc::clone(&self.base));
         let tokens = job.request.prompt.clone();
         // The last prompt token is always computed: its logits choose the first token of the answer.
@@ -125,10 +142,10 @@ impl Scheduler {
                 best = other.cache.prefix(ready);
             }
             if common > ready && common - best.len() >= WORTH_WAITING {
-                return Err(job);
+                return Err(Box::new(job));
             }
         }
-        let Job { request, events, .. } = job;
+        let Job { request, events, canceller, .. } = job;
         let usage = Usage { prompt_tokens: tokens.len(), cached_tokens: best.len(), completion_tokens: 0 };
         Ok(Sequence {
             decoded: StreamDecoder::new(Arc::clone(self.model.tokenizer())),
@@ -137,6 +154,7 @@ impl Scheduler {
             request,
             decoder,
             events,
+            canceller,
             tokens,
             cache: best,
             usage,

@@ -157,10 +157,8 @@ impl Decoder {
             .layers
             .iter()
             .flat_map(|layer| Projection::ALL.map(|projection| layer.projection(projection).weight.bytes()));
-        let head = match std::sync::Arc::ptr_eq(&self.head.weight, &self.embedding.weight) {
-            true => 0,
-            false => self.head.weight.bytes(),
-        };
+        let is_tied = std::sync::Arc::ptr_eq(&self.head.weight, &self.embedding.weight);
+        let head = if is_tied { 0 } else { self.head.weight.bytes() };
         layers.sum::<usize>() + self.embedding.weight.bytes() + head
     }
 }

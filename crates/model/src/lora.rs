@@ -55,7 +55,7 @@ struct AdapterJson {
 }
 
 impl Adapter {
-    /// A fresh adapter: A uniform in ±1/sqrt(in_features), B zero, so that it changes nothing yet.
+    /// A fresh adapter: A uniform in `±1/sqrt(in_features)`, B zero, so that it changes nothing yet.
     pub fn new(decoder: &Decoder, config: LoraConfig, seed: u64) -> Result<Self> {
         let targets = targets(&config)?;
         let mut random = SplitMix(seed);

@@ -1,14 +1,17 @@
 //! The engine's stream to one answer, or to server-sent events.
 //!
-//! The engine's streams block, so each is read on a thread of its own. When the client hangs up, axum drops the
-//! receiving side; the thread sees that at its next event and drops the stream, which cancels the generation.
+//! The engine's streams block, so each is read on a thread of its own. When the client hangs up, axum drops what it
+//! was waiting for, a future or a response's body; each holds a guard that cancels the generation, even in the middle
+//! of a prompt.
 
 use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use hearth_engine::{Completion, Event, Finish, Stream, Usage};
+use hearth_engine::{Canceller, Completion, Event, Finish, Stream, Usage};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -59,15 +62,36 @@ pub(crate) fn usage(usage: Usage) -> Value {
     })
 }
 
+/// Cancels a generation when whoever waits for it goes away; one that is over isn't affected.
+struct CancelOnDrop(Canceller);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Server-sent events of one answer.
+struct Events {
+    receiver: ReceiverStream<Result<SseEvent, Infallible>>,
+    _guard: CancelOnDrop,
+}
+
+impl tokio_stream::Stream for Events {
+    type Item = Result<SseEvent, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.receiver).poll_next(context)
+    }
+}
+
 /// Waits for the whole answer.
 pub(crate) async fn collect(stream: Stream) -> Result<Completion> {
+    let _guard = CancelOnDrop(stream.canceller());
     let (sender, receiver) = oneshot::channel();
     tokio::task::spawn_blocking(move || {
         let (mut text, mut tokens) = (String::new(), Vec::new());
         let result = loop {
-            if sender.is_closed() {
-                return;
-            }
             match stream.next_event() {
                 Some(Event::Token(token)) => {
                     text.push_str(&token.text);
@@ -81,7 +105,7 @@ pub(crate) async fn collect(stream: Stream) -> Result<Completion> {
                 None => break Err(Error::Engine(hearth_engine::Error::Stopped)),
             }
         };
-        // The client may have hung up between the check and here.
+        // The client may have hung up.
         let _ = sender.send(result);
     });
     receiver.await.unwrap_or_else(|_| Err(Error::Bug { what: "the answer was lost".into() }))
@@ -107,6 +131,7 @@ pub(crate) trait Parts: Send + 'static {
 /// Sends the parts as they come, then `[DONE]`; after an error that error instead.
 pub(crate) fn respond(stream: Stream, mut parts: impl Parts) -> Response {
     let (sender, receiver) = mpsc::channel::<Result<SseEvent, Infallible>>(CHANNEL_EVENTS);
+    let guard = CancelOnDrop(stream.canceller());
     tokio::task::spawn_blocking(move || {
         let send = |data: String| sender.blocking_send(Ok(SseEvent::default().data(data))).is_ok();
         let send_all = |values: Vec<Value>| values.into_iter().all(|value| send(value.to_string()));
@@ -129,5 +154,6 @@ pub(crate) fn respond(stream: Stream, mut parts: impl Parts) -> Response {
             }
         }
     });
-    Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default()).into_response()
+    let events = Events { receiver: ReceiverStream::new(receiver), _guard: guard };
+    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
 }

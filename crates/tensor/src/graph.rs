@@ -13,7 +13,7 @@ pub struct AttentionSpec {
     pub num_heads: usize,
     pub num_kv_heads: usize,
     pub head_dim: usize,
-    /// Factor on q·k before the softmax, usually 1/sqrt(head_dim).
+    /// Factor on q·k before the softmax, usually `1/sqrt(head_dim)`.
     pub scale: f32,
     /// How pairs of channels are rotated.
     pub rope: Rope,
@@ -30,7 +30,7 @@ pub struct Rope {
 /// Runs operations. `Var` is a value: owned data in [`crate::eager`], a place on the tape in [`crate::tape`].
 ///
 /// # Shapes
-/// T tokens, C hidden, H heads, K kv heads, D head_dim, V vocab.
+/// T tokens, C hidden, H heads, K kv heads, D `head_dim`, V vocab.
 pub trait Graph {
     type Var;
 
