@@ -8,6 +8,8 @@ mod models;
 mod serve;
 mod tokenizer;
 
+use std::io::{ErrorKind, Write};
+
 use anyhow::Result;
 
 use crate::args::{Args, Command};
@@ -25,14 +27,17 @@ pub(crate) struct Context {
 
 impl Context {
     /// One line of JSON on standard output.
-    #[expect(clippy::print_stdout, reason = "results go to standard output")]
     pub(crate) fn print_json(&self, value: &serde_json::Value) {
-        println!("{value}");
+        self.print(&value.to_string());
     }
 
-    #[expect(clippy::print_stdout, reason = "results go to standard output")]
+    /// A result on standard output. A reader that has hung up (`| head`) has seen what it wanted.
     pub(crate) fn print(&self, text: &str) {
-        println!("{text}");
+        if let Err(error) = writeln!(std::io::stdout(), "{text}")
+            && error.kind() != ErrorKind::BrokenPipe
+        {
+            self.terminal.say(&format!("note: standard output can't be written: {error}"));
+        }
     }
 }
 
