@@ -11,7 +11,7 @@ use serde_json::{Map, json};
 
 use crate::tokenizer_json::{SPECIAL, VOCAB_SIZE, tokenizer_json};
 
-const CHAT_TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n\
+pub(crate) const CHAT_TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n\
     {{ message.content }}<|im_end|>\n{% endfor %}\
     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
@@ -83,11 +83,11 @@ impl TinyModel {
         })
     }
 
-    fn tensors(&self) -> Vec<Tensor> {
+    pub(crate) fn tensors(&self) -> Vec<Tensor> {
         let hidden = self.hidden_size;
         let head_dim = hidden / self.num_heads;
         let (q, kv) = (self.num_heads * head_dim, self.num_kv_heads * head_dim);
-        let mut random = Random(self.seed);
+        let mut random = Random::new(self.seed);
         let mut tensors = vec![random.matrix("model.embed_tokens.weight", VOCAB_SIZE, hidden, 1.0)];
         for layer in 0..self.num_layers {
             let name = |part: &str| format!("model.layers.{layer}.{part}");
@@ -125,10 +125,10 @@ impl TinyModel {
     }
 }
 
-struct Tensor {
-    name: String,
-    shape: Vec<usize>,
-    data: Vec<f32>,
+pub(crate) struct Tensor {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) data: Vec<f32>,
 }
 
 impl Tensor {
@@ -138,16 +138,20 @@ impl Tensor {
 }
 
 /// `SplitMix64` (Steele et al. 2014).
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn matrix(&mut self, name: &str, rows: usize, cols: usize, scale: f32) -> Tensor {
         let data = (0..rows * cols).map(|_| self.signed() * scale).collect();
         Tensor { name: name.into(), shape: vec![rows, cols], data }
     }
 
     /// Uniform in −√3..√3: variance 1.
-    fn signed(&mut self) -> f32 {
+    pub(crate) fn signed(&mut self) -> f32 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -15,12 +15,22 @@ pub(crate) const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_en
 /// Bytes, merges and special tokens.
 pub(crate) const VOCAB_SIZE: usize = 256 + MERGES.len() + SPECIAL.len();
 
+/// Bytes and merges by id, as the vocabulary spells them.
+pub(crate) fn tokens() -> Vec<String> {
+    let bytes = alphabet().into_iter().map(String::from);
+    bytes.chain(MERGES.iter().map(|(left, right)| format!("{left}{right}"))).collect()
+}
+
+/// A merge a line, its parts with a space between.
+pub(crate) fn merges() -> Vec<String> {
+    MERGES.iter().map(|(left, right)| format!("{left} {right}")).collect()
+}
+
 pub(crate) fn tokenizer_json() -> Value {
-    let mut tokens: Vec<String> = alphabet().into_iter().map(String::from).collect();
-    tokens.extend(MERGES.iter().map(|(left, right)| format!("{left}{right}")));
+    let tokens = tokens();
     let vocab: Map<String, Value> =
         tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
-    let merges: Vec<String> = MERGES.iter().map(|(left, right)| format!("{left} {right}")).collect();
+    let merges = merges();
     let added = SPECIAL.iter().enumerate().map(|(index, content)| {
         json!({
             "id": tokens.len() + index, "content": content, "single_word": false,

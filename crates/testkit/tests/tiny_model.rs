@@ -23,6 +23,24 @@ mod tests {
     }
 
     #[test]
+    fn both_families_open_as_gguf_with_the_same_tokenizer() {
+        for family in [Family::Llama, Family::Qwen2] {
+            let folder = Scratch::new("tiny-gguf").unwrap();
+            let path = folder.join("tiny.gguf");
+            let tiny = TinyModel { family, ..TINY };
+            tiny.write_gguf(&path).unwrap();
+            tiny.write(&folder.join("folder")).unwrap();
+            let pool = Pool::new(1);
+            let (file, hf) =
+                (Model::open(&path, &pool).unwrap(), Model::open(&folder.join("folder"), &pool).unwrap());
+            let text = "the thin tin, 12 rests 炉边";
+            assert_eq!(file.tokenizer().encode(text), hf.tokenizer().encode(text));
+            assert_eq!(file.chat.stops(), hf.chat.stops());
+            assert_eq!(file.decoder.weight_bytes(), hf.decoder.weight_bytes());
+        }
+    }
+
+    #[test]
     fn the_same_seed_gives_the_same_bytes() {
         let read = |seed: u64| {
             let folder = Scratch::new("tiny-model").unwrap();
