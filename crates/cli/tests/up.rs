@@ -110,6 +110,9 @@ fn a_folder_becomes_a_report_and_the_same_command_is_answered_from_the_run_folde
     let second = run(scene.up("docs", &BRIEF)).expect(0);
     assert_eq!(answers(&second.json()), answers(&report));
     check_report(&second.json(), &scene.run_folder("docs"));
+    for losses in ["train_loss", "validation_loss"] {
+        assert_eq!(second.json()["training"][losses], report["training"][losses], "{losses}");
+    }
     for ((path, now), (_, content)) in work(&folder).iter().zip(&before) {
         assert!(now == content, "{} was made again", path.display());
     }

@@ -118,14 +118,43 @@ fn ask_all(
             if let Some(reason) = output.stopped_early {
                 ledger.notes.push(format!("Training ended early: {reason}."));
             }
+            let asked = trim(job, asked, &records, clock, ledger)?;
             for way in [WayKind::Finetune, WayKind::RagFinetune] {
                 records.extend(ways.run(way, &asked, progress)?);
             }
+            records.retain(|record| asked.iter().any(|question| question.id == record.question_id));
+            Ok((asked, records))
         }
-        Err(error) if progress.cancelled() => return Err(error),
-        Err(error) => ledger.notes.push(format!("The fine-tuned ways could not be run: {error:#}.")),
+        Err(error) if progress.cancelled() => Err(error),
+        Err(error) => {
+            ledger.notes.push(format!("The fine-tuned ways could not be run: {error:#}."));
+            Ok((asked, records))
+        }
     }
-    Ok((asked, records))
+}
+
+/// Fewer questions if training took longer than planned: the fine-tuned ways cost what base and RAG cost.
+fn trim(
+    job: &Job<'_>,
+    mut asked: Vec<Question>,
+    records: &[Record],
+    clock: Clock,
+    ledger: &mut Ledger,
+) -> Result<Vec<Question>> {
+    let seconds = records.iter().filter(|record| record.way != WayKind::Prompt).map(|record| record.seconds);
+    let each = seconds.sum::<f64>() / asked.len().max(1) as f64;
+    let count = job.run.once("plan-finetuned.json", || {
+        let fits = (clock.left().as_secs_f64() / each.max(1e-6)) as usize;
+        Ok(fits.max(PILOT).min(asked.len()))
+    })?;
+    if count < asked.len() {
+        ledger.notes.push(format!(
+            "All ways are compared on {count} questions: after training there was no time for the other {}.",
+            asked.len() - count
+        ));
+        asked.truncate(count);
+    }
+    Ok(asked)
 }
 
 /// Which questions are asked: the first group tells how many more fit.

@@ -170,6 +170,9 @@ pub(super) fn sets(job: &Job<'_>, pairs: &Pairs) -> Result<Sets> {
             "no question can be made from these documents (too little text with facts in it); give some with `--questions FILE`"
         );
     }
+    // In an order of the seed's: if time allows only some, they are of all documents and languages.
+    let held_out: Vec<Question> =
+        spread(held_out.len(), job.args.seed).into_iter().map(|index| held_out[index].clone()).collect();
     let questions: Vec<&str> = held_out.iter().map(|question| question.question.as_str()).collect();
     let training = exclude_leaks(training, &questions);
     let asked = if generated { held_out.len() } else { 0 };
