@@ -23,7 +23,7 @@ pub(crate) struct State {
     pub(crate) optimizer: AdamW,
     pub(crate) curve: Curve,
     /// The adapter with the lowest validation loss so far.
-    pub(crate) best: Option<Adapter>,
+    pub(crate) best: Adapter,
     pub(crate) seconds: f64,
 }
 
@@ -34,11 +34,10 @@ struct Manifest {
     step: usize,
     optimizer_steps: u32,
     curve: Curve,
-    has_best: bool,
     seconds: f64,
 }
 
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 /// Names a run: config, data and the model's shape. A checkpoint of another run isn't taken up.
 pub(crate) fn fingerprint(config: &SftConfig, decoder: &Decoder, sets: [&[Example]; 2]) -> String {
@@ -62,9 +61,7 @@ pub(crate) fn save(folder: &Path, fingerprint: &str, state: &State) -> Result<()
         fs_err::remove_dir_all(&next).map_err(hearth_artifacts::Error::from)?;
     }
     state.adapter.save(&next.join("adapter"))?;
-    if let Some(best) = &state.best {
-        best.save(&next.join("best"))?;
-    }
+    state.best.save(&next.join("best"))?;
     let mut bytes = Vec::new();
     for (id, moments) in state.optimizer.moments() {
         bytes.extend((u64::from(id.0)).to_le_bytes());
@@ -80,7 +77,6 @@ pub(crate) fn save(folder: &Path, fingerprint: &str, state: &State) -> Result<()
         step: state.step,
         optimizer_steps: state.optimizer.num_steps(),
         curve: state.curve.clone(),
-        has_best: state.best.is_some(),
         seconds: state.seconds,
     };
     atomic::write_json(&next.join("checkpoint.json"), &manifest)?;
@@ -104,24 +100,24 @@ pub(crate) fn load(
     decoder: &Decoder,
     config: AdamWConfig,
 ) -> Result<Option<State>> {
-    // Killed between the two renames of `save`: the new checkpoint is whole under its first name.
+    // Killed between the two renames of `save`: the new checkpoint is whole under its first name, and gets
+    // its own before the next `save` makes room there.
     let next = folder.with_extension("next");
-    let from = if folder.join("checkpoint.json").is_file() { folder } else { &next };
-    if !from.join("checkpoint.json").is_file() {
-        return Ok(None);
+    if !folder.join("checkpoint.json").is_file() {
+        if !next.join("checkpoint.json").is_file() {
+            return Ok(None);
+        }
+        fs_err::rename(&next, folder).map_err(hearth_artifacts::Error::from)?;
     }
-    let manifest: Manifest = atomic::read_json(&from.join("checkpoint.json"))?;
+    let manifest: Manifest = atomic::read_json(&folder.join("checkpoint.json"))?;
     if manifest.fingerprint != fingerprint || manifest.format_version != FORMAT_VERSION {
         return Ok(None);
     }
-    let adapter = Adapter::open(&from.join("adapter"), decoder)?;
-    let best = match manifest.has_best {
-        true => Some(Adapter::open(&from.join("best"), decoder)?),
-        false => None,
-    };
-    let bytes = fs_err::read(from.join("moments.bin")).map_err(hearth_artifacts::Error::from)?;
+    let adapter = Adapter::open(&folder.join("adapter"), decoder)?;
+    let best = Adapter::open(&folder.join("best"), decoder)?;
+    let bytes = fs_err::read(folder.join("moments.bin")).map_err(hearth_artifacts::Error::from)?;
     let moments = read_moments(&bytes).ok_or_else(|| Error::Checkpoint {
-        path: from.into(),
+        path: folder.into(),
         reason: format!("`moments.bin` of {} bytes is cut short", bytes.len()),
     })?;
     let optimizer = AdamW::resume(config, manifest.optimizer_steps, moments);

@@ -42,7 +42,7 @@ pub struct Curve {
 
 #[derive(Debug)]
 pub struct Output {
-    /// The adapter with the lowest validation loss.
+    /// The adapter with the lowest validation loss; the untrained one, which changes nothing, if none was lower.
     pub adapter: Adapter,
     pub curve: Curve,
     pub steps: usize,
@@ -109,7 +109,7 @@ pub fn run(config: &SftConfig, input: &Input<'_>, pool: &Pool, progress: &dyn Pr
     let summary = format!("{} steps, {tokens} tokens", state.step);
     progress.event(Event::Finish { stage: STAGE, summary: &summary });
     Ok(Output {
-        adapter: state.best.unwrap_or(state.adapter),
+        adapter: state.best,
         curve: state.curve,
         steps: state.step,
         tokens,
@@ -131,7 +131,7 @@ fn check(input: &Input<'_>) -> Result<()> {
         }
         // The first token is never predicted.
         let learned = example.mask.iter().skip(1).filter(|&&learn| learn).count();
-        if learned == 0 || learned == example.mask.len() {
+        if learned == 0 || example.mask.iter().all(|&learn| learn) {
             return Err(Error::Mask { index, value: learned > 0 });
         }
     }
@@ -160,13 +160,13 @@ impl Trainer<'_> {
         let adapter = Adapter::new(self.input.decoder, self.config.lora.clone(), self.config.seed)?;
         let mut state = State {
             step: 0,
+            best: adapter.clone(),
             adapter,
             optimizer: AdamW::new(self.adamw()),
             curve: Curve::default(),
-            best: None,
             seconds: 0.0,
         };
-        let loss = self.validation_loss(&state.adapter)?;
+        let loss = self.validation_loss(&state.adapter, 0)?;
         state.curve.validation.push(Loss { step: 0, loss });
         Ok(state)
     }
@@ -218,16 +218,21 @@ impl Trainer<'_> {
         (tape, loss)
     }
 
-    fn validation_loss(&self, adapter: &Adapter) -> Result<f64> {
+    fn validation_loss(&self, adapter: &Adapter, step: usize) -> Result<f64> {
         let decoder = adapter.apply(self.input.decoder);
         let examples = self.input.validation;
         let order: Vec<usize> = (0..examples.len()).collect();
         let (mut sum, mut count) = (0.0, 0.0);
         for batch in batches::fill(examples, &order, self.config.batch_tokens) {
-            let batch: Vec<&Example> = batch.iter().map(|&index| &examples[index]).collect();
+            let chosen: Vec<&Example> = batch.iter().map(|&index| &examples[index]).collect();
             let tokens: usize =
-                batch.iter().map(|e| e.mask[1..].iter().filter(|&&learn| learn).count()).sum();
-            let (_, loss) = self.forward(&decoder, &batch, Keep::Little);
+                chosen.iter().map(|e| e.mask[1..].iter().filter(|&&learn| learn).count()).sum();
+            let (_, loss) = self.forward(&decoder, &chosen, Keep::Little);
+            if !loss.is_finite() {
+                // Counted on behind those to train on, as everywhere in errors.
+                let examples = batch.iter().map(|index| index + self.input.train.len()).collect();
+                return Err(Error::NotFinite { step, loss, examples });
+            }
             sum += loss * tokens as f64;
             count += tokens as f64;
         }
@@ -235,10 +240,10 @@ impl Trainer<'_> {
     }
 
     fn validate(&mut self, state: &mut State, progress: &dyn Progress) -> Result<()> {
-        let loss = self.validation_loss(&state.adapter)?;
+        let loss = self.validation_loss(&state.adapter, state.step)?;
         let best = state.curve.validation.iter().map(|entry| entry.loss).fold(f64::INFINITY, f64::min);
         if loss < best {
-            state.best = Some(state.adapter.clone());
+            state.best = state.adapter.clone();
         }
         state.curve.validation.push(Loss { step: state.step, loss });
         let train = state.curve.train.last().map_or(f64::NAN, |last| last.loss);
