@@ -153,7 +153,9 @@ impl Keys {
 
     fn texts(&mut self, key: &str, values: &[String]) {
         let mut bytes = Vec::new();
-        values.iter().for_each(|value| put_text(&mut bytes, value));
+        for value in values {
+            put_text(&mut bytes, value);
+        }
         self.array(key, STRING, values.len(), &bytes);
     }
 }
