@@ -189,7 +189,9 @@ impl Scheduler {
             let group: Vec<usize> = (first..self.active.len())
                 .filter(|&i| counts[i] > 0 && Arc::ptr_eq(&self.active[i].decoder, &decoder))
                 .collect();
-            group.iter().for_each(|&i| done[i] = true);
+            for &i in &group {
+                done[i] = true;
+            }
             self.forward(&decoder, &group, &counts);
         }
         for sequence in
