@@ -163,7 +163,10 @@ impl Scheduler {
 
     /// Computes one step of every sequence, a forward pass for each adapter in use.
     fn step(&mut self) {
-        let mut budget = self.config.prefill_chunk;
+        let prefilling =
+            self.active.iter().filter(|sequence| !sequence.over && sequence.is_prefilling()).count();
+        // Equal shares: a short question doesn't wait behind a long prompt.
+        let share = self.config.prefill_chunk.div_ceil(prefilling.max(1));
         let counts: Vec<usize> = self
             .active
             .iter()
@@ -172,9 +175,7 @@ impl Scheduler {
                 if sequence.over {
                     0
                 } else if sequence.is_prefilling() {
-                    let count = missing.min(budget);
-                    budget -= count;
-                    count
+                    missing.min(share)
                 } else {
                     missing
                 }

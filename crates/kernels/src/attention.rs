@@ -318,12 +318,7 @@ unsafe fn scores<L: Lanes>(keys: &[f32], next: &[f32], q: &[f32], p: &mut [[f32;
 /// To be inlined where the instructions of `L` are enabled.
 #[inline(always)]
 #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers the whole inner loop")]
-unsafe fn add_values<L: Lanes>(
-    values: &[f32],
-    next: &[f32],
-    p: &[[f32; PAGE]; TOGETHER],
-    acc: &mut [f32],
-) {
+unsafe fn add_values<L: Lanes>(values: &[f32], next: &[f32], p: &[[f32; PAGE]; TOGETHER], acc: &mut [f32]) {
     let padded = acc.len() / TOGETHER;
     assert_eq!(values.len(), padded * PAGE, "a page's values");
     for lanes in (0..padded).step_by(LANES) {

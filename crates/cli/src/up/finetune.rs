@@ -128,6 +128,12 @@ fn curve(config: &SftConfig, output: &Output, train: usize, validation: usize) -
         Fact::new("speed", format!("{:.0} tokens/s", output.tokens as f64 / output.seconds.max(1e-9))),
         Fact::new("peak learning rate", config.lr.to_string()),
     ];
+    let lowest = output.curve.validation.iter().min_by(|a, b| a.loss.total_cmp(&b.loss));
+    if lowest.is_some_and(|lowest| lowest.step == 0) {
+        let value =
+            "no step lowered the validation loss: the adapter is the untrained one, and changes nothing";
+        facts.push(Fact::new("warning", value));
+    }
     if let Some(reason) = &output.stopped_early {
         facts.push(Fact::new("ended early", reason.clone()));
     }
