@@ -1,6 +1,6 @@
 //! Names to loaded models: pulled if need be, then read into memory.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -44,7 +44,7 @@ impl Machine {
         Ok((local, model))
     }
 
-    pub(crate) fn open(&self, path: &PathBuf) -> Result<Arc<Model>> {
+    pub(crate) fn open(&self, path: &Path) -> Result<Arc<Model>> {
         let model = Model::open(path, &self.pool);
         Ok(Arc::new(model.with_context(|| format!("`{}` can't be loaded", path.display()))?))
     }
@@ -84,6 +84,7 @@ impl TextEmbedder {
     }
 }
 
+#[expect(clippy::misnamed_getters, reason = "the knowledge base's name for it is the one with the hash")]
 impl Embedder for TextEmbedder {
     fn name(&self) -> &str {
         &self.id

@@ -28,7 +28,7 @@ pub(crate) fn print_error(error: &anyhow::Error) {
 /// Shows events; knows whether Ctrl-C was pressed.
 #[derive(Debug)]
 pub(crate) struct Terminal {
-    is_terminal: bool,
+    interactive: bool,
     bars: Mutex<BTreeMap<String, Bar>>,
     cancelled: Arc<AtomicBool>,
 }
@@ -46,10 +46,7 @@ impl Terminal {
         let flag = Arc::clone(&cancelled);
         let handler = ctrlc::set_handler(move || {
             if flag.swap(true, Ordering::SeqCst) {
-                #[expect(
-                    clippy::exit,
-                    reason = "a second Ctrl-C means now; every file is written atomically"
-                )]
+                // A second Ctrl-C means now; every file is written atomically.
                 std::process::exit(130);
             }
             eprintln!("\nstopping; what is done so far is kept (Ctrl-C again to end at once)");
@@ -57,26 +54,26 @@ impl Terminal {
         if let Err(error) = handler {
             eprintln!("note: Ctrl-C can't be caught here ({error})");
         }
-        Self { is_terminal: std::io::stderr().is_terminal(), bars: Mutex::default(), cancelled }
+        Self { interactive: std::io::stderr().is_terminal(), bars: Mutex::default(), cancelled }
     }
 
     /// A line for the user.
     pub(crate) fn say(&self, text: &str) {
         let bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
         match bars.values().next() {
-            Some(bar) if self.is_terminal => bar.bar.println(text),
+            Some(bar) if self.interactive => bar.bar.println(text),
             _ => eprintln!("{text}"),
         }
     }
 
     fn start(&self, stage: &str, total: Option<u64>, unit: Unit) {
-        let target = match self.is_terminal {
+        let target = match self.interactive {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
         };
         let bar = ProgressBar::with_draw_target(total, target).with_style(style(total, unit));
         bar.set_prefix(stage.to_owned());
-        if !self.is_terminal {
+        if !self.interactive {
             eprintln!("{stage} …");
         }
         let bar = Bar { bar, started: Instant::now() };

@@ -88,7 +88,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<()> {
     let run = RunFolder::open(&context.machine.home, &name, &fingerprint)?;
     let skipped = corpus.skipped.iter().map(|s| format!("{}: {}", s.path.display(), s.reason)).collect();
     let started = Instant::now();
-    let base = build(context, &name, corpus, embedder.as_ref(), &args.folder)?;
+    let base = build(context, &name, &corpus, embedder.as_ref(), &args.folder)?;
     let base_seconds = started.elapsed().as_secs_f64();
     let model = context.machine.open(&local.path)?;
     let engine = context.machine.engine(&model, max_context(args));
@@ -185,7 +185,7 @@ fn fingerprint(args: &UpArgs, corpus: &Corpus, local: &Local, embedder: &TextEmb
 fn build(
     context: &Context,
     name: &str,
-    corpus: Corpus,
+    corpus: &Corpus,
     embedder: &TextEmbedder,
     folder: &Path,
 ) -> Result<Arc<KnowledgeBase>> {
@@ -197,7 +197,7 @@ fn build(
             return Ok(Arc::new(base));
         }
     }
-    let base = KnowledgeBase::build(&corpus, &config, embedder, &context.terminal, &home)
+    let base = KnowledgeBase::build(corpus, &config, embedder, &context.terminal, &home)
         .context("the knowledge base can't be built")?;
     let (documents, chunks) = (base.documents().len(), base.chunks().len());
     context.terminal.say(&format!("knowledge base: {documents} documents, {chunks} chunks"));

@@ -79,7 +79,7 @@ pub struct Segment<'a> {
 /// `log_sum_exp`, if wanted, is what the backward pass needs.
 ///
 /// # Shapes
-/// q, out `[T, H·D]`, log_sum_exp `[T, H]`, where T is the sum of the segments' rows in order.
+/// q, out `[T, H·D]`, `log_sum_exp` `[T, H]`, where T is the sum of the segments' rows in order.
 pub fn attention(
     pool: &Pool,
     shape: &AttentionShape,
@@ -197,7 +197,9 @@ impl Tile<'_> {
             let (quad, i) = (&mut quads[n / TOGETHER], n % TOGETHER);
             let acc = &mut quad.acc[i * padded..(i + 1) * padded];
             let inverse = 1.0 / quad.sum[i];
-            acc.iter_mut().for_each(|value| *value *= inverse);
+            for value in acc.iter_mut() {
+                *value *= inverse;
+            }
             let (row, head) = place(n);
             put(row, head, acc, quad.largest[i] + quad.sum[i].ln());
         }

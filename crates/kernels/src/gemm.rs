@@ -147,7 +147,7 @@ fn product(pool: &Pool, a: Left<'_>, b: Right<'_>, c: &mut [f32], [m, n, k]: [us
                         scratch.as_mut_ptr(),
                         [1, STRIP],
                         mode,
-                    )
+                    );
                 };
                 out.copy_from_slice(&scratch[..width]);
             }
@@ -186,7 +186,7 @@ impl Tile {
         [rows, c_row]: [usize; 2],
         mode: Accumulate,
     ) {
-        let task = Rows { tile: self, a, a_strides, c, rows, c_row, add: mode == Accumulate::Add };
+        let task = Rows { tile: self, a, a_strides, c, count: rows, c_row, add: mode == Accumulate::Add };
         match level() {
             // SAFETY: the caller's promise; the level was detected.
             #[cfg(target_arch = "x86_64")]
@@ -220,7 +220,7 @@ struct Rows {
     a: *const f32,
     a_strides: [usize; 2],
     c: *mut f32,
-    rows: usize,
+    count: usize,
     c_row: usize,
     add: bool,
 }
@@ -229,12 +229,12 @@ impl Rows {
     #[inline(always)]
     unsafe fn run<L: Lanes, const M: usize>(self) {
         let mut row = 0;
-        while row + M <= self.rows {
+        while row + M <= self.count {
             // SAFETY: M rows are left; the caller's promise.
             unsafe { self.block::<L, M>(row) };
             row += M;
         }
-        while row < self.rows {
+        while row < self.count {
             // SAFETY: one row is left; the caller's promise.
             unsafe { self.block::<L, 1>(row) };
             row += 1;
@@ -323,6 +323,6 @@ mod tests {
     fn overwrite_forgets_the_old_content() {
         let mut c = [7.0; 2];
         gemm_nt(&Pool::new(1), &[1.0, 2.0], &[3.0, 4.0, 5.0, 6.0], &mut c, 2, Accumulate::Overwrite);
-        assert_eq!(c, [11.0, 17.0]);
+        assert_eq!(c.map(f32::to_bits), [11.0f32, 17.0].map(f32::to_bits));
     }
 }

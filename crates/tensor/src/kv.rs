@@ -10,7 +10,10 @@ use hearth_kernels::attention::{PAGE, PageLayout, Segment};
 #[derive(Debug, Clone)]
 pub struct KvCache {
     layout: PageLayout,
-    #[expect(clippy::rc_buffer, reason = "a shared page is copied by `Arc::make_mut`, which needs its own type")]
+    #[expect(
+        clippy::rc_buffer,
+        reason = "a shared page is copied by `Arc::make_mut`, which needs its own type"
+    )]
     pages: Vec<Arc<Vec<f32>>>,
     len: usize,
 }

@@ -149,7 +149,7 @@ impl Ways<'_> {
             Ok(answer) => {
                 record.citations =
                     self.documents.cite(&answer.text, &asked.chunks).into_iter().map(citation).collect();
-                record.answer = cite::strip_marks(&answer.text).trim().to_owned();
+                cite::strip_marks(&answer.text).trim().clone_into(&mut record.answer);
                 record.prompt_tokens = answer.usage.prompt_tokens;
                 record.cached_tokens = answer.usage.cached_tokens;
                 record.completion_tokens = answer.usage.completion_tokens;

@@ -19,6 +19,7 @@ use super::{AHEAD, BLOCK, BlockJob, PANEL};
 /// The processor must have AVX-512 F, BW, VL and VNNI; `job.y` must have room for sixteen values at each
 /// of `count` rows of stride `y_row`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise, passed on to one of six")]
 pub(super) unsafe fn run(job: BlockJob<'_>) {
     let packing = job.packing;
     // SAFETY: the caller's promise, passed on.

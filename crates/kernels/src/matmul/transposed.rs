@@ -43,7 +43,7 @@ pub fn matmul_transposed(pool: &Pool, dy: &[f32], w: &PackedMatrix, dx: &mut [f3
                 // SAFETY: `count` rows of dy hold k values from `first` on; `sums` has `count` rows of
                 // COLUMNS, a multiple of the strip.
                 unsafe {
-                    block.rows(dy[first..].as_ptr(), [rows, 1], out, [count, COLUMNS], Accumulate::Add)
+                    block.rows(dy[first..].as_ptr(), [rows, 1], out, [count, COLUMNS], Accumulate::Add);
                 };
             }
         }
