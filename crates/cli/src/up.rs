@@ -82,6 +82,8 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<()> {
         questions::check_file(questions, &corpus)?;
     }
     let local = context.machine.pull(&args.model, &context.terminal)?;
+    // A damaged model is known before anything is built for it.
+    let model = context.machine.open(&local.path)?;
     let embedder = Arc::new(context.machine.embedder(&args.embedder, &context.terminal)?);
     let name = name_of(&args.folder)?;
     let fingerprint = fingerprint(args, &corpus, &local, &embedder)?;
@@ -90,7 +92,6 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<()> {
     let started = Instant::now();
     let base = build(context, &name, &corpus, embedder.as_ref(), &args.folder)?;
     let base_seconds = started.elapsed().as_secs_f64();
-    let model = context.machine.open(&local.path)?;
     let engine = context.machine.engine(&model, max_context(args));
     let state = Arc::new(State::new(Arc::clone(&engine), Assistant::base(&local.name), args.seed));
     let job = Job {
