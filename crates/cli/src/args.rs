@@ -84,7 +84,7 @@ pub(crate) struct UpArgs {
     #[arg(long)]
     pub(crate) no_serve: bool,
     /// Minutes the comparison may take; questions and training steps are trimmed to fit, and the report says so
-    #[arg(long, default_value_t = 14.0, value_name = "MINUTES")]
+    #[arg(long, default_value_t = 12.0, value_name = "MINUTES")]
     pub(crate) time_budget: f64,
     /// Held-out questions to make from the documents when no file is given
     #[arg(long, default_value_t = 40, value_name = "N")]
