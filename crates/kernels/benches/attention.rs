@@ -16,7 +16,14 @@ const CASES: [(usize, usize, usize, usize); 6] =
 
 #[divan::bench(args = CASES)]
 fn rows(bencher: Bencher<'_, '_>, (heads, kv_heads, position, rows): (usize, usize, usize, usize)) {
-    let shape = AttentionShape { num_heads: heads, num_kv_heads: kv_heads, head_dim: 64, scale: 0.125 };
+    let shape = AttentionShape {
+        num_heads: heads,
+        num_kv_heads: kv_heads,
+        head_dim: 64,
+        scale: 0.125,
+        window: None,
+        soft_cap: None,
+    };
     let layout = PageLayout { num_layers: 1, num_kv_heads: kv_heads, head_dim: 64 };
     let pages = vec![vec![0.01_f32; layout.page_len()]; (position + rows).div_ceil(PAGE)];
     let q = vec![0.3_f32; rows * heads * 64];

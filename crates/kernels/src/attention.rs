@@ -8,7 +8,7 @@
 use crate::attention_backward::AttentionShape;
 use crate::cpu::Level;
 use crate::dispatch::{LANES, level, prefetch, sum_lanes};
-use crate::elementwise::exp;
+use crate::elementwise::{exp, tanh};
 use crate::lanes::Lanes;
 #[cfg(target_arch = "x86_64")]
 use crate::lanes::{Avx2Lanes, Avx512Lanes};
@@ -74,8 +74,9 @@ pub struct Segment<'a> {
     pub rows: usize,
 }
 
-/// `out = softmax(scale · q kᵀ) v` over the positions up to each row's own.
+/// `out = softmax(scale · q kᵀ) v` over the positions up to each row's own, or the last `window` of them.
 ///
+/// Pages that lie wholly before every window of a task's rows aren't read.
 /// `log_sum_exp`, if wanted, is what the backward pass needs.
 ///
 /// # Shapes
@@ -147,11 +148,19 @@ struct Quad {
     acc: Vec<f32>,
     largest: [f32; TOGETHER],
     sum: [f32; TOGETHER],
-    /// Keys each query may see: its position + 1.
+    /// The first position each query may see.
+    first: [usize; TOGETHER],
+    /// The position behind the last: its own + 1.
     visible: [usize; TOGETHER],
+    soft_cap: Option<f32>,
 }
 
 impl Tile<'_> {
+    /// The first position that a row of this tile sees.
+    fn first_seen(&self, row: usize) -> usize {
+        self.shape.window.map_or(0, |window| (self.position + row + 1).saturating_sub(window))
+    }
+
     fn run(&self, pages: &[&[f32]], q: &[f32], mut put: impl FnMut(usize, usize, &[f32], f32)) {
         let (dim, padded) = (self.shape.head_dim, self.layout.padded_dim());
         let group = self.shape.num_heads / self.shape.num_kv_heads;
@@ -177,18 +186,22 @@ impl Tile<'_> {
                     acc: vec![0.0; TOGETHER * padded],
                     largest: [f32::NEG_INFINITY; TOGETHER],
                     sum: [0.0; TOGETHER],
+                    first: places.map(|(row, _)| self.first_seen(row)),
                     visible: places.map(|(row, _)| self.position + row + 1),
+                    soft_cap: self.shape.soft_cap,
                 }
             })
             .collect();
         let at = self.layout.keys_at(self.layer, self.kv_head);
         let len = self.layout.head_len();
-        for (index, page) in pages.iter().enumerate() {
+        // The first row's window begins before those of the others.
+        for (index, page) in pages.iter().enumerate().skip(self.first_seen(0) / PAGE) {
             let (keys, values) = page[at..at + 2 * len].split_at(len);
             // The first quad asks for the next page while it reads this one.
             let mut next = pages.get(index + 1).map(|page| page[at..at + 2 * len].split_at(len));
             for quad in &mut quads {
-                if quad.visible.iter().any(|&visible| visible > index * PAGE) {
+                let begins = quad.first.iter().any(|&first| first < (index + 1) * PAGE);
+                if begins && quad.visible.iter().any(|&visible| visible > index * PAGE) {
                     walk_page((keys, values), next.take(), index * PAGE, quad);
                 }
             }
@@ -249,11 +262,23 @@ unsafe fn walk<L: Lanes>(page: Page<'_>, next: Page<'_>, start: usize, quad: &mu
     unsafe { scores::<L>(keys, next.0, &quad.q, &mut p) };
     let mut correction = [1.0f32; TOGETHER];
     for i in 0..TOGETHER {
-        // A page that lies wholly after the query changes nothing.
-        let seen = quad.visible[i].saturating_sub(start).min(PAGE);
+        // A page that lies wholly after the query or before its window changes nothing.
+        let from = quad.first[i].saturating_sub(start).min(PAGE);
+        let to = quad.visible[i].saturating_sub(start).min(PAGE);
         let row = &mut p[i];
-        for (slot, score) in row.iter_mut().enumerate() {
-            *score = if slot < seen { *score } else { f32::NEG_INFINITY };
+        if from >= to {
+            row.fill(0.0);
+            continue;
+        }
+        if let Some(cap) = quad.soft_cap {
+            for score in row.iter_mut() {
+                *score = cap * tanh(*score / cap);
+            }
+        }
+        if from > 0 || to < PAGE {
+            for (slot, score) in row.iter_mut().enumerate() {
+                *score = if slot >= from && slot < to { *score } else { f32::NEG_INFINITY };
+            }
         }
         let mut lanes = [f32::NEG_INFINITY; LANES];
         for chunk in row.as_chunks::<LANES>().0 {
@@ -262,10 +287,6 @@ unsafe fn walk<L: Lanes>(page: Page<'_>, next: Page<'_>, start: usize, quad: &mu
             }
         }
         let largest = lanes.iter().fold(quad.largest[i], |a, &b| a.max(b));
-        if seen == 0 {
-            row.fill(0.0);
-            continue;
-        }
         correction[i] = exp(quad.largest[i] - largest);
         quad.largest[i] = largest;
         let mut lanes = [0.0f32; LANES];
@@ -360,6 +381,7 @@ mod tests {
             .collect()
     }
 
+    #[derive(Clone)]
     struct Case {
         shape: AttentionShape,
         tokens: usize,
@@ -370,7 +392,14 @@ mod tests {
 
     impl Case {
         fn new(num_heads: usize, num_kv_heads: usize, head_dim: usize, tokens: usize) -> Self {
-            let shape = AttentionShape { num_heads, num_kv_heads, head_dim, scale: 0.3 };
+            let shape = AttentionShape {
+                num_heads,
+                num_kv_heads,
+                head_dim,
+                scale: 0.3,
+                window: None,
+                soft_cap: None,
+            };
             let kv = tokens * num_kv_heads * head_dim;
             Self {
                 shape,
@@ -417,26 +446,29 @@ mod tests {
 
         /// Two passes in f64.
         fn reference(&self, t: usize, head: usize) -> (Vec<f64>, f64) {
-            let AttentionShape { num_heads, num_kv_heads, head_dim, scale } = self.shape;
+            let AttentionShape { num_heads, num_kv_heads, head_dim, scale, window, soft_cap } = self.shape;
+            let first = window.map_or(0, |window| (t + 1).saturating_sub(window));
             let kv_head = head / (num_heads / num_kv_heads);
             let at = |values: &[f32], t: usize, heads: usize, head: usize, c: usize| {
                 f64::from(values[(t * heads + head) * head_dim + c])
             };
-            let scores: Vec<f64> = (0..=t)
+            let scores: Vec<f64> = (first..=t)
                 .map(|s| {
                     let dot: f64 = (0..head_dim)
                         .map(|c| {
                             at(&self.q, t, num_heads, head, c) * at(&self.k, s, num_kv_heads, kv_head, c)
                         })
                         .sum();
-                    dot * f64::from(scale)
+                    let score = dot * f64::from(scale);
+                    soft_cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
                 })
                 .collect();
             let sum: f64 = scores.iter().map(|s| s.exp()).sum();
             let out = (0..head_dim)
                 .map(|c| {
-                    let weighted: f64 =
-                        (0..=t).map(|s| scores[s].exp() * at(&self.v, s, num_kv_heads, kv_head, c)).sum();
+                    let weighted: f64 = (first..=t)
+                        .map(|s| scores[s - first].exp() * at(&self.v, s, num_kv_heads, kv_head, c))
+                        .sum();
                     weighted / sum
                 })
                 .collect();
@@ -444,45 +476,75 @@ mod tests {
         }
     }
 
-    #[test]
-    fn equals_the_two_pass_softmax() {
-        for (heads, kv_heads, dim, tokens) in
-            [(1, 1, 16, 1), (4, 2, 16, 70), (7, 1, 8, 130), (3, 3, 64, 64), (2, 1, 80, 65)]
-        {
-            let case = Case::new(heads, kv_heads, dim, tokens);
-            let (out, lse) = case.rows(&case.pages(), 0, tokens, 2);
-            for t in 0..tokens {
-                for head in 0..heads {
-                    let (expected, expected_lse) = case.reference(t, head);
-                    assert!((f64::from(lse[t * heads + head]) - expected_lse).abs() < 1e-5);
-                    for (c, expected) in expected.iter().enumerate() {
-                        let got = f64::from(out[(t * heads + head) * dim + c]);
-                        assert!((got - expected).abs() < 2e-6, "row {t} head {head}: {got} vs. {expected}");
-                    }
+    fn check(case: &Case) {
+        let AttentionShape { num_heads, head_dim, .. } = case.shape;
+        let (out, lse) = case.rows(&case.pages(), 0, case.tokens, 2);
+        for t in 0..case.tokens {
+            for head in 0..num_heads {
+                let (expected, expected_lse) = case.reference(t, head);
+                assert!((f64::from(lse[t * num_heads + head]) - expected_lse).abs() < 1e-5);
+                for (c, expected) in expected.iter().enumerate() {
+                    let got = f64::from(out[(t * num_heads + head) * head_dim + c]);
+                    assert!((got - expected).abs() < 2e-6, "row {t} head {head}: {got} vs. {expected}");
                 }
             }
         }
     }
 
+    /// Windows of one key, within a page, over a border and beyond the sequence; caps that bend scores.
+    fn limited(case: &Case) -> impl Iterator<Item = Case> {
+        let limits = [(Some(1), None), (Some(10), Some(0.7)), (Some(64), None), (Some(65), Some(2.0))];
+        let limits = limits.into_iter().chain([(Some(100), None), (Some(1000), None), (None, Some(0.4))]);
+        limits.map(|(window, soft_cap)| Case {
+            shape: AttentionShape { window, soft_cap, ..case.shape },
+            ..case.clone()
+        })
+    }
+
+    #[test]
+    fn equals_the_two_pass_softmax() {
+        for (heads, kv_heads, dim, tokens) in
+            [(1, 1, 16, 1), (4, 2, 16, 70), (7, 1, 8, 130), (3, 3, 64, 64), (2, 1, 80, 65)]
+        {
+            check(&Case::new(heads, kv_heads, dim, tokens));
+        }
+        limited(&Case::new(3, 1, 8, 200)).for_each(|case| check(&case));
+    }
+
     #[test]
     fn chunks_threads_and_later_keys_change_no_bit() {
-        let case = Case::new(6, 2, 32, 200);
-        let pages = case.pages();
-        let (whole, _) = case.rows(&pages, 0, 200, 1);
-        assert_eq!(whole, case.rows(&pages, 0, 200, 3).0);
-        for chunk in [1, 7, 64] {
-            let pieces: Vec<f32> = (0..200)
-                .step_by(chunk)
-                .flat_map(|from| case.rows(&pages, from, (from + chunk).min(200), 2).0)
-                .collect();
-            assert_eq!(whole, pieces, "chunks of {chunk}");
+        let plain = Case::new(6, 2, 32, 200);
+        for case in limited(&plain).chain([plain.clone()]) {
+            let pages = case.pages();
+            let (whole, _) = case.rows(&pages, 0, 200, 1);
+            assert_eq!(whole, case.rows(&pages, 0, 200, 3).0);
+            for chunk in [1, 7, 64] {
+                let pieces: Vec<f32> = (0..200)
+                    .step_by(chunk)
+                    .flat_map(|from| case.rows(&pages, from, (from + chunk).min(200), 2).0)
+                    .collect();
+                assert_eq!(whole, pieces, "chunks of {chunk}");
+            }
         }
     }
 
     #[test]
+    fn a_window_reads_no_page_before_it() {
+        let mut case = Case::new(2, 1, 8, 300);
+        case.shape.window = Some(70);
+        let mut pages = case.pages();
+        let (whole, _) = case.rows(&pages, 290, 300, 1);
+        // Positions 221 on are seen: page 3 begins at 192.
+        pages[..3].iter_mut().for_each(|page| page.fill(f32::NAN));
+        assert_eq!(whole, case.rows(&pages, 290, 300, 1).0);
+    }
+
+    #[test]
     fn every_level_gives_equal_bits() {
-        let case = Case::new(5, 1, 48, 90);
-        let pages = case.pages();
-        at_every_level(|| case.rows(&pages, 0, 90, 1).0);
+        let plain = Case::new(5, 1, 48, 90);
+        for case in limited(&plain).chain([plain.clone()]) {
+            let pages = case.pages();
+            at_every_level(|| case.rows(&pages, 0, 90, 1).0);
+        }
     }
 }

@@ -3,13 +3,13 @@
 //! Probabilities aren't kept: they are recomputed from q, k and each row's log-sum-exp, in tiles of [`BLOCK`]
 //! queries by [`BLOCK`] keys, so memory grows with the length and not with its square. With
 //! `P = exp(scale·q·kᵀ - lse)` and `Δ = Σ dout·out` of a row:
-//! `dv = Pᵀ dout`, `dS = P∘(dout vᵀ - Δ)·scale`, `dq = dS k`, `dk = dSᵀ q`.
+//! `dv = Pᵀ dout`, `dS = P∘(dout vᵀ - Δ)·scale`, `dq = dS k`, `dk = dSᵀ q`. A cap on scores multiplies dS by tanh's slope.
 //!
 //! One task for each sequence and kv head; within it key blocks, the group's query heads and query blocks
 //! come in one fixed order, so the number of threads changes nothing.
 
 use crate::dispatch::{LANES, dot, multiversion};
-use crate::elementwise::exp;
+use crate::elementwise::{exp, tanh};
 use crate::pool::{Parts, Pool};
 
 /// Queries and keys in a tile: 32×32 probabilities and the operands of `head_dim` 128 fit a first-level cache.
@@ -27,6 +27,10 @@ pub struct AttentionShape {
     pub head_dim: usize,
     /// Factor on q·k before the softmax.
     pub scale: f32,
+    /// How many positions a row sees, its own included; without one, all up to its own.
+    pub window: Option<usize>,
+    /// Scores become `cap·tanh(score / cap)` before they are masked.
+    pub soft_cap: Option<f32>,
 }
 
 /// What the forward pass left: q and k as they were multiplied (rotated).
@@ -304,6 +308,7 @@ multiversion! {
     ) {
         let cols = keys.cols;
         let len = queries.len;
+        let window = shape.window.unwrap_or(len);
         let mut p = [0.0f32; BLOCK * BLOCK];
         let mut ds = [0.0f32; BLOCK * BLOCK];
         for key_start in (0..len).step_by(BLOCK) {
@@ -313,7 +318,9 @@ multiversion! {
             let k = &keys.k[of_keys.clone()];
             let dk = &mut sums.dk[of_keys.clone()];
             let dv = &mut sums.dv[of_keys];
-            for query_start in (key_start..len).step_by(BLOCK) {
+            // Behind the last key's window nobody sees this block.
+            let end = len.min((key_start + BLOCK - 1).saturating_add(window));
+            for query_start in (key_start..end).step_by(BLOCK) {
                 let of_queries = query_start * cols..(query_start + BLOCK) * cols;
                 let q = &queries.q[of_queries.clone()];
                 let dout = &queries.dout[of_queries.clone()];
@@ -332,10 +339,20 @@ multiversion! {
                         continue;
                     }
                     let (log_sum, delta) = (queries.log_sum_exp[query], queries.delta[query]);
+                    let seen = (query + 1).saturating_sub(window).saturating_sub(key_start)
+                        ..(query + 1).saturating_sub(key_start).min(BLOCK);
+                    let slope = |probability: f32, dp: f32| probability * (dp - delta) * shape.scale;
                     for (key, (p, ds)) in p.iter_mut().zip(ds.iter_mut()).enumerate() {
-                        let probability = exp(p.mul_add(shape.scale, -log_sum));
-                        *p = if key_start + key <= query { probability } else { 0.0 };
-                        *ds = *p * (*ds - delta) * shape.scale;
+                        let is_seen = key >= seen.start && key < seen.end;
+                        if let Some(cap) = shape.soft_cap {
+                            let t = tanh(*p * shape.scale / cap);
+                            *p = if is_seen { exp(t.mul_add(cap, -log_sum)) } else { 0.0 };
+                            *ds = slope(*p, *ds) * t.mul_add(-t, 1.0);
+                        } else {
+                            let probability = exp(p.mul_add(shape.scale, -log_sum));
+                            *p = if is_seen { probability } else { 0.0 };
+                            *ds = slope(*p, *ds);
+                        }
                     }
                 }
                 add_product(Strided { data: &p, row: 1, col: BLOCK }, dout, dv, cols);

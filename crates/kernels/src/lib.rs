@@ -7,6 +7,7 @@
 //! * [`attention`] — causal grouped-query attention over pages of keys and values
 //! * [`attention_backward`] — its gradients, probabilities recomputed
 //! * [`encoder_attention`] — attention of encoders: every token of a text sees every other
+//! * [`routing`] — which experts a token goes to
 //! * [`elementwise`], [`norm`], [`rope`], [`loss`], [`adamw`] — row by row, forward and backward
 //!
 //! Determinism: each output is one chain of fused multiply-adds over K in ascending order, whatever the
@@ -35,3 +36,4 @@ pub mod norm;
 pub mod pool;
 pub mod quant;
 pub mod rope;
+pub mod routing;

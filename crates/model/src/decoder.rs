@@ -1,13 +1,14 @@
 //! The one decoder definition: pre-norm attention and gated MLP blocks, written against [`Graph`].
 //!
-//! Training runs it on a tape, generation eagerly; the family only decides where weights come from.
-//! Llama: Touvron et al. 2023; grouped-query attention: Ainslie et al. 2023.
+//! Training runs it on a tape, generation eagerly; the family only decides where weights come from and which of
+//! the optional parts are there. Llama: Touvron et al. 2023; grouped-query attention: Ainslie et al. 2023; norms of
+//! q and k: Dehghani et al. 2023; experts: Shazeer et al. 2017.
 
 use hearth_kernels::attention::PageLayout;
-use hearth_tensor::graph::{AttentionSpec, Graph};
-use hearth_tensor::weight::{Linear, Lora, Param};
+use hearth_tensor::graph::{AttentionSpec, Graph, Part};
+use hearth_tensor::weight::{Linear, Param};
 
-use crate::config::ModelConfig;
+use crate::config::{LayerConfig, ModelConfig};
 
 /// The weights of a decoder. Cloning shares them.
 #[derive(Debug, Clone)]
@@ -27,10 +28,50 @@ pub struct Layer {
     pub k: Linear,
     pub v: Linear,
     pub o: Linear,
+    /// Norms of each head of q and of k, before they rotate.
+    pub qk_norms: Option<[Param; 2]>,
+    pub post_attention_norm: Option<Param>,
     pub mlp_norm: Param,
+    pub mlp: Mlp,
+    pub post_mlp_norm: Option<Param>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Mlp {
+    Dense(GatedMlp),
+    Experts(Experts),
+}
+
+/// `down(activation(gate(x)) * up(x))`.
+#[derive(Debug, Clone)]
+pub struct GatedMlp {
     pub gate: Linear,
     pub up: Linear,
     pub down: Linear,
+}
+
+/// A mixture: each row goes to the few experts that the router gives the most weight.
+#[derive(Debug, Clone)]
+pub struct Experts {
+    pub router: Linear,
+    pub experts: Vec<GatedMlp>,
+}
+
+impl Mlp {
+    /// The MLPs it is made of: one, or one an expert.
+    pub fn parts(&self) -> &[GatedMlp] {
+        match self {
+            Self::Dense(mlp) => std::slice::from_ref(mlp),
+            Self::Experts(mixture) => &mixture.experts,
+        }
+    }
+
+    pub fn parts_mut(&mut self) -> &mut [GatedMlp] {
+        match self {
+            Self::Dense(mlp) => std::slice::from_mut(mlp),
+            Self::Experts(mixture) => &mut mixture.experts,
+        }
+    }
 }
 
 /// A linear layer that LoRA can be put on, by its name in `config.json` terms.
@@ -70,30 +111,52 @@ impl Projection {
     }
 }
 
+/// A linear layer by its name, and by the expert it belongs to if there are several of the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Module {
+    pub projection: Projection,
+    pub expert: Option<usize>,
+}
+
 impl Layer {
-    pub fn projection(&self, which: Projection) -> &Linear {
-        match which {
+    /// Every linear layer but the router, attention first.
+    pub fn modules(&self) -> impl Iterator<Item = Module> + '_ {
+        let num_experts = match &self.mlp {
+            Mlp::Dense(_) => None,
+            Mlp::Experts(mixture) => Some(mixture.experts.len()),
+        };
+        Projection::ALL.into_iter().flat_map(move |projection| {
+            let experts = num_experts.filter(|_| projection.module() == "mlp");
+            let modules = (0..experts.unwrap_or(1))
+                .map(move |expert| Module { projection, expert: experts.map(|_| expert) });
+            modules
+        })
+    }
+
+    pub fn module(&self, module: Module) -> &Linear {
+        let mlp = &self.mlp.parts()[module.expert.unwrap_or(0)];
+        match module.projection {
             Projection::Q => &self.q,
             Projection::K => &self.k,
             Projection::V => &self.v,
             Projection::O => &self.o,
-            Projection::Gate => &self.gate,
-            Projection::Up => &self.up,
-            Projection::Down => &self.down,
+            Projection::Gate => &mlp.gate,
+            Projection::Up => &mlp.up,
+            Projection::Down => &mlp.down,
         }
     }
 
-    pub(crate) fn set_lora(&mut self, which: Projection, lora: Option<Lora>) {
-        let linear = match which {
+    pub fn module_mut(&mut self, module: Module) -> &mut Linear {
+        let mlp = &mut self.mlp.parts_mut()[module.expert.unwrap_or(0)];
+        match module.projection {
             Projection::Q => &mut self.q,
             Projection::K => &mut self.k,
             Projection::V => &mut self.v,
             Projection::O => &mut self.o,
-            Projection::Gate => &mut self.gate,
-            Projection::Up => &mut self.up,
-            Projection::Down => &mut self.down,
-        };
-        linear.lora = lora;
+            Projection::Gate => &mut mlp.gate,
+            Projection::Up => &mut mlp.up,
+            Projection::Down => &mut mlp.down,
+        }
     }
 }
 
@@ -103,42 +166,84 @@ impl Decoder {
     /// The head, the largest matrix of a small model, multiplies only the wanted rows.
     pub fn logits<G: Graph>(&self, graph: &mut G, ids: &[u32], wanted: &[usize]) -> G::Var {
         let hidden = self.hidden(graph, ids);
-        let rows = graph.take_rows(hidden, wanted);
+        let rows = graph.take_rows(&hidden, wanted);
+        drop(hidden);
         let rows = graph.rms_norm(&rows, &self.norm, self.config.rms_norm_eps);
-        graph.linear(&rows, &self.head)
+        let logits = graph.linear(&rows, &self.head);
+        match self.config.final_soft_cap {
+            Some(cap) => graph.soft_cap(logits, cap),
+            None => logits,
+        }
     }
 
     /// The residual stream `[T, C]` after the last layer, before the final norm.
     pub fn hidden<G: Graph>(&self, graph: &mut G, ids: &[u32]) -> G::Var {
+        let eps = self.config.rms_norm_eps;
         let mut x = graph.embedding(&self.embedding, ids);
+        if let Some(factor) = self.config.embedding_scale {
+            x = graph.scale(x, factor);
+        }
         for (layer_index, layer) in self.layers.iter().enumerate() {
-            let h = graph.rms_norm(&x, &layer.attention_norm, self.config.rms_norm_eps);
-            let q = graph.linear(&h, &layer.q);
-            let k = graph.linear(&h, &layer.k);
-            let v = graph.linear(&h, &layer.v);
-            drop(h);
-            let attended = graph.attention(q, k, v, &self.attention_spec(layer_index));
-            let attended = graph.linear(&attended, &layer.o);
+            let h = graph.rms_norm(&x, &layer.attention_norm, eps);
+            let attended = self.attention(graph, h, layer_index);
+            let attended = normed(graph, attended, layer.post_attention_norm.as_ref(), eps);
             x = graph.add(x, attended);
-            let h = graph.rms_norm(&x, &layer.mlp_norm, self.config.rms_norm_eps);
-            let gate = graph.linear(&h, &layer.gate);
-            let up = graph.linear(&h, &layer.up);
-            drop(h);
-            let gated = graph.silu_mul(gate, up);
-            let gated = graph.linear(&gated, &layer.down);
-            x = graph.add(x, gated);
+            let h = graph.rms_norm(&x, &layer.mlp_norm, eps);
+            let out = match &layer.mlp {
+                Mlp::Dense(mlp) => self.gated_mlp(graph, h, mlp),
+                Mlp::Experts(experts) => self.experts(graph, h, experts),
+            };
+            let out = normed(graph, out, layer.post_mlp_norm.as_ref(), eps);
+            x = graph.add(x, out);
         }
         x
     }
 
+    fn attention<G: Graph>(&self, graph: &mut G, h: G::Var, layer_index: usize) -> G::Var {
+        let layer = &self.layers[layer_index];
+        let eps = self.config.rms_norm_eps;
+        let q = graph.linear(&h, &layer.q);
+        let k = graph.linear(&h, &layer.k);
+        let v = graph.linear(&h, &layer.v);
+        drop(h);
+        let [q_norm, k_norm] = layer.qk_norms.as_ref().map_or([None, None], |[q, k]| [Some(q), Some(k)]);
+        let (q, k) = (normed(graph, q, q_norm, eps), normed(graph, k, k_norm, eps));
+        let attended = graph.attention(q, k, v, &self.attention_spec(layer_index));
+        graph.linear(&attended, &layer.o)
+    }
+
+    fn gated_mlp<G: Graph>(&self, graph: &mut G, h: G::Var, mlp: &GatedMlp) -> G::Var {
+        let gate = graph.linear(&h, &mlp.gate);
+        let up = graph.linear(&h, &mlp.up);
+        drop(h);
+        let product = graph.gated(self.config.activation, gate, up);
+        graph.linear(&product, &mlp.down)
+    }
+
+    fn experts<G: Graph>(&self, graph: &mut G, h: G::Var, mixture: &Experts) -> G::Var {
+        let config = self.config.experts.as_ref().expect("a layer with experts was loaded by their config");
+        let logits = graph.linear(&h, &mixture.router);
+        let (weights, rows) = graph.route(logits, config.routing);
+        let mut parts = Vec::new();
+        for (expert, rows) in rows.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+            let of_expert = graph.take_rows(&h, &rows);
+            let value = self.gated_mlp(graph, of_expert, &mixture.experts[expert]);
+            parts.push(Part { expert, rows, value });
+        }
+        graph.combine(&weights, parts)
+    }
+
     fn attention_spec(&self, layer_index: usize) -> AttentionSpec {
+        let LayerConfig { rope, window, .. } = &self.config.layers[layer_index];
         AttentionSpec {
             layer_index,
             num_heads: self.config.num_heads,
             num_kv_heads: self.config.num_kv_heads,
             head_dim: self.config.head_dim,
-            scale: 1.0 / (self.config.head_dim as f32).sqrt(),
-            rope: self.config.rope,
+            scale: self.config.attention_scale,
+            rope: rope.clone(),
+            window: *window,
+            soft_cap: self.config.attention_soft_cap,
         }
     }
 
@@ -153,12 +258,23 @@ impl Decoder {
 
     /// Bytes of all weights in memory, a tied head counted once.
     pub fn weight_bytes(&self) -> usize {
-        let layers = self
-            .layers
-            .iter()
-            .flat_map(|layer| Projection::ALL.map(|projection| layer.projection(projection).weight.bytes()));
+        let of_layer = |layer: &Layer| -> usize {
+            let router = match &layer.mlp {
+                Mlp::Dense(_) => 0,
+                Mlp::Experts(mixture) => mixture.router.weight.bytes(),
+            };
+            router + layer.modules().map(|module| layer.module(module).weight.bytes()).sum::<usize>()
+        };
         let is_tied = std::sync::Arc::ptr_eq(&self.head.weight, &self.embedding.weight);
         let head = if is_tied { 0 } else { self.head.weight.bytes() };
-        layers.sum::<usize>() + self.embedding.weight.bytes() + head
+        self.layers.iter().map(of_layer).sum::<usize>() + self.embedding.weight.bytes() + head
+    }
+}
+
+/// `x` through a norm, if there is one.
+fn normed<G: Graph>(graph: &mut G, x: G::Var, norm: Option<&Param>, eps: f32) -> G::Var {
+    match norm {
+        Some(weight) => graph.rms_norm(&x, weight, eps),
+        None => x,
     }
 }

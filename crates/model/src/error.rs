@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::config::Family;
+
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -11,12 +13,16 @@ pub enum Error {
     Tokenizer(#[from] hearth_tokenizer::Error),
     #[error(transparent)]
     Artifact(#[from] hearth_artifacts::Error),
-    #[error("model family `{name}` isn't supported yet; supported are llama and qwen2")]
-    Family { name: String },
+    #[error("model family `{name}` isn't supported yet; supported are {known}")]
+    Family { name: String, known: String },
     #[error("{what}")]
     Config { what: String },
     #[error("tensor `{tensor}` has the shape {found:?}, expected {expected:?}")]
     Shape { tensor: String, found: Vec<usize>, expected: Vec<usize> },
+    #[error(
+        "tensor `{tensor}` isn't part of the family {family:?} as it is known here; without it results would be wrong"
+    )]
+    UnknownTensor { tensor: String, family: Family },
     #[error("tensor `{tensor}` holds values that aren't finite; the file is damaged")]
     NotFinite { tensor: String },
     #[error("`{path}` is neither a GGUF file nor a folder with config.json")]

@@ -12,9 +12,9 @@ use hearth_tensor::weight::{Lora, Param, ParamId};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::decoder::{Decoder, Projection};
+use crate::decoder::{Decoder, Layer, Module, Projection};
 use crate::error::{Error, Result};
-use crate::load::projection_shape;
+use crate::load::module_shape;
 
 /// What an adapter is made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub struct Adapter {
 #[derive(Debug, Clone)]
 struct Entry {
     layer: usize,
-    projection: Projection,
+    module: Module,
     lora: Lora,
 }
 
@@ -60,16 +60,16 @@ impl Adapter {
         let targets = targets(&config)?;
         let mut random = SplitMix(seed);
         let mut entries = Vec::new();
-        for layer in 0..decoder.config.num_layers {
-            for &projection in &targets {
-                let [out_features, in_features] = projection_shape(&decoder.config, projection);
+        for (index, layer) in decoder.layers.iter().enumerate() {
+            for module in adapted(layer, &targets) {
+                let [out_features, in_features] = module_shape(&decoder.config, module);
                 let bound = 1.0 / (in_features as f32).sqrt();
                 let a = (0..config.r * in_features).map(|_| random.next_signed() * bound).collect();
                 let b = vec![0.0; out_features * config.r];
                 let next = entries.len() as u32 * 2;
                 entries.push(Entry {
-                    layer,
-                    projection,
+                    layer: index,
+                    module,
                     lora: Lora {
                         a: param(a, config.r, in_features, next),
                         b: param(b, out_features, config.r, next + 1),
@@ -78,7 +78,7 @@ impl Adapter {
                 });
             }
         }
-        let interleaved = decoder.config.rope.interleaved;
+        let interleaved = decoder.config.interleaved;
         Ok(Self { config, entries, interleaved })
     }
 
@@ -86,7 +86,7 @@ impl Adapter {
     pub fn apply(&self, decoder: &Decoder) -> Decoder {
         let mut decoder = decoder.clone();
         for entry in &self.entries {
-            decoder.layers[entry.layer].set_lora(entry.projection, Some(entry.lora.clone()));
+            decoder.layers[entry.layer].module_mut(entry.module).lora = Some(entry.lora.clone());
         }
         decoder
     }
@@ -138,7 +138,7 @@ impl Adapter {
     pub fn open(folder: &Path, decoder: &Decoder) -> Result<Self> {
         let failed = |what: String| Error::Adapter { path: folder.into(), what };
         let json: AdapterJson = hearth_artifacts::atomic::read_json(&folder.join("adapter_config.json"))?;
-        if json.hearth_interleaved != decoder.config.rope.interleaved {
+        if json.hearth_interleaved != decoder.config.interleaved {
             return Err(failed(
                 "it was trained on the other row order of q and k (GGUF or Hugging Face)".into(),
             ));
@@ -173,11 +173,18 @@ impl Adapter {
 }
 
 impl Entry {
-    /// PEFT's name for A or B of this projection.
+    /// PEFT's name for A or B of this module.
     fn name(&self, part: &str) -> String {
-        let (module, name) = (self.projection.module(), self.projection.name());
-        format!("base_model.model.model.layers.{}.{module}.{name}.{part}.weight", self.layer)
+        let Module { projection, expert } = self.module;
+        let expert = expert.map(|expert| format!("experts.{expert}.")).unwrap_or_default();
+        let module = format!("{}.{expert}{}", projection.module(), projection.name());
+        format!("base_model.model.model.layers.{}.{module}.{part}.weight", self.layer)
     }
+}
+
+/// The modules of a layer that an adapter with these targets is put on, in the order of the targets.
+fn adapted<'a>(layer: &'a Layer, targets: &'a [Projection]) -> impl Iterator<Item = Module> + 'a {
+    layer.modules().filter(|module| targets.contains(&module.projection))
 }
 
 fn targets(config: &LoraConfig) -> Result<Vec<Projection>> {

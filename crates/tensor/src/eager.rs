@@ -4,11 +4,10 @@
 //! whose buffers go back to the arena as soon as the model drops them.
 
 use hearth_kernels::attention::attention;
-use hearth_kernels::attention_backward::AttentionShape;
 use hearth_kernels::pool::Pool;
 use hearth_kernels::rope::Direction;
 
-use crate::graph::{AttentionSpec, Graph};
+use crate::graph::{Activation, AttentionSpec, Graph, Part, Routing};
 use crate::kv::KvCache;
 use crate::ops::{self, Compute, RopeTables};
 use crate::tensor::{Arena, Tensor};
@@ -94,18 +93,22 @@ impl Graph for Eager<'_> {
         let Some(first) = self.sequences.first() else { return out };
         let place = (first.cache.layout(), spec.layer_index);
         let segments: Vec<_> = self.sequences.iter().map(|rows| rows.cache.segment(rows.count)).collect();
-        let shape = AttentionShape {
-            num_heads: spec.num_heads,
-            num_kv_heads: spec.num_kv_heads,
-            head_dim: spec.head_dim,
-            scale: spec.scale,
-        };
-        attention(self.pool, &shape, place, &segments, (q.data(), out.data_mut()), None);
+        attention(self.pool, &spec.shape(), place, &segments, (q.data(), out.data_mut()), None);
         out
     }
 
-    fn silu_mul(&mut self, gate: Tensor, up: Tensor) -> Tensor {
-        ops::silu_mul(self.compute(), &gate, &up)
+    fn gated(&mut self, activation: Activation, gate: Tensor, up: Tensor) -> Tensor {
+        ops::gated(self.compute(), activation, &gate, &up)
+    }
+
+    fn scale(&mut self, mut x: Tensor, factor: f32) -> Tensor {
+        ops::scale(self.compute(), &mut x, factor);
+        x
+    }
+
+    fn soft_cap(&mut self, mut x: Tensor, cap: f32) -> Tensor {
+        ops::soft_cap(self.compute(), &mut x, cap);
+        x
     }
 
     fn add(&mut self, mut a: Tensor, b: Tensor) -> Tensor {
@@ -113,7 +116,21 @@ impl Graph for Eager<'_> {
         a
     }
 
-    fn take_rows(&mut self, x: Tensor, rows: &[usize]) -> Tensor {
-        ops::take_rows(self.compute(), &x, rows)
+    fn take_rows(&mut self, x: &Tensor, rows: &[usize]) -> Tensor {
+        ops::take_rows(self.compute(), x, rows)
+    }
+
+    fn route(&mut self, logits: Tensor, routing: Routing) -> (Tensor, Vec<Vec<usize>>) {
+        let weights = ops::route(self.compute(), &logits, routing);
+        let rows = ops::rows_of_experts(&weights);
+        (weights, rows)
+    }
+
+    fn combine(&mut self, weights: &Tensor, parts: Vec<Part<Tensor>>) -> Tensor {
+        ops::combine(
+            self.compute(),
+            weights,
+            parts.iter().map(|part| (part.expert, &*part.rows, &part.value)),
+        )
     }
 }

@@ -3,14 +3,16 @@
 //! Inputs are borrowed, outputs come from the arena. Work is cut into tasks by rows; a row's arithmetic
 //! doesn't depend on the cut. Attention's forward isn't here: generation keeps pages of keys and values.
 
+use hearth_kernels::attention_backward::AttentionShape;
 use hearth_kernels::elementwise;
 use hearth_kernels::gemm::{Accumulate, gemm_nt};
 use hearth_kernels::matmul::matmul;
 use hearth_kernels::norm;
 use hearth_kernels::pool::Pool;
 use hearth_kernels::rope::{Direction, Pairing, RopeTable};
+use hearth_kernels::routing;
 
-use crate::graph::Rope;
+use crate::graph::{Activation, AttentionSpec, Rope, Routing};
 use crate::tensor::{Arena, Tensor};
 use crate::weight::{Linear, Lora, Param};
 
@@ -41,11 +43,12 @@ pub fn embedding(compute: Compute<'_>, table: &Linear, ids: &[u32]) -> Tensor {
     out
 }
 
-/// `x / sqrt(mean(x²) + eps) · weight`, each row by itself.
+/// `x / sqrt(mean(x²) + eps) · weight`, each row by itself, or each head of a row.
 ///
 /// # Shapes
-/// x `[T, C]`, weight `[C]` → `[T, C]`
+/// x `[T, C]`, weight `[C]` or `[D]` → `[T, C]`
 pub fn rms_norm(compute: Compute<'_>, x: &Tensor, weight: &Param, eps: f32) -> Tensor {
+    assert!(x.cols().is_multiple_of(weight.cols), "{} columns in parts of {}", x.cols(), weight.cols);
     let mut out = compute.arena.take(x.rows(), x.cols());
     let len = values_of_whole_rows(x.cols());
     compute.pool.for_each_chunk(out.data_mut(), len, |index, out| {
@@ -89,28 +92,51 @@ pub(crate) fn lora_hidden(compute: Compute<'_>, x: &Tensor, lora: &Lora) -> Tens
     hidden
 }
 
-/// `silu(gate)·up`, elementwise.
-pub fn silu_mul(compute: Compute<'_>, gate: &Tensor, up: &Tensor) -> Tensor {
+/// `activation(gate)·up`, elementwise.
+pub fn gated(compute: Compute<'_>, activation: Activation, gate: &Tensor, up: &Tensor) -> Tensor {
     assert_same_shape(gate, up);
+    let kernel = match activation {
+        Activation::Silu => elementwise::silu_mul,
+        Activation::Gelu => elementwise::gelu_mul,
+    };
     let mut out = compute.arena.take(gate.rows(), gate.cols());
     compute.pool.for_each_chunk(out.data_mut(), VALUES_PER_TASK, |index, out| {
         let range = index * VALUES_PER_TASK..index * VALUES_PER_TASK + out.len();
-        elementwise::silu_mul(&gate.data()[range.clone()], &up.data()[range], out);
+        kernel(&gate.data()[range.clone()], &up.data()[range], out);
     });
     out
 }
 
-/// The gate's part of [`silu_mul`]'s backward; the other's is `silu_mul(gate, dout)`.
-pub(crate) fn silu_mul_backward(compute: Compute<'_>, gate: &Tensor, up: &Tensor, dout: &Tensor) -> Tensor {
+/// The gate's part of [`gated`]'s backward; the other's is `gated(gate, dout)`.
+pub(crate) fn gated_backward(
+    compute: Compute<'_>,
+    activation: Activation,
+    (gate, up): (&Tensor, &Tensor),
+    dout: &Tensor,
+) -> Tensor {
     assert_same_shape(gate, up);
     assert_same_shape(gate, dout);
+    let kernel = match activation {
+        Activation::Silu => elementwise::silu_mul_backward,
+        Activation::Gelu => elementwise::gelu_mul_backward,
+    };
     let mut dgate = compute.arena.take(gate.rows(), gate.cols());
     compute.pool.for_each_chunk(dgate.data_mut(), VALUES_PER_TASK, |index, dgate| {
         let range = index * VALUES_PER_TASK..index * VALUES_PER_TASK + dgate.len();
         let (gate, up) = (&gate.data()[range.clone()], &up.data()[range.clone()]);
-        elementwise::silu_mul_backward(gate, up, &dout.data()[range], dgate);
+        kernel(gate, up, &dout.data()[range], dgate);
     });
     dgate
+}
+
+/// `x·factor` in x's place.
+pub fn scale(compute: Compute<'_>, x: &mut Tensor, factor: f32) {
+    compute.pool.for_each_chunk(x.data_mut(), VALUES_PER_TASK, |_, x| elementwise::scale(x, factor));
+}
+
+/// `cap·tanh(x / cap)` in x's place.
+pub fn soft_cap(compute: Compute<'_>, x: &mut Tensor, cap: f32) {
+    compute.pool.for_each_chunk(x.data_mut(), VALUES_PER_TASK, |_, x| elementwise::soft_cap(x, cap));
 }
 
 /// `a + b` in a's place. Equal to the bit to `b + a`.
@@ -134,7 +160,51 @@ pub fn take_rows(compute: Compute<'_>, x: &Tensor, rows: &[usize]) -> Tensor {
     out
 }
 
-/// Sines and cosines for every kind of rotation a model uses (one, as a rule), grown on demand.
+/// The weight of each expert for each row, 0 where it isn't chosen.
+///
+/// # Shapes
+/// logits `[T, E]` → `[T, E]`
+pub fn route(compute: Compute<'_>, logits: &Tensor, routing: Routing) -> Tensor {
+    let mut weights = compute.arena.take(logits.rows(), logits.cols());
+    routing::route(logits.data(), logits.cols(), routing, weights.data_mut());
+    weights
+}
+
+/// The rows that go to each expert, ascending.
+pub fn rows_of_experts(weights: &Tensor) -> Vec<Vec<usize>> {
+    let mut rows = vec![Vec::new(); weights.cols()];
+    for row in 0..weights.rows() {
+        for (expert, &weight) in weights.row(row).iter().enumerate() {
+            if weight != 0.0 {
+                rows[expert].push(row);
+            }
+        }
+    }
+    rows
+}
+
+/// `out[t] = Σ weights[t, expert]·value[t]` over the parts (expert, rows, value) in their order.
+///
+/// # Shapes
+/// weights `[T, E]`, values `[rows, C]` → `[T, C]`
+pub fn combine<'a>(
+    compute: Compute<'_>,
+    weights: &Tensor,
+    parts: impl Iterator<Item = (usize, &'a [usize], &'a Tensor)>,
+) -> Tensor {
+    let mut parts = parts.peekable();
+    let cols = parts.peek().map_or(0, |(_, _, value)| value.cols());
+    let mut out = compute.arena.zeros(weights.rows(), cols);
+    for (expert, rows, value) in parts {
+        for (i, &row) in rows.iter().enumerate() {
+            let weight = weights.row(row)[expert];
+            elementwise::add_scaled(&mut out.data_mut()[row * cols..(row + 1) * cols], weight, value.row(i));
+        }
+    }
+    out
+}
+
+/// Sines and cosines for every kind of rotation a model uses (one or two), grown on demand.
 #[derive(Debug, Clone, Default)]
 pub struct RopeTables {
     tables: Vec<RopeTable>,
@@ -143,11 +213,10 @@ pub struct RopeTables {
 impl RopeTables {
     /// The table for `rope` and heads of `head_dim`, holding at least `positions`.
     pub fn table(&mut self, rope: &Rope, head_dim: usize, positions: usize) -> &RopeTable {
-        let fits = |table: &RopeTable| {
-            table.theta().to_bits() == rope.theta.to_bits() && table.head_dim() == head_dim
-        };
+        let Rope { frequencies, magnitude, .. } = rope;
+        let fits = |table: &RopeTable| table.is_of(frequencies, *magnitude, head_dim);
         let index = self.tables.iter().position(fits).unwrap_or_else(|| {
-            self.tables.push(RopeTable::new(rope.theta, head_dim));
+            self.tables.push(RopeTable::new(frequencies.clone(), *magnitude, head_dim));
             self.tables.len() - 1
         });
         let table = &mut self.tables[index];
@@ -156,6 +225,20 @@ impl RopeTables {
             table.grow(positions.next_power_of_two());
         }
         table
+    }
+}
+
+impl AttentionSpec {
+    /// What the kernel asks for.
+    pub(crate) fn shape(&self) -> AttentionShape {
+        AttentionShape {
+            num_heads: self.num_heads,
+            num_kv_heads: self.num_kv_heads,
+            head_dim: self.head_dim,
+            scale: self.scale,
+            window: self.window,
+            soft_cap: self.soft_cap,
+        }
     }
 }
 

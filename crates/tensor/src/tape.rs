@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 
 use hearth_kernels::pool::Pool;
 
-use crate::graph::{AttentionSpec, Graph};
+use crate::graph::{Activation, AttentionSpec, Graph, Part, Routing};
 use crate::ops::{self, Compute, RopeTables};
 use crate::tensor::{Arena, Tensor};
 use crate::weight::{Linear, Param};
@@ -83,19 +83,31 @@ enum Op {
     RmsNorm { x: usize, weight: Param, eps: f32 },
     Linear { x: usize, layer: Linear },
     Attention { qkv: [usize; 3], spec: AttentionSpec, log_sum_exp: Arc<[f32]> },
-    SiluMul { gate: usize, up: usize },
+    Gated { activation: Activation, gate: usize, up: usize },
+    Scale { x: usize, factor: f32 },
+    SoftCap { x: usize, cap: f32 },
     Add { a: usize, b: usize },
     TakeRows { x: usize, rows: Arc<[usize]>, num_rows: usize },
+    Route { logits: usize, routing: Routing },
+    Combine { weights: usize, parts: Arc<[Part<usize>]> },
 }
 
 impl Op {
     fn inputs(&self) -> Vec<usize> {
         match *self {
             Self::Embedding => vec![],
-            Self::RmsNorm { x, .. } | Self::Linear { x, .. } | Self::TakeRows { x, .. } => vec![x],
+            Self::RmsNorm { x, .. }
+            | Self::Linear { x, .. }
+            | Self::Scale { x, .. }
+            | Self::SoftCap { x, .. }
+            | Self::TakeRows { x, .. } => vec![x],
             Self::Attention { qkv, .. } => qkv.to_vec(),
-            Self::SiluMul { gate, up } => vec![gate, up],
+            Self::Gated { gate, up, .. } => vec![gate, up],
             Self::Add { a, b } => vec![a, b],
+            Self::Route { logits, .. } => vec![logits],
+            Self::Combine { weights, ref parts } => {
+                parts.iter().map(|part| part.value).chain([weights]).collect()
+            }
         }
     }
 }
@@ -141,9 +153,15 @@ impl<'a> Tape<'a> {
     /// Whether the backward computes this value again instead of keeping it.
     fn recomputes(&self, index: usize) -> bool {
         match self.nodes[index].op {
-            Op::RmsNorm { .. } | Op::SiluMul { .. } => true,
+            Op::RmsNorm { .. } | Op::Gated { .. } | Op::Route { .. } => true,
             Op::Linear { .. } => self.keep == Keep::Little,
-            Op::Embedding | Op::Attention { .. } | Op::Add { .. } | Op::TakeRows { .. } => false,
+            Op::Embedding
+            | Op::Attention { .. }
+            | Op::Scale { .. }
+            | Op::SoftCap { .. }
+            | Op::Add { .. }
+            | Op::TakeRows { .. }
+            | Op::Combine { .. } => false,
         }
     }
 
@@ -210,21 +228,42 @@ impl Graph for Tape<'_> {
             }
         }
         let log_sum_exp = log_sum_exp.into();
-        let var = self.record(Op::Attention { qkv, spec: *spec, log_sum_exp }, needs_grad, value);
+        let op = Op::Attention { qkv, spec: spec.clone(), log_sum_exp };
+        let var = self.record(op, needs_grad, value);
         if needs_grad {
             self.keep_held(&var);
         }
         var
     }
 
-    fn silu_mul(&mut self, gate: Var, up: Var) -> Var {
+    fn gated(&mut self, activation: Activation, gate: Var, up: Var) -> Var {
         let needs_grad = self.needs_grad(&[gate.index, up.index]);
         if needs_grad {
             self.keep_held(&gate);
             self.keep_held(&up);
         }
-        let value = ops::silu_mul(self.compute(), &gate.value, &up.value);
-        self.record(Op::SiluMul { gate: gate.index, up: up.index }, needs_grad, value)
+        let value = ops::gated(self.compute(), activation, &gate.value, &up.value);
+        self.record(Op::Gated { activation, gate: gate.index, up: up.index }, needs_grad, value)
+    }
+
+    fn scale(&mut self, x: Var, factor: f32) -> Var {
+        let op = Op::Scale { x: x.index, factor };
+        let needs_grad = self.needs_grad(&[x.index]);
+        let mut value = self.taken(x);
+        ops::scale(self.compute(), &mut value, factor);
+        self.record(op, needs_grad, value)
+    }
+
+    fn soft_cap(&mut self, x: Var, cap: f32) -> Var {
+        let op = Op::SoftCap { x: x.index, cap };
+        let needs_grad = self.needs_grad(&[x.index]);
+        let mut value = self.taken(x);
+        ops::soft_cap(self.compute(), &mut value, cap);
+        let var = self.record(op, needs_grad, value);
+        if needs_grad {
+            self.keep_held(&var);
+        }
+        var
     }
 
     fn add(&mut self, a: Var, b: Var) -> Var {
@@ -241,15 +280,47 @@ impl Graph for Tape<'_> {
         self.record(op, needs_grad, sum)
     }
 
-    fn take_rows(&mut self, x: Var, rows: &[usize]) -> Var {
+    fn take_rows(&mut self, x: &Var, rows: &[usize]) -> Var {
         let needs_grad = self.needs_grad(&[x.index]);
         let value = ops::take_rows(self.compute(), &x.value, rows);
         let op = Op::TakeRows { x: x.index, rows: rows.into(), num_rows: x.value.rows() };
         self.record(op, needs_grad, value)
     }
+
+    fn route(&mut self, logits: Var, routing: Routing) -> (Var, Vec<Vec<usize>>) {
+        let needs_grad = self.needs_grad(&[logits.index]);
+        if needs_grad {
+            self.keep_held(&logits);
+        }
+        let weights = ops::route(self.compute(), &logits.value, routing);
+        let rows = ops::rows_of_experts(&weights);
+        (self.record(Op::Route { logits: logits.index, routing }, needs_grad, weights), rows)
+    }
+
+    fn combine(&mut self, weights: &Var, parts: Vec<Part<Var>>) -> Var {
+        let inputs: Vec<usize> = parts.iter().map(|part| part.value.index).chain([weights.index]).collect();
+        let needs_grad = self.needs_grad(&inputs);
+        if needs_grad {
+            self.keep_held(weights);
+        }
+        if self.needs_grad(&[weights.index]) {
+            parts.iter().for_each(|part| self.keep_held(&part.value));
+        }
+        let values = parts.iter().map(|part| (part.expert, &*part.rows, &*part.value.value));
+        let value = ops::combine(self.compute(), &weights.value, values);
+        let places =
+            parts.into_iter().map(|Part { expert, rows, value }| Part { expert, rows, value: value.index });
+        let op = Op::Combine { weights: weights.index, parts: places.collect() };
+        self.record(op, needs_grad, value)
+    }
 }
 
 impl Tape<'_> {
+    /// The value to work on in its place, copied if somebody else holds it.
+    fn taken(&self, x: Var) -> Tensor {
+        Arc::try_unwrap(x.value).unwrap_or_else(|value| self.copy(&value))
+    }
+
     fn copy(&self, x: &Tensor) -> Tensor {
         let mut copy = self.arena.take(x.rows(), x.cols());
         copy.data_mut().copy_from_slice(x.data());

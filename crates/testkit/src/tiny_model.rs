@@ -150,20 +150,23 @@ impl Random {
         Tensor { name: name.into(), shape: vec![rows, cols], data }
     }
 
-    /// Uniform in −√3..√3: variance 1.
-    pub(crate) fn signed(&mut self) -> f32 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        let unit = (z >> 40) as f32 / (1u32 << 24) as f32;
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in −√3..√3: variance 1.
+    pub(crate) fn signed(&mut self) -> f32 {
+        let unit = (self.next() >> 40) as f32 / (1u32 << 24) as f32;
         (2.0 * unit - 1.0) * 3.0f32.sqrt()
     }
 }
 
 /// Eight bytes of header length, a JSON header padded by spaces to a multiple of eight, the data.
-fn safetensors(tensors: &[Tensor]) -> Vec<u8> {
+pub(crate) fn safetensors(tensors: &[Tensor]) -> Vec<u8> {
     let mut header = Map::new();
     let mut end = 0;
     for tensor in tensors {

@@ -6,7 +6,7 @@ use crate::gradient_check::{Random, assert_close, numeric_gradient};
 
 /// The definition in f64: `(out, log_sum_exp)`.
 fn exact(shape: &AttentionShape, sequence_lens: &[usize], [q, k, v]: [&[f64]; 3]) -> (Vec<f64>, Vec<f64>) {
-    let AttentionShape { num_heads, num_kv_heads, head_dim, scale } = *shape;
+    let AttentionShape { num_heads, num_kv_heads, head_dim, scale, window, soft_cap } = *shape;
     let mut out = vec![0.0; q.len()];
     let mut log_sums = vec![0.0; q.len() / head_dim];
     let mut start = 0;
@@ -15,15 +15,17 @@ fn exact(shape: &AttentionShape, sequence_lens: &[usize], [q, k, v]: [&[f64]; 3]
             for head in 0..num_heads {
                 let at = (row * num_heads + head) * head_dim;
                 let key_at = |key: usize| (key * num_kv_heads + head / (num_heads / num_kv_heads)) * head_dim;
-                let exps: Vec<f64> = (start..=row)
+                let first = window.map_or(start, |window| start.max((row + 1).saturating_sub(window)));
+                let exps: Vec<f64> = (first..=row)
                     .map(|key| {
                         let products = (0..head_dim).map(|d| q[at + d] * k[key_at(key) + d]);
-                        (products.sum::<f64>() * f64::from(scale)).exp()
+                        let score = products.sum::<f64>() * f64::from(scale);
+                        soft_cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh()).exp()
                     })
                     .collect();
                 let sum: f64 = exps.iter().sum();
                 log_sums[row * num_heads + head] = sum.ln();
-                for (key, e) in (start..).zip(&exps) {
+                for (key, e) in (first..).zip(&exps) {
                     for d in 0..head_dim {
                         out[at + d] += e / sum * v[key_at(key) + d];
                     }
@@ -51,9 +53,17 @@ fn wide(x: &[f32]) -> Vec<f64> {
 }
 
 fn case(heads: [usize; 2], head_dim: usize, sequence_lens: &[usize]) -> Case {
-    let [num_heads, num_kv_heads] = heads;
+    limited_case(heads, head_dim, sequence_lens, (None, None))
+}
+
+fn limited_case(
+    [num_heads, num_kv_heads]: [usize; 2],
+    head_dim: usize,
+    sequence_lens: &[usize],
+    (window, soft_cap): (Option<usize>, Option<f32>),
+) -> Case {
     let scale = (head_dim as f32).sqrt().recip();
-    let shape = AttentionShape { num_heads, num_kv_heads, head_dim, scale };
+    let shape = AttentionShape { num_heads, num_kv_heads, head_dim, scale, window, soft_cap };
     let rows: usize = sequence_lens.iter().sum();
     let mut random = Random::new(21);
     let mut values =
@@ -85,25 +95,46 @@ fn gradients_pass_finite_differences() {
     for (heads, head_dim, lens) in
         [([1, 1], 2, vec![1]), ([2, 1], 6, vec![5]), ([4, 2], 4, vec![3, 1, 7]), ([3, 3], 2, vec![33, 2])]
     {
-        let case = case(heads, head_dim, &lens);
-        let [dq, dk, dv] = run(&case, 2);
-        let (q, k, v) = (wide(&case.q), wide(&case.k), wide(&case.v));
-        let loss = |q: &[f64], k: &[f64], v: &[f64]| exact(&case.shape, &lens, [q, k, v]).0;
-        let expected = numeric_gradient(&case.q, &case.dout, |q| loss(q, &k, &v));
-        assert_close("dq", &dq, &expected, 2e-5);
-        let expected = numeric_gradient(&case.k, &case.dout, |k| loss(&q, k, &v));
-        assert_close("dk", &dk, &expected, 2e-5);
-        let expected = numeric_gradient(&case.v, &case.dout, |v| loss(&q, &k, v));
-        assert_close("dv", &dv, &expected, 2e-5);
+        check_gradients(&case(heads, head_dim, &lens));
     }
 }
 
 #[test]
+fn gradients_of_windows_and_soft_caps_pass_finite_differences() {
+    for (limits, lens) in [
+        ((Some(1), None), vec![3]),
+        ((Some(4), None), vec![9, 2]),
+        ((Some(33), None), vec![70]),
+        ((None, Some(0.8)), vec![5, 3]),
+        ((Some(5), Some(1.5)), vec![40]),
+    ] {
+        check_gradients(&limited_case([2, 1], 2, &lens, limits));
+    }
+}
+
+fn check_gradients(case: &Case) {
+    let lens = &case.sequence_lens;
+    let [dq, dk, dv] = run(case, 2);
+    let (q, k, v) = (wide(&case.q), wide(&case.k), wide(&case.v));
+    let loss = |q: &[f64], k: &[f64], v: &[f64]| exact(&case.shape, lens, [q, k, v]).0;
+    let expected = numeric_gradient(&case.q, &case.dout, |q| loss(q, &k, &v));
+    assert_close("dq", &dq, &expected, 2e-5);
+    let expected = numeric_gradient(&case.k, &case.dout, |k| loss(&q, k, &v));
+    assert_close("dk", &dk, &expected, 2e-5);
+    let expected = numeric_gradient(&case.v, &case.dout, |v| loss(&q, &k, v));
+    assert_close("dv", &dv, &expected, 2e-5);
+}
+
+#[test]
 fn equal_bits_for_threads_levels_and_neighbours() {
-    let together = case([6, 2], 20, &[40, 7, 64, 1]);
-    let one = run(&together, 1);
-    assert_eq!(one, run(&together, 3), "threads");
-    at_every_level(|| run(&together, 1).concat());
+    check_equal_bits(&case([6, 2], 20, &[40, 7, 64, 1]));
+    check_equal_bits(&limited_case([6, 2], 20, &[40, 7, 64, 1], (Some(37), Some(3.0))));
+}
+
+fn check_equal_bits(together: &Case) {
+    let one = run(together, 1);
+    assert_eq!(one, run(together, 3), "threads");
+    at_every_level(|| run(together, 1).concat());
 
     // The second sequence by itself.
     let rows = 40..47;

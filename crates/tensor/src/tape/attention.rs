@@ -4,9 +4,7 @@
 //! recomputes probabilities from the log-sum-exp of each row and head.
 
 use hearth_kernels::attention::{PAGE, PageLayout, Segment, attention};
-use hearth_kernels::attention_backward::{
-    AttentionGradients, AttentionShape, SavedAttention, attention_backward,
-};
+use hearth_kernels::attention_backward::{AttentionGradients, SavedAttention, attention_backward};
 use hearth_kernels::rope::Direction;
 
 use super::Tape;
@@ -46,7 +44,7 @@ impl Tape<'_> {
         let mut out = self.arena.take(q.rows(), q.cols());
         let mut log_sum_exp = vec![0.0; q.rows() * spec.num_heads];
         let output = (q.data(), out.data_mut());
-        attention(self.pool, &shape(spec), (layout, 0), &segments, output, Some(&mut log_sum_exp));
+        attention(self.pool, &spec.shape(), (layout, 0), &segments, output, Some(&mut log_sum_exp));
         (out, log_sum_exp)
     }
 
@@ -66,7 +64,7 @@ impl Tape<'_> {
         let saved = SavedAttention { q: q.data(), k: k.data(), v: v.data(), out: out.data(), log_sum_exp };
         let mut gradients = AttentionGradients { dq: dq.data_mut(), dk: dk.data_mut(), dv: dv.data_mut() };
         let lens = &self.sequence_lens;
-        attention_backward(self.pool, &shape(spec), lens, &saved, dout.data(), &mut gradients);
+        attention_backward(self.pool, &spec.shape(), lens, &saved, dout.data(), &mut gradients);
         self.rotate(&mut dq, spec, Direction::Backward);
         self.rotate(&mut dk, spec, Direction::Backward);
         [dq, dk, dv]
@@ -83,14 +81,5 @@ impl Tape<'_> {
         let table = self.rope_tables.table(&spec.rope, spec.head_dim, longest);
         let compute = ops::Compute { pool: self.pool, arena: &self.arena };
         ops::rotate(compute, table, x, &self.positions, spec.rope.pairing(), direction);
-    }
-}
-
-fn shape(spec: &AttentionSpec) -> AttentionShape {
-    AttentionShape {
-        num_heads: spec.num_heads,
-        num_kv_heads: spec.num_kv_heads,
-        head_dim: spec.head_dim,
-        scale: spec.scale,
     }
 }

@@ -10,8 +10,10 @@ use hearth_kernels::elementwise;
 use hearth_kernels::gemm::{Accumulate, gemm_nn, gemm_tn};
 use hearth_kernels::matmul::matmul_transposed;
 use hearth_kernels::norm;
+use hearth_kernels::routing;
 
 use super::{Gradients, Op, Tape};
+use crate::graph::{Activation, Part, Routing};
 use crate::ops;
 use crate::tensor::Tensor;
 use crate::weight::{Linear, Lora, Param};
@@ -56,7 +58,17 @@ impl Tape<'_> {
                     self.pass_down(pass, input, gradient);
                 }
             }
-            Op::SiluMul { gate, up } => self.silu_mul_backward(pass, [gate, up], &dout),
+            Op::Gated { activation, gate, up } => self.gated_backward(pass, activation, [gate, up], &dout),
+            Op::Scale { x, factor } => {
+                let mut dx = dout;
+                ops::scale(self.compute(), &mut dx, factor);
+                self.pass_down(pass, x, dx);
+            }
+            Op::SoftCap { x, cap } => {
+                let (out, mut dx) = (self.value(index), dout);
+                elementwise::soft_cap_backward(out.data(), cap, dx.data_mut());
+                self.pass_down(pass, x, dx);
+            }
             Op::Add { a, b } => {
                 if self.nodes[a].needs_grad {
                     let copy = self.copy(&dout);
@@ -72,6 +84,8 @@ impl Tape<'_> {
                 }
                 self.pass_down(pass, x, dx);
             }
+            Op::Route { logits, routing } => self.route_backward(pass, index, (logits, routing), &dout),
+            Op::Combine { weights, parts } => self.combine_backward(pass, weights, &parts, &dout),
         }
     }
 
@@ -150,13 +164,63 @@ impl Tape<'_> {
         }
     }
 
-    fn silu_mul_backward(&mut self, pass: &mut Pass<'_>, [gate, up]: [usize; 2], dout: &Tensor) {
+    fn gated_backward(
+        &mut self,
+        pass: &mut Pass<'_>,
+        activation: Activation,
+        [gate, up]: [usize; 2],
+        dout: &Tensor,
+    ) {
         let (gate_value, up_value) = (self.value(gate), self.value(up));
-        let dgate = ops::silu_mul_backward(self.compute(), &gate_value, &up_value, dout);
+        let dgate = ops::gated_backward(self.compute(), activation, (&gate_value, &up_value), dout);
         self.pass_down(pass, gate, dgate);
-        // The product's other factor is silu(gate): the forward's own function.
-        let dup = ops::silu_mul(self.compute(), &gate_value, dout);
+        // The product's other factor is the activation of the gate: the forward's own function.
+        let dup = ops::gated(self.compute(), activation, &gate_value, dout);
         self.pass_down(pass, up, dup);
+    }
+
+    fn route_backward(
+        &mut self,
+        pass: &mut Pass<'_>,
+        index: usize,
+        (logits, routing): (usize, Routing),
+        dout: &Tensor,
+    ) {
+        let (values, weights) = (self.value(logits), self.value(index));
+        let num_experts = values.cols();
+        let mut dlogits = self.arena.take(values.rows(), num_experts);
+        let inputs = (values.data(), weights.data());
+        routing::route_backward(inputs, num_experts, routing, dout.data(), dlogits.data_mut());
+        self.pass_down(pass, logits, dlogits);
+    }
+
+    /// Of `out[t] += w[t, e]·y[t]`: `dy[t] = w[t, e]·dout[t]`, `dw[t, e] = Σ dout[t]·y[t]`.
+    fn combine_backward(
+        &mut self,
+        pass: &mut Pass<'_>,
+        weights: usize,
+        parts: &[Part<usize>],
+        dout: &Tensor,
+    ) {
+        let values = self.value(weights);
+        if self.nodes[weights].needs_grad {
+            let mut dweights = self.arena.zeros(values.rows(), values.cols());
+            for Part { expert, rows, value } in parts {
+                let value = self.value(*value);
+                for (i, &row) in rows.iter().enumerate() {
+                    dweights.data_mut()[row * values.cols() + expert] =
+                        routing::weight_gradient(dout.row(row), value.row(i));
+                }
+            }
+            self.pass_down(pass, weights, dweights);
+        }
+        for Part { expert, rows, value } in parts {
+            let mut dvalue = ops::take_rows(self.compute(), dout, rows);
+            for (dvalue, &row) in dvalue.data_mut().chunks_exact_mut(dout.cols()).zip(rows) {
+                elementwise::scale(dvalue, values.row(row)[*expert]);
+            }
+            self.pass_down(pass, *value, dvalue);
+        }
     }
 
     /// Adds to the gradient of an input that needs one.
@@ -184,11 +248,21 @@ impl Tape<'_> {
                 let x = self.value(x);
                 ops::linear(self.compute(), &x, &layer)
             }
-            Op::SiluMul { gate, up } => {
+            Op::Gated { activation, gate, up } => {
                 let (gate, up) = (self.value(gate), self.value(up));
-                ops::silu_mul(self.compute(), &gate, &up)
+                ops::gated(self.compute(), activation, &gate, &up)
             }
-            op @ (Op::Embedding | Op::Attention { .. } | Op::Add { .. } | Op::TakeRows { .. }) => {
+            Op::Route { logits, routing } => {
+                let logits = self.value(logits);
+                ops::route(self.compute(), &logits, routing)
+            }
+            op @ (Op::Embedding
+            | Op::Attention { .. }
+            | Op::Scale { .. }
+            | Op::SoftCap { .. }
+            | Op::Add { .. }
+            | Op::TakeRows { .. }
+            | Op::Combine { .. }) => {
                 unreachable!("`keep` has not kept the value of {op:?}")
             }
         };

@@ -7,7 +7,7 @@ use hearth_kernels::pool::Pool;
 
 use super::super::{Gradients, Keep, Tape, Var};
 use super::toy::{Decoder, Random, adapted, attention_spec};
-use crate::graph::Graph;
+use crate::graph::{Activation, AttentionSpec, Graph, Part, Rope, Routing};
 use crate::tensor::Arena;
 use crate::weight::{Linear, Param};
 
@@ -116,15 +116,75 @@ fn rms_norm_passes_finite_differences() {
 }
 
 #[test]
-fn silu_mul_passes_finite_differences() {
+fn rms_norm_of_heads_passes_finite_differences() {
+    let mut params = inputs(&[12]);
+    params.push(Random(5).param(1, 4, Some(4)));
     let forward = |tape: &mut Tape<'_>, ids: &[u32], params: &[Param]| {
-        let gate = input(tape, ids, 6, [&params[0], &params[1]]);
-        let up = input(tape, ids, 6, [&params[2], &params[3]]);
-        let product = tape.silu_mul(gate, up);
-        tape.linear(&product, &head(6))
+        let x = input(tape, ids, 12, [&params[0], &params[1]]);
+        let normed = tape.rms_norm(&x, &params[2], 1e-5);
+        tape.linear(&normed, &head(12))
     };
-    let params = inputs(&[6, 6]);
-    Problem { sequence_lens: &[3], params, forward: &forward }.check("silu_mul");
+    Problem { sequence_lens: &[3], params, forward: &forward }.check("rms_norm of heads");
+}
+
+#[test]
+fn gated_products_pass_finite_differences() {
+    for activation in [Activation::Silu, Activation::Gelu] {
+        let forward = |tape: &mut Tape<'_>, ids: &[u32], params: &[Param]| {
+            let gate = input(tape, ids, 6, [&params[0], &params[1]]);
+            let up = input(tape, ids, 6, [&params[2], &params[3]]);
+            let product = tape.gated(activation, gate, up);
+            tape.linear(&product, &head(6))
+        };
+        let params = inputs(&[6, 6]);
+        let what = format!("{activation:?}");
+        Problem { sequence_lens: &[3], params, forward: &forward }.check(&what);
+    }
+}
+
+#[test]
+fn scale_and_soft_cap_pass_finite_differences() {
+    let forward = |tape: &mut Tape<'_>, ids: &[u32], params: &[Param]| {
+        let x = input(tape, ids, 6, [&params[0], &params[1]]);
+        let scaled = tape.scale(x.clone(), 1.7);
+        let sum = tape.add(x, scaled);
+        let capped = tape.soft_cap(sum, 1.5);
+        let logits = tape.linear(&capped, &head(6));
+        tape.soft_cap(logits, 2.0)
+    };
+    let params = inputs(&[6]);
+    Problem { sequence_lens: &[3], params, forward: &forward }.check("scale and soft_cap");
+}
+
+#[test]
+fn routing_and_combining_pass_finite_differences() {
+    for normalised in [false, true] {
+        let forward = |tape: &mut Tape<'_>, ids: &[u32], params: &[Param]| {
+            let x = input(tape, ids, 6, [&params[0], &params[1]]);
+            let mut random = Random(81);
+            // Logits far enough apart that no step of a difference changes the choice.
+            let router = tape.linear(&x, &random.frozen(4, 6));
+            let frozen = tape.embedding(&Random(82).frozen(11, 4), ids);
+            let frozen = tape.scale(frozen, 4.0);
+            let logits = tape.add(router, frozen);
+            let (weights, rows) = tape.route(logits, Routing { top_k: 2, normalised });
+            assert_eq!(rows.iter().map(Vec::len).sum::<usize>(), 2 * ids.len());
+            let mut parts = Vec::new();
+            for (expert, rows) in rows.into_iter().enumerate() {
+                let layer = random.frozen(6, 6);
+                if rows.is_empty() {
+                    continue;
+                }
+                let of_expert = tape.take_rows(&x, &rows);
+                parts.push(Part { expert, value: tape.linear(&of_expert, &layer), rows });
+            }
+            let sum = tape.combine(&weights, parts);
+            tape.linear(&sum, &head(6))
+        };
+        let params = inputs(&[6]);
+        let what = format!("routing, normalised {normalised}");
+        Problem { sequence_lens: &[5], params, forward: &forward }.check(&what);
+    }
 }
 
 #[test]
@@ -146,7 +206,7 @@ fn add_passes_finite_differences_also_of_a_value_with_itself() {
 fn take_rows_passes_finite_differences_with_a_row_twice() {
     let forward = |tape: &mut Tape<'_>, ids: &[u32], params: &[Param]| {
         let x = input(tape, ids, 6, [&params[0], &params[1]]);
-        let rows = tape.take_rows(x, &[4, 0, 4]);
+        let rows = tape.take_rows(&x, &[4, 0, 4]);
         tape.linear(&rows, &head(6))
     };
     let params = inputs(&[6]);
@@ -161,23 +221,39 @@ fn attention_passes_finite_differences() {
         ([3, 1, 4], true, &[7, 2]),
         ([2, 2, 4], true, &[0, 6]),
     ] {
-        let [num_heads, num_kv_heads, head_dim] = heads;
-        let cols = [num_heads, num_kv_heads, num_kv_heads].map(|heads| heads * head_dim);
-        let forward = |tape: &mut Tape<'_>, ids: &[u32], params: &[Param]| {
-            let q = input(tape, ids, cols[0], [&params[0], &params[1]]);
-            let k = input(tape, ids, cols[1], [&params[2], &params[3]]);
-            let v = input(tape, ids, cols[2], [&params[4], &params[5]]);
-            let attended = tape.attention(q, k, v, &attention_spec(0, heads, interleaved));
-            tape.linear(&attended, &head(cols[0]))
-        };
-        let mut params = inputs(&cols);
-        if sequence_lens == [1] {
-            // With one key the probability is 1 whatever q and k are.
-            params[..4].iter_mut().for_each(|param| param.id = None);
-        }
-        let what = format!("attention {heads:?} {interleaved} {sequence_lens:?}");
-        Problem { sequence_lens, params, forward: &forward }.check(&what);
+        check_attention(&attention_spec(0, heads, interleaved), sequence_lens);
     }
+}
+
+#[test]
+fn attention_with_a_window_and_a_soft_cap_passes_finite_differences() {
+    let plain = attention_spec(0, [2, 1, 4], false);
+    for (window, soft_cap) in [(Some(3), None), (None, Some(0.8)), (Some(2), Some(1.2))] {
+        check_attention(&AttentionSpec { window, soft_cap, ..plain.clone() }, &[7, 2]);
+    }
+    // One pair of two rotates, by 1.3 as long.
+    let mut partial = plain;
+    partial.rope = Rope { magnitude: 1.3, ..Rope::new(100.0, 2, false) };
+    check_attention(&partial, &[5]);
+}
+
+fn check_attention(spec: &AttentionSpec, sequence_lens: &[usize]) {
+    let AttentionSpec { num_heads, num_kv_heads, head_dim, .. } = *spec;
+    let cols = [num_heads, num_kv_heads, num_kv_heads].map(|heads| heads * head_dim);
+    let forward = |tape: &mut Tape<'_>, ids: &[u32], params: &[Param]| {
+        let q = input(tape, ids, cols[0], [&params[0], &params[1]]);
+        let k = input(tape, ids, cols[1], [&params[2], &params[3]]);
+        let v = input(tape, ids, cols[2], [&params[4], &params[5]]);
+        let attended = tape.attention(q, k, v, spec);
+        tape.linear(&attended, &head(cols[0]))
+    };
+    let mut params = inputs(&cols);
+    if sequence_lens == [1] {
+        // With one key the probability is 1 whatever q and k are.
+        params[..4].iter_mut().for_each(|param| param.id = None);
+    }
+    let what = format!("attention {spec:?} {sequence_lens:?}");
+    Problem { sequence_lens, params, forward: &forward }.check(&what);
 }
 
 #[test]

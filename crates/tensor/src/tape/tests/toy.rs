@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hearth_kernels::matmul::PackedMatrix;
 use hearth_kernels::quant::Format;
 
-use crate::graph::{AttentionSpec, Graph, Rope};
+use crate::graph::{Activation, AttentionSpec, Graph, Rope};
 use crate::weight::{Linear, Lora, Param, ParamId};
 
 /// Values that look random and are the same on every run (`SplitMix64`, Steele et al. 2014).
@@ -62,9 +62,10 @@ pub(super) fn attention_spec(
     [num_heads, num_kv_heads, head_dim]: [usize; 3],
     interleaved: bool,
 ) -> AttentionSpec {
-    let rope = Rope { theta: 100.0, interleaved };
+    let rope = Rope::new(100.0, head_dim, interleaved);
     let scale = (head_dim as f32).sqrt().recip();
-    AttentionSpec { layer_index, num_heads, num_kv_heads, head_dim, scale, rope }
+    let (window, soft_cap) = (None, None);
+    AttentionSpec { layer_index, num_heads, num_kv_heads, head_dim, scale, rope, window, soft_cap }
 }
 
 pub(super) struct Layer {
@@ -171,11 +172,11 @@ impl Decoder {
             let normed = graph.rms_norm(&x, &layer.mlp_norm, 1e-5);
             let gate = graph.linear(&normed, &layer.gate);
             let up = graph.linear(&normed, &layer.up);
-            let product = graph.silu_mul(gate, up);
+            let product = graph.gated(Activation::Silu, gate, up);
             let out = graph.linear(&product, &layer.down);
             x = graph.add(x, out);
         }
-        let x = graph.take_rows(x, rows);
+        let x = graph.take_rows(&x, rows);
         graph.rms_norm(&x, &self.norm, 1e-5)
     }
 }

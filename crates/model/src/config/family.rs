@@ -1,0 +1,97 @@
+//! The families: their names in either kind of file, what their tensors are called, what they read besides.
+
+use serde::{Deserialize, Serialize};
+
+use super::names::Names;
+use super::{ModelConfig, gemma, gguf, hugging_face, llama, mistral, phi, qwen};
+use crate::error::{Error, Result};
+
+/// Model families whose weights the decoder can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    Llama,
+    Mistral,
+    Mixtral,
+    Qwen2,
+    Qwen3,
+    Qwen3Moe,
+    Gemma2,
+    Gemma3,
+    Phi3,
+}
+
+/// What makes a family.
+pub(super) struct Traits {
+    pub(super) family: Family,
+    pub(super) gguf: Option<Gguf>,
+    pub(super) hugging_face: HuggingFace,
+}
+
+/// A family in GGUF files.
+pub(super) struct Gguf {
+    /// `general.architecture`.
+    pub(super) architecture: &'static str,
+    /// The converter reorders rows of q and k so that neighbours rotate.
+    pub(super) interleaved: bool,
+    pub(super) names: Names,
+    /// Reads what differs from a plain Llama.
+    pub(super) read: fn(&gguf::Keys<'_>, &mut ModelConfig) -> Result<()>,
+}
+
+/// A family in Hugging Face folders.
+pub(super) struct HuggingFace {
+    /// `model_type`, the first being that of text alone.
+    pub(super) model_types: &'static [&'static str],
+    /// `rope_theta` where the file doesn't say.
+    pub(super) rope_theta: f32,
+    pub(super) names: Names,
+    /// Reads what differs from a plain Llama.
+    pub(super) read: fn(&hugging_face::Json<'_>, &mut ModelConfig) -> Result<()>,
+}
+
+const ALL: [&Traits; 9] = [
+    &llama::LLAMA,
+    &mistral::MISTRAL,
+    &mistral::MIXTRAL,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &qwen::QWEN3_MOE,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &phi::PHI3,
+];
+
+impl Family {
+    pub(super) fn from_gguf(architecture: &str) -> Result<(Self, &'static Gguf)> {
+        let families = ALL.iter().filter_map(|traits| Some((traits.family, traits.gguf.as_ref()?)));
+        let known = || families.clone().map(|(_, gguf)| gguf.architecture).collect();
+        let found = families.clone().find(|(_, gguf)| gguf.architecture == architecture);
+        found.ok_or_else(|| unknown(architecture, known()))
+    }
+
+    pub(super) fn from_hugging_face(model_type: &str) -> Result<(Self, &'static HuggingFace)> {
+        let found = ALL.iter().find(|traits| traits.hugging_face.model_types.contains(&model_type));
+        let known = || ALL.iter().map(|traits| traits.hugging_face.model_types[0]).collect();
+        let traits = found.ok_or_else(|| unknown(model_type, known()))?;
+        Ok((traits.family, &traits.hugging_face))
+    }
+
+    fn traits(self) -> &'static Traits {
+        ALL.iter().find(|traits| traits.family == self).expect("every family is listed")
+    }
+
+    /// What tensors are called in GGUF files.
+    pub(crate) fn gguf_names(self) -> Option<&'static Names> {
+        self.traits().gguf.as_ref().map(|gguf| &gguf.names)
+    }
+
+    /// What tensors are called in Hugging Face folders.
+    pub(crate) fn hugging_face_names(self) -> &'static Names {
+        &self.traits().hugging_face.names
+    }
+}
+
+fn unknown(name: &str, known: Vec<&str>) -> Error {
+    Error::Family { name: name.into(), known: known.join(", ") }
+}
