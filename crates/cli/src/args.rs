@@ -1,8 +1,12 @@
 //! The command line. Defaults stand here and nowhere else.
 
+mod generation;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+pub(crate) use generation::{SamplingArgs, SpeculationArgs};
 
 /// The chat model `hearth up` and `hearth serve` use.
 pub(crate) const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";
@@ -50,6 +54,11 @@ pub(crate) enum Command {
     /// Generate text from a prompt
     #[command(after_help = "Example:\n  hearth generate --prompt \"What is a kiln?\" --max-tokens 64")]
     Generate(GenerateArgs),
+    /// Talk to a model in the terminal
+    #[command(
+        after_help = "Example:\n  hearth chat --model smollm2-135m --temperature 0.7\n  echo \"What is a kiln?\" | hearth chat"
+    )]
+    Chat(ChatArgs),
     /// Knowledge bases: create, add, search
     #[command(subcommand)]
     Kb(KbCommand),
@@ -59,6 +68,9 @@ pub(crate) enum Command {
     /// Measure speed
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// What this machine is, what it can run and how fast
+    #[command(after_help = "Example:\n  hearth doctor\n  hearth doctor --json")]
+    Doctor,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -117,25 +129,82 @@ pub(crate) struct ServeArgs {
     pub(crate) context: usize,
     #[command(flatten)]
     pub(crate) address: AddressArgs,
+    #[command(flatten)]
+    pub(crate) speculation: SpeculationArgs,
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct GenerateArgs {
     #[arg(long, default_value = DEFAULT_MODEL)]
     pub(crate) model: String,
-    #[arg(long)]
-    pub(crate) prompt: String,
+    #[arg(long, required_unless_present = "prompt_file", conflicts_with = "prompt_file")]
+    pub(crate) prompt: Option<String>,
+    /// The prompt is what this file holds; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prompt_file: Option<PathBuf>,
     /// Take the prompt as it is, without the model's conversation format
     #[arg(long)]
     pub(crate) raw: bool,
     #[arg(long, default_value_t = 256)]
     pub(crate) max_tokens: usize,
-    #[arg(long, default_value_t = 0.0)]
-    pub(crate) temperature: f32,
-    #[arg(long, default_value_t = 1.0)]
-    pub(crate) top_p: f32,
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
+    /// A text that ends the answer and isn't part of it; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+    /// Answers to the prompt, which is computed once
+    #[arg(short, default_value_t = 1)]
+    pub(crate) n: usize,
+    /// Generate this many answers and show the most probable
+    #[arg(long, value_name = "N")]
+    pub(crate) best_of: Option<usize>,
+    /// Beam search: follow this many answers at once and show the most probable
+    #[arg(long, value_name = "WIDTH", conflicts_with_all = ["n", "best_of"])]
+    pub(crate) beams: Option<usize>,
+    /// Beam search: 0 compares probabilities, 1 those of a token; more likes long answers
+    #[arg(long, default_value_t = 1.0, allow_hyphen_values = true)]
+    pub(crate) length_penalty: f32,
+    #[command(flatten)]
+    pub(crate) shape: ShapeArgs,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) speculation: SpeculationArgs,
+}
+
+/// What the answer must look like.
+#[derive(Debug, ClapArgs)]
+#[group(multiple = false)]
+pub(crate) struct ShapeArgs {
+    /// The answer is JSON that fits this schema: JSON, or a file as @FILE
+    #[arg(long, value_name = "SCHEMA", conflicts_with = "beams")]
+    pub(crate) json_schema: Option<String>,
+    /// The answer matches this regular expression
+    #[arg(long, conflicts_with = "beams")]
+    pub(crate) regex: Option<String>,
+    /// The answer follows this grammar in Lark's notation: text, or a file as @FILE
+    #[arg(long, conflicts_with = "beams")]
+    pub(crate) grammar: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ChatArgs {
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub(crate) model: String,
+    /// What the model is told before the conversation
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// Go on with a saved conversation
+    #[arg(long, value_name = "FILE")]
+    pub(crate) load: Option<PathBuf>,
+    /// Tokens of an answer at most
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) max_tokens: usize,
+    /// Positions of the conversation at most
+    #[arg(long, default_value_t = 8192)]
+    pub(crate) context: usize,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) speculation: SpeculationArgs,
 }
 
 #[derive(Debug, Subcommand)]

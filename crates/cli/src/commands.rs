@@ -1,6 +1,8 @@
 //! A module for each verb; this one hands over.
 
 mod bench;
+mod chat;
+mod doctor;
 mod eval;
 mod generate;
 mod kb;
@@ -52,8 +54,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Tokenizer(command) => tokenizer::run(&context, &command),
         Command::Eval(command) => eval::run(&context, &command),
         Command::Generate(args) => generate::run(&context, &args),
+        Command::Chat(args) => chat::run(&context, args),
         Command::Kb(command) => kb::run(&context, &command),
         Command::Serve(args) => serve::run(&context, &args),
         Command::Bench(command) => bench::run(&context, &command),
+        Command::Doctor => doctor::run(&context),
     }
 }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use hearth_artifacts::home::Home;
 use hearth_artifacts::progress::Progress;
-use hearth_engine::{Engine, EngineConfig};
+use hearth_engine::{Engine, EngineConfig, Speculation};
 use hearth_hub::{Hub, HubConfig, Local};
 use hearth_kernels::pool::Pool;
 use hearth_knowledge::embed::Embedder;
 use hearth_model::Model;
 use hearth_model::encoder::Encoder;
+
+use crate::args::SpeculationArgs;
 
 /// Bytes of keys and values kept of finished conversations: 512 MiB hold some 20 000 tokens of the default model.
 const PREFIX_CACHE_BYTES: usize = 512 << 20;
@@ -51,13 +53,25 @@ impl Machine {
 
     /// Starts an engine with the defaults of this machine.
     pub(crate) fn engine(&self, model: &Arc<Model>, max_context: usize) -> Arc<Engine> {
-        let config = EngineConfig {
-            max_context,
-            max_batch: 8,
-            prefill_chunk: 256,
-            prefix_cache_bytes: PREFIX_CACHE_BYTES,
+        Arc::new(Engine::start(Arc::clone(model), Arc::clone(&self.pool), engine_config(max_context)))
+    }
+
+    /// Starts an engine that guesses ahead; a draft model is pulled and loaded.
+    pub(crate) fn guessing_engine(
+        &self,
+        model: &Arc<Model>,
+        max_context: usize,
+        args: &SpeculationArgs,
+        progress: &dyn Progress,
+    ) -> Result<Arc<Engine>> {
+        let max_draft = args.max_draft;
+        let speculation = match &args.draft {
+            Some(name) => Speculation::Draft { model: self.model(name, progress)?.1, max_draft },
+            None if args.prompt_lookup => Speculation::PromptLookup { max_draft },
+            None => Speculation::Off,
         };
-        Arc::new(Engine::start(Arc::clone(model), Arc::clone(&self.pool), config))
+        let (model, pool) = (Arc::clone(model), Arc::clone(&self.pool));
+        Ok(Arc::new(Engine::start_with(model, pool, engine_config(max_context), speculation)?))
     }
 
     /// Pulls and loads a text embedder.
@@ -68,6 +82,10 @@ impl Machine {
         let id = format!("{}@{}", local.name, &local.sha256[..12.min(local.sha256.len())]);
         Ok(TextEmbedder { id, name: local.name, encoder })
     }
+}
+
+fn engine_config(max_context: usize) -> EngineConfig {
+    EngineConfig { max_context, max_batch: 8, prefill_chunk: 256, prefix_cache_bytes: PREFIX_CACHE_BYTES }
 }
 
 /// The encoder as the knowledge base and the server see it.

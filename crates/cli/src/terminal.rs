@@ -4,12 +4,13 @@
 #![expect(clippy::print_stderr, reason = "the one place that talks to the terminal")]
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use hearth_artifacts::progress::{Event, Progress, Unit};
+use hearth_engine::Canceller;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Prints an error with what caused it.
@@ -31,6 +32,8 @@ pub(crate) struct Terminal {
     interactive: bool,
     bars: Mutex<BTreeMap<String, Bar>>,
     cancelled: Arc<AtomicBool>,
+    /// What the next Ctrl-C ends instead of the program.
+    answer: Arc<Mutex<Option<Canceller>>>,
 }
 
 #[derive(Debug)]
@@ -44,7 +47,12 @@ impl Terminal {
     pub(crate) fn new() -> Self {
         let cancelled = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&cancelled);
+        let answer = Arc::<Mutex<Option<Canceller>>>::default();
+        let current = Arc::clone(&answer);
         let handler = ctrlc::set_handler(move || {
+            if let Some(canceller) = current.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return canceller.cancel();
+            }
             if flag.swap(true, Ordering::SeqCst) {
                 // A second Ctrl-C means now; every file is written atomically.
                 std::process::exit(130);
@@ -54,7 +62,25 @@ impl Terminal {
         if let Err(error) = handler {
             eprintln!("note: Ctrl-C can't be caught here ({error})");
         }
-        Self { interactive: std::io::stderr().is_terminal(), bars: Mutex::default(), cancelled }
+        Self { interactive: std::io::stderr().is_terminal(), bars: Mutex::default(), cancelled, answer }
+    }
+
+    /// A line's beginning, to be gone on by the user.
+    #[expect(clippy::unused_self, reason = "everything that reaches the terminal goes through here")]
+    pub(crate) fn ask(&self, text: &str) {
+        eprint!("{text}");
+        // A terminal that is gone is noticed when its next line is read.
+        let _ = std::io::stderr().flush();
+    }
+
+    /// Lets the next Ctrl-C end this answer and not the program; `None` lets it end the program again.
+    pub(crate) fn watch_answer(&self, canceller: Option<Canceller>) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = canceller;
+    }
+
+    /// Forgets a Ctrl-C that nothing came of.
+    pub(crate) fn forget_interrupt(&self) {
+        self.cancelled.store(false, Ordering::SeqCst);
     }
 
     /// A line for the user.

@@ -264,9 +264,12 @@ impl Engine {
     fn check(&self, request: &Request) -> Result<()> {
         request.sampling.check()?;
         let vocab_size = self.model.config().vocab_size;
-        let biased = request.sampling.logit_bias.iter().map(|(id, _)| id);
-        if let Some(&id) = request.prompt.iter().chain(biased).find(|&&id| id as usize >= vocab_size) {
+        if let Some(&id) = request.prompt.iter().find(|&&id| id as usize >= vocab_size) {
             return Err(Error::TokenId { id, vocab_size });
+        }
+        if let Some(&(id, _)) = request.sampling.logit_bias.iter().find(|bias| bias.0 as usize >= vocab_size)
+        {
+            return Err(Error::BiasedTokenId { id, vocab_size });
         }
         if request.prompt.is_empty() {
             return Err(Error::EmptyPrompt);

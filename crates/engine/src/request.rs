@@ -125,6 +125,8 @@ pub enum Error {
     ContextTooLong { prompt_tokens: usize, max_context: usize },
     #[error("token id {id} isn't in the vocabulary of {vocab_size}")]
     TokenId { id: TokenId, vocab_size: usize },
+    #[error("`logit_bias` names the token {id}, which isn't in the vocabulary of {vocab_size}")]
+    BiasedTokenId { id: TokenId, vocab_size: usize },
     #[error("no adapter is called `{name}`")]
     UnknownAdapter { name: String },
     #[error("`{name}` must be {expected}, not {value}")]

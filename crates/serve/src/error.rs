@@ -96,6 +96,7 @@ impl Error {
                 Self::parameter(name, format!("must be {expected}, not {value}"))
             }
             E::EmptyPrompt | E::TokenId { .. } => Self::parameter(param, error.to_string()),
+            E::BiasedTokenId { .. } => Self::parameter("logit_bias", error.to_string()),
             E::Count { name, .. } => Self::parameter(name, error.to_string()),
             E::Constraint { .. } => Self::Constraint { reason: error.to_string() },
             other => Self::Engine(other),
@@ -178,5 +179,18 @@ fn client_closed_request() -> StatusCode {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         (self.status(), Json(self.body())).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_its_client_gave_up_isnt_the_servers_fault() {
+        let error = Error::Engine(hearth_engine::Error::Cancelled);
+        assert_eq!(error.status().as_u16(), 499);
+        assert_eq!(error.body()["error"]["type"], "invalid_request_error");
+        assert_eq!(Error::Engine(hearth_engine::Error::NotFinite).status().as_u16(), 500);
     }
 }

@@ -4,6 +4,7 @@ usage: openai_client.py BASE_URL
 The server has the assistants `tiny` and `handbook` and the embedder `letters`.
 """
 
+import json
 import sys
 
 import openai
@@ -17,6 +18,7 @@ def main(base_url: str) -> None:
     grounded(client)
     plain(client)
     embeddings(client)
+    shaped(client)
     errors(client)
     print("ok")
 
@@ -77,6 +79,13 @@ def embeddings(client: openai.OpenAI) -> None:
     assert packed.usage.total_tokens == 3
 
 
+def shaped(client: openai.OpenAI) -> None:
+    schema = {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"], "additionalProperties": False}
+    named = {"type": "json_schema", "json_schema": {"name": "switch", "strict": True, "schema": schema}}
+    answer = ask(client, n=3, temperature=2, max_tokens=200, response_format=named, logit_bias={"32": -50})
+    assert [type(json.loads(choice.message.content)["on"]) for choice in answer.choices] == [bool] * 3
+
+
 def errors(client: openai.OpenAI) -> None:
     def expect(kind: type, code: str, param: str, **more) -> None:
         try:
@@ -88,7 +97,7 @@ def errors(client: openai.OpenAI) -> None:
 
     expect(openai.NotFoundError, "model_not_found", "model", model="gpt-x")
     expect(openai.BadRequestError, "unknown_parameter", "tempreature", extra_body={"tempreature": 1})
-    expect(openai.BadRequestError, "unsupported_value", "n", n=2)
+    expect(openai.BadRequestError, "invalid_value", "n", n=99)
     long = [{"role": "user", "content": "x" * 5000}]
     expect(openai.BadRequestError, "context_length_exceeded", "messages", messages=long)
     expect(openai.BadRequestError, "context_length_exceeded", "messages", messages=long, stream=True)

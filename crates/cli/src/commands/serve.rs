@@ -15,7 +15,8 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     let server = Server::bind(SocketAddr::new(args.address.host, args.address.port))?;
     warn_of_guests(context, &args.address);
     let (local, model) = context.machine.model(&args.model, &context.terminal)?;
-    let engine = context.machine.engine(&model, args.context);
+    let machine = &context.machine;
+    let engine = machine.guessing_engine(&model, args.context, &args.speculation, &context.terminal)?;
     let state = Arc::new(State::new(engine, Assistant::base(&local.name), 1));
     serve_until_cancelled(context, server, &state)
 }

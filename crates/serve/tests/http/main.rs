@@ -11,6 +11,8 @@ mod serving;
 #[cfg(test)]
 mod answers;
 #[cfg(test)]
+mod choices;
+#[cfg(test)]
 mod grounded;
 #[cfg(test)]
 mod hang_up;

@@ -19,8 +19,23 @@ fn check(response: &client::Response, status: u16, code: &str, param: &str, need
 /// What is added to a good request, and the code, the parameter and a part of the message that come back.
 const WRONG_PARAMETERS: &str = r#"
 {"tempreature": 1}                     | unknown_parameter          | tempreature       | `tempreature`
-{"n": 2}                               | unsupported_value          | n                 | `n` `2`
-{"frequency_penalty": 0.5}             | unsupported_value          | frequency_penalty | 0.5
+{"n": 5}                               | invalid_value              | n                 | 1 to 4
+{"n": 0}                               | invalid_value              | n                 | not 0
+{"best_of": 2}                         | unsupported_value          | best_of           | best_of
+{"frequency_penalty": 2.5}             | invalid_value              | frequency_penalty | -2 to 2
+{"repetition_penalty": 0}              | invalid_value              | repetition_penalty | above 0
+{"top_k": -2}                          | invalid_value              | top_k             | -2
+{"mirostat": 1}                        | unsupported_value          | mirostat          | `0` or `2`
+{"dry_penalty_last_n": 64}             | unsupported_value          | dry_penalty_last_n | -1
+{"logit_bias": {"x": 1}}               | invalid_value              | logit_bias        | x
+{"logit_bias": {"5": 101}}             | invalid_value              | logit_bias        | 101
+{"logit_bias": {"99999": 1}}           | invalid_value              | logit_bias        | 99999
+{"response_format": {"type": "xml"}}   | invalid_value              | response_format   | xml
+{"guided_regex": "(a"}                 | invalid_value              |                   | regular expression
+{"guided_json": {"type": "strnig"}}    | invalid_value              |                   | JSON schema
+{"guided_choice": []}                  | invalid_value              | guided_choice     | at least one
+{"guided_regex": "a", "guided_json": {}} \
+                                       | invalid_value              | guided_regex      | only one of it and `guided_json`
 {"tools": [{"type": "function"}]}      | unsupported_value          | tools             | tools
 {"temperature": "hot"}                 | invalid_value              | temperature       | hot
 {"temperature": -1}                    | invalid_value              | temperature       | -1
