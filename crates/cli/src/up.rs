@@ -34,7 +34,7 @@ use hearth_knowledge::folder::read_folder;
 use hearth_knowledge::knowledge_base::{Config, KnowledgeBase};
 use hearth_serve::{Assistant, Server, State};
 
-use crate::args::UpArgs;
+use crate::args::{AddressArgs, UpArgs};
 use crate::commands::Context;
 use crate::models::TextEmbedder;
 use run_folder::RunFolder;
@@ -77,6 +77,9 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<()> {
         true => None,
         false => Some(Server::bind(SocketAddr::new(args.address.host, args.address.port))?),
     };
+    if server.is_some() {
+        warn_of_guests(context, &args.address);
+    }
     let corpus = read(context, &args.folder)?;
     if let Some(questions) = &args.questions {
         questions::check_file(questions, &corpus)?;
@@ -239,6 +242,16 @@ impl Job<'_> {
             max_tokens: 512,
         });
         Ok(self.state.set_default(&self.name)?)
+    }
+}
+
+/// Says who else may ask, where that isn't this machine alone.
+pub(crate) fn warn_of_guests(context: &Context, address: &AddressArgs) {
+    if !address.host.is_loopback() {
+        context.terminal.say(&format!(
+            "warning: on --host {} every machine that reaches port {} may ask the model and read the documents; no key is asked for",
+            address.host, address.port
+        ));
     }
 }
 

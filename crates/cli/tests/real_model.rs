@@ -1,7 +1,8 @@
 //! A real model, SmolLM2-135M-Instruct in Q4_1, against an f32 forward and an independent tokenizer; and against itself:
-//! alone, in a batch, in chunks, on other threads, on the training tape.
+//! alone, in a batch, in chunks, on other threads, on the training tape. A real embedder, all-MiniLM-L6-v2, against
+//! `transformers`.
 //!
-//! The model is pulled once into `$HEARTH_HOME`, or into a folder below the build folder that stays. Where no
+//! The models are pulled once into `$HEARTH_HOME`, or into a folder below the build folder that stays. Where no
 //! registry can be reached, every test says so and ends.
 
 #![expect(
@@ -11,13 +12,14 @@
     reason = "all of this file is tests"
 )]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use hearth_engine::{sampling, score};
 use hearth_kernels::loss::log_prob_of;
 use hearth_kernels::pool::Pool;
+use hearth_model::encoder::Encoder;
 use hearth_model::files::GgufFile;
 use hearth_model::{Decoder, Model};
 use hearth_tensor::eager::{Eager, Rows, Workspace};
@@ -27,6 +29,9 @@ use hearth_tensor::tensor::Arena;
 use serde_json::{Value, json};
 
 const NAME: &str = "smollm2-135m";
+const EMBEDDER: &str = "all-minilm-l6-v2";
+/// f32 sums in another order, and golden vectors rounded to six digits.
+const COSINE: f64 = 0.999_99;
 /// Distance of a reference token's log-probability: quantised products round activations, f32 doesn't.
 const LOG_PROB_TOLERANCE: f64 = 0.02;
 /// Where the best two tokens lie further apart, the best one must be the same.
@@ -38,26 +43,28 @@ static GOLDEN: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_slice(&fs_err::read(path).unwrap()).unwrap()
 });
 
-static FILE: LazyLock<Option<PathBuf>> = LazyLock::new(pull);
+static FILE: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    let pulled = pull(NAME)?;
+    assert_eq!(pulled["sha256"], GOLDEN["sha256"], "the reference was made with this file");
+    Some(pulled["path"].as_str().unwrap().into())
+});
 
 /// Pulls by the program's own verb. `None` where no source can be reached.
-fn pull() -> Option<PathBuf> {
+fn pull(name: &str) -> Option<Value> {
     let home = std::env::var_os("HEARTH_HOME")
         .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("hearth-home"), PathBuf::from);
     let mut command = Command::new(env!("CARGO_BIN_EXE_hearth"));
     let output =
-        command.args(["pull", NAME, "--json"]).env("HEARTH_HOME", home).stdin(Stdio::null()).output();
+        command.args(["pull", name, "--json"]).env("HEARTH_HOME", home).stdin(Stdio::null()).output();
     let output = output.unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         let causes = ["can't be reached", "answers with status", "broke off", "network is switched off"];
         assert!(causes.iter().any(|cause| stderr.contains(cause)), "{stderr}");
-        println!("skipped: {NAME} can't be pulled here: {}", stderr.trim());
+        println!("skipped: {name} can't be pulled here: {}", stderr.trim());
         return None;
     }
-    let pulled: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(pulled["sha256"], GOLDEN["sha256"], "the reference was made with this file");
-    Some(pulled["path"].as_str().unwrap().into())
+    Some(serde_json::from_slice(&output.stdout).unwrap())
 }
 
 struct Prompt {
@@ -241,5 +248,29 @@ fn ids_are_those_of_an_independent_tokenizer_with_the_same_vocabulary() {
         let ids = model.tokenizer().encode(text);
         assert_eq!(ids, expected.get_ids(), "{text:?}");
         assert_eq!(model.tokenizer().decode(&ids), text);
+    }
+}
+
+#[test]
+fn a_real_embedder_gives_the_vectors_of_transformers() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/minilm.json");
+    let golden: Value = serde_json::from_slice(&fs_err::read(golden).unwrap()).unwrap();
+    let Some(pulled) = pull(EMBEDDER) else { return };
+    let folder = Path::new(pulled["path"].as_str().unwrap());
+    let weights = hearth_artifacts::hash::sha256_file(&folder.join("model.safetensors")).unwrap();
+    assert_eq!(weights, golden["weights_sha256"], "the reference was made with these weights");
+    let encoder = Encoder::open(folder, Arc::new(Pool::new(2))).unwrap().with_name(EMBEDDER);
+    assert_eq!((encoder.dim(), encoder.max_tokens()), (384, 256));
+    let texts = golden["texts"].as_array().unwrap();
+    let bare: Vec<&str> = texts.iter().map(|text| text["text"].as_str().unwrap()).collect();
+    let embedded = encoder.embed_passages(&bare).unwrap();
+    for (index, expected) in texts.iter().enumerate() {
+        let text = bare[index];
+        assert_eq!(embedded.token_counts[index], expected["ids"].as_array().unwrap().len(), "`{text}`");
+        let expected: Vec<f64> =
+            expected["vector"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
+        let cosine: f64 =
+            embedded.vectors[index].iter().zip(&expected).map(|(a, b)| f64::from(*a) * b).sum();
+        assert!(cosine > COSINE, "`{text}`: cosine {cosine}");
     }
 }

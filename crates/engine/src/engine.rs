@@ -1,16 +1,19 @@
 //! The handle to a running engine: submit from any thread, read results as they come.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use hearth_kernels::pool::Pool;
 use hearth_model::{Adapter, Decoder, Model};
 
+use crate::constraint::Compiler;
 use crate::request::{Completion, Error, Event, Request, Result};
-use crate::scheduler::{Job, Scheduler};
+use crate::scheduler::Scheduler;
+use crate::sequence::{Job, Output};
+use crate::speculate::{Speculation, Speculator};
 
 /// Limits of one engine.
 #[derive(Debug, Clone, Copy)]
@@ -31,15 +34,48 @@ pub struct Engine {
     model: Arc<Model>,
     pool: Arc<Pool>,
     max_context: usize,
+    max_batch: usize,
+    counters: Arc<Counters>,
+    compiler: OnceLock<Compiler>,
     adapters: Arc<RwLock<BTreeMap<String, Arc<Decoder>>>>,
     jobs: Mutex<Option<Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The events of one request. Dropping it cancels the request.
+/// What an engine has computed since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Computed {
+    /// Tokens that went through the model: of prompts, of answers, and guesses.
+    pub tokens: u64,
+    /// Guesses of speculation, and those that were right.
+    pub drafted_tokens: u64,
+    pub accepted_tokens: u64,
+}
+
+// Nothing else is published through these counters, so the weakest ordering will do.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    tokens: AtomicU64,
+    drafted: AtomicU64,
+    accepted: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn count(&self, tokens: usize) {
+        self.tokens.fetch_add(tokens as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_drafts(&self, drafted: usize, accepted: usize) {
+        self.drafted.fetch_add(drafted as u64, Ordering::Relaxed);
+        self.accepted.fetch_add(accepted as u64, Ordering::Relaxed);
+    }
+}
+
+/// The events of one request, of all its choices. Dropping it cancels the request.
 #[derive(Debug)]
 pub struct Stream {
-    events: Receiver<Event>,
+    events: Receiver<(usize, Event)>,
+    num_choices: usize,
     canceller: Canceller,
 }
 
@@ -73,43 +109,91 @@ impl Stream {
         self.canceller.clone()
     }
 
-    /// Waits for the next event; `None` after the last.
+    /// Waits for the next event of any choice; `None` after the last.
     pub fn next_event(&self) -> Option<Event> {
+        self.next_of_choice().map(|(_, event)| event)
+    }
+
+    /// Waits for the next event and says whose it is; `None` after the last of all choices.
+    pub fn next_of_choice(&self) -> Option<(usize, Event)> {
         self.events.recv().ok()
     }
 
-    /// Reads to the end.
+    pub fn num_choices(&self) -> usize {
+        self.num_choices
+    }
+
+    /// Reads the first choice to its end.
     pub fn collect(self) -> Result<Completion> {
-        let (mut text, mut tokens) = (String::new(), Vec::new());
-        while let Some(event) = self.next_event() {
+        Ok(self.collect_choices()?.remove(0))
+    }
+
+    /// Reads all choices to their ends. The first one's usage holds what the prompt cost.
+    pub fn collect_choices(self) -> Result<Vec<Completion>> {
+        let mut open: Vec<Option<Completion>> = Vec::new();
+        let mut parts = vec![(String::new(), Vec::new()); self.num_choices];
+        open.resize(self.num_choices, None);
+        while open.iter().any(Option::is_none) {
+            let (index, event) = self.next_of_choice().ok_or(Error::Stopped)?;
+            let (text, tokens) = &mut parts[index];
             match event {
                 Event::Token(token) => {
                     text.push_str(&token.text);
                     tokens.push(token);
                 }
                 Event::Done { finish, usage, text: rest } => {
-                    text.push_str(&rest);
-                    return Ok(Completion { text, tokens, finish, usage });
+                    let text = std::mem::take(text) + &rest;
+                    let tokens = std::mem::take(tokens);
+                    open[index] = Some(Completion { text, tokens, finish, usage });
                 }
                 Event::Failed(error) => return Err(error),
             }
         }
-        Err(Error::Stopped)
+        Ok(open.into_iter().flatten().collect())
     }
 }
 
 impl Engine {
-    /// Starts the scheduler's thread.
+    /// Starts the scheduler's thread, without speculation.
     pub fn start(model: Arc<Model>, pool: Arc<Pool>, config: EngineConfig) -> Self {
+        Self::start_checked(model, pool, config, Speculation::Off)
+    }
+
+    /// Starts the scheduler's thread.
+    pub fn start_with(
+        model: Arc<Model>,
+        pool: Arc<Pool>,
+        config: EngineConfig,
+        speculation: Speculation,
+    ) -> Result<Self> {
+        speculation.check(&model)?;
+        Ok(Self::start_checked(model, pool, config, speculation))
+    }
+
+    fn start_checked(
+        model: Arc<Model>,
+        pool: Arc<Pool>,
+        config: EngineConfig,
+        speculation: Speculation,
+    ) -> Self {
         let max_context = config.max_context.min(model.config().max_seq_len);
+        let counters = Arc::<Counters>::default();
         let (sender, receiver) = channel();
-        let scheduler =
-            Scheduler::new(Arc::clone(&model), Arc::clone(&pool), EngineConfig { max_context, ..config });
+        let scheduler = Scheduler::new(
+            Arc::clone(&model),
+            Arc::clone(&pool),
+            EngineConfig { max_context, ..config },
+            Speculator::new(speculation),
+            Arc::clone(&counters),
+        );
         let thread = std::thread::spawn(move || scheduler.run(&receiver));
         Self {
             model,
             pool,
             max_context,
+            max_batch: config.max_batch,
+            counters,
+            compiler: OnceLock::new(),
             adapters: Arc::default(),
             jobs: Mutex::new(Some(sender)),
             thread: Mutex::new(Some(thread)),
@@ -136,19 +220,24 @@ impl Engine {
         adapters.insert(name.into(), decoder);
     }
 
+    /// What was computed so far.
+    pub fn computed(&self) -> Computed {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Counters { tokens, drafted, accepted } = &*self.counters;
+        Computed { tokens: load(tokens), drafted_tokens: load(drafted), accepted_tokens: load(accepted) }
+    }
+
     /// Queues a request. What is wrong with it is known at once.
     pub fn submit(&self, request: Request) -> Result<Stream> {
-        request.sampling.check()?;
-        let vocab_size = self.model.config().vocab_size;
-        if let Some(&id) = request.prompt.iter().find(|&&id| id as usize >= vocab_size) {
-            return Err(Error::TokenId { id, vocab_size });
-        }
-        if request.prompt.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
-        if request.prompt.len() >= self.max_context {
-            let prompt_tokens = request.prompt.len();
-            return Err(Error::ContextTooLong { prompt_tokens, max_context: self.max_context });
+        self.submit_choices(request, 1)
+    }
+
+    /// Queues `n` answers to one prompt, which is computed once. The first is what [`Self::submit`] gives; the others
+    /// have seeds of their own, made from the request's ([`crate::sampling::choice_seed`]).
+    pub fn submit_choices(&self, request: Request, n: usize) -> Result<Stream> {
+        self.check(&request)?;
+        if !(1..=self.max_batch).contains(&n) {
+            return Err(Error::Count { name: "n", value: n, most: self.max_batch });
         }
         let decoder = match &request.adapter {
             None => None,
@@ -158,13 +247,44 @@ impl Engine {
                 Some(found.ok_or_else(|| Error::UnknownAdapter { name: name.clone() })?)
             }
         };
+        let matcher = match &request.constraint {
+            None => None,
+            Some(constraint) => Some(self.compiler()?.compile(constraint, &request.stop_ids)?),
+        };
         let (events, receiver) = channel();
         let canceller = Canceller::default();
-        let job = Job { request, decoder, events, canceller: canceller.clone() };
+        let output = |index| Output { index, events: events.clone(), canceller: canceller.clone() };
+        let outputs = (0..n).map(output).collect();
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = jobs.as_ref().ok_or(Error::Stopped)?;
-        sender.send(job).map_err(|_| Error::Stopped)?;
-        Ok(Stream { events: receiver, canceller })
+        sender.send(Job { request, decoder, matcher, outputs }).map_err(|_| Error::Stopped)?;
+        Ok(Stream { events: receiver, num_choices: n, canceller })
+    }
+
+    fn check(&self, request: &Request) -> Result<()> {
+        request.sampling.check()?;
+        let vocab_size = self.model.config().vocab_size;
+        let biased = request.sampling.logit_bias.iter().map(|(id, _)| id);
+        if let Some(&id) = request.prompt.iter().chain(biased).find(|&&id| id as usize >= vocab_size) {
+            return Err(Error::TokenId { id, vocab_size });
+        }
+        if request.prompt.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if request.prompt.len() >= self.max_context {
+            let prompt_tokens = request.prompt.len();
+            return Err(Error::ContextTooLong { prompt_tokens, max_context: self.max_context });
+        }
+        Ok(())
+    }
+
+    /// Built when the first constraint comes: it reads the whole vocabulary.
+    fn compiler(&self) -> Result<&Compiler> {
+        if let Some(compiler) = self.compiler.get() {
+            return Ok(compiler);
+        }
+        let compiler = Compiler::new(self.model.tokenizer(), self.model.config().vocab_size)?;
+        Ok(self.compiler.get_or_init(|| compiler))
     }
 
     /// Submits and waits for the whole answer.

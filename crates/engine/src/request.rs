@@ -2,6 +2,7 @@
 
 use hearth_tokenizer::TokenId;
 
+use crate::constraint::Constraint;
 use crate::sampling::Sampling;
 
 /// One completion of one prompt.
@@ -17,6 +18,8 @@ pub struct Request {
     pub stop_ids: Vec<TokenId>,
     /// Texts that end the answer and aren't part of it.
     pub stop: Vec<String>,
+    /// What the text must look like; it is over as soon as nothing more may follow.
+    pub constraint: Option<Constraint>,
     /// How many alternatives to report with each token's log-probability; `None` computes none.
     pub logprobs: Option<usize>,
 }
@@ -31,6 +34,7 @@ impl Request {
             sampling: Sampling::greedy(),
             stop_ids,
             stop: Vec::new(),
+            constraint: None,
             logprobs: None,
         }
     }
@@ -42,16 +46,17 @@ impl Request {
 pub struct Token {
     pub id: TokenId,
     pub text: String,
-    /// Natural logarithm of the token's probability before temperature, if asked for.
+    /// Natural logarithm of the probability the model itself gives the token, if asked for: before the constraint,
+    /// bias, penalties and temperature.
     pub logprob: Option<f32>,
-    /// The most probable tokens, best first.
+    /// The model's most probable tokens, best first; by the same measure.
     pub top: Vec<(TokenId, f32)>,
 }
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// A stop token or a stop text.
+    /// A stop token, a stop text, or a constraint that is fulfilled.
     Stop,
     /// `max_tokens` or the end of the context.
     Length,
@@ -89,6 +94,26 @@ pub struct Completion {
     pub usage: Usage,
 }
 
+impl Usage {
+    /// What several choices of one request cost together: the prompt counts once.
+    pub fn of_choices<'a>(choices: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut choices = choices.into_iter();
+        let first = choices.next().copied().unwrap_or_default();
+        choices.fold(first, |sum, usage| Self {
+            completion_tokens: sum.completion_tokens + usage.completion_tokens,
+            ..sum
+        })
+    }
+}
+
+impl Completion {
+    /// Log-probability a token; −∞ where there is none.
+    pub fn mean_logprob(&self) -> f64 {
+        let sum: f64 = self.tokens.iter().filter_map(|token| token.logprob).map(f64::from).sum();
+        if self.tokens.is_empty() { f64::NEG_INFINITY } else { sum / self.tokens.len() as f64 }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -104,6 +129,15 @@ pub enum Error {
     UnknownAdapter { name: String },
     #[error("`{name}` must be {expected}, not {value}")]
     Parameter { name: &'static str, value: f32, expected: &'static str },
+    #[error("`{name}` must be 1 to {most} here, not {value}")]
+    Count { name: &'static str, value: usize, most: usize },
+    #[error("the {kind} can't be used: {reason}")]
+    Constraint { kind: &'static str, reason: String },
+    #[error(
+        "the draft model has another vocabulary: token {id} is `{draft}` there and `{target}` here; choose a smaller \
+         model of the same family, or prompt lookup"
+    )]
+    DraftVocabulary { id: TokenId, draft: String, target: String },
     #[error("the model computed values that aren't finite; its weights are damaged")]
     NotFinite,
     #[error("the request was cancelled")]
@@ -112,4 +146,4 @@ pub enum Error {
     Stopped,
 }
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;

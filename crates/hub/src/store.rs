@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::card::{Card, Stamp};
 use crate::fetch::STAGE;
 use crate::pull::lock;
-use crate::{Error, Hub, Local, Result, table};
+use crate::{Error, Hub, Local, Result, folder, table};
 
 /// A name becomes a folder's name, so it must be one on every system.
 pub(crate) fn check_name(name: &str) -> Result<()> {
@@ -32,7 +32,7 @@ impl Hub {
         folders.sort();
         let mut found = Vec::new();
         for folder in folders.iter().filter(|folder| folder.is_dir()) {
-            let card = Card::read(folder).filter(|card| folder.join(&card.file).is_file());
+            let card = Card::read(folder).filter(|card| folder.join(&card.file).exists());
             if let Some(card) = card {
                 found.push(Local::of_card(folder, card));
                 continue;
@@ -78,18 +78,13 @@ impl Hub {
 
     /// The hash of the names and hashes of the files in a folder.
     fn folder_hash(&self, folder: &Path) -> Result<(u64, String)> {
-        let mut files =
-            fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
-        files.retain(|path| path.is_file());
-        files.sort();
-        let (mut total, mut hasher) = (0, hash::Hasher::default());
-        for file in files {
-            let (bytes, sha256) = self.file_hash(&file)?;
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            hasher.update(format!("{sha256}  {name}\n").as_bytes());
+        let mut total = 0;
+        let sha256 = folder::hash(folder, |file| {
+            let (bytes, sha256) = self.file_hash(file)?;
             total += bytes;
-        }
-        Ok((total, hasher.finish()))
+            Ok(sha256)
+        })?;
+        Ok((total, sha256))
     }
 
     /// Hashes a file once; as long as size and time stay the same, the hash is remembered.

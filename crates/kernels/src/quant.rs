@@ -1,8 +1,18 @@
-//! The block formats of GGUF files and their scalar decoding, which every fast path is tested against.
+//! The block formats of GGUF files: their scalar decoding, which every fast path is tested against, and encoding.
 //!
 //! Layouts follow ggml's `ggml-common.h`: little-endian, blocks of 32 or 256 weights along a row.
+//! * `groups` — runs of integers with one scale, out of blocks
+//! * `encode` — f32 rows to blocks
+//! * `fit` — the search for scales
+
+mod encode;
+mod fit;
+mod groups;
 
 use half::{bf16, f16};
+
+pub use encode::{can_quantize, quantize};
+pub(crate) use groups::group;
 
 /// How the weights of a tensor are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,12 +25,35 @@ pub enum Format {
     Q5_0,
     Q5_1,
     Q8_0,
+    Q2K,
+    Q3K,
     Q4K,
     Q5K,
     Q6K,
+    IQ4NL,
+    IQ4XS,
 }
 
 impl Format {
+    /// All of them, in the order in which they stand here.
+    pub const ALL: [Self; 15] = [
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::IQ4NL,
+        Self::IQ4XS,
+    ];
+
     /// From the type number in a GGUF tensor table; `None` for formats this program can't read.
     pub fn from_ggml(number: u32) -> Option<Self> {
         Some(match number {
@@ -31,20 +64,71 @@ impl Format {
             6 => Self::Q5_0,
             7 => Self::Q5_1,
             8 => Self::Q8_0,
+            10 => Self::Q2K,
+            11 => Self::Q3K,
             12 => Self::Q4K,
             13 => Self::Q5K,
             14 => Self::Q6K,
+            20 => Self::IQ4NL,
+            23 => Self::IQ4XS,
             30 => Self::BF16,
             _ => return None,
         })
+    }
+
+    /// The type number in a GGUF tensor table.
+    pub const fn to_ggml(self) -> u32 {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::Q4_0 => 2,
+            Self::Q4_1 => 3,
+            Self::Q5_0 => 6,
+            Self::Q5_1 => 7,
+            Self::Q8_0 => 8,
+            Self::Q2K => 10,
+            Self::Q3K => 11,
+            Self::Q4K => 12,
+            Self::Q5K => 13,
+            Self::Q6K => 14,
+            Self::IQ4NL => 20,
+            Self::IQ4XS => 23,
+            Self::BF16 => 30,
+        }
+    }
+
+    /// As GGUF files and their users spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4_1 => "Q4_1",
+            Self::Q5_0 => "Q5_0",
+            Self::Q5_1 => "Q5_1",
+            Self::Q8_0 => "Q8_0",
+            Self::Q2K => "Q2_K",
+            Self::Q3K => "Q3_K",
+            Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
+            Self::Q6K => "Q6_K",
+            Self::IQ4NL => "IQ4_NL",
+            Self::IQ4XS => "IQ4_XS",
+        }
+    }
+
+    /// Whether weights are kept as floats of their own, without blocks.
+    pub const fn is_dense(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::BF16)
     }
 
     /// Weights in a block.
     pub const fn block_len(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
-            Self::Q4K | Self::Q5K | Self::Q6K => 256,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::IQ4NL => 32,
+            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K | Self::IQ4XS => 256,
         }
     }
 
@@ -52,7 +136,7 @@ impl Format {
     pub(crate) const fn group_len(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q6K => 16,
+            Self::Q2K | Self::Q3K | Self::Q6K => 16,
             _ => 32,
         }
     }
@@ -67,9 +151,13 @@ impl Format {
             Self::Q5_0 => 22,
             Self::Q5_1 => 24,
             Self::Q8_0 => 34,
+            Self::Q2K => 84,
+            Self::Q3K => 110,
             Self::Q4K => 144,
             Self::Q5K => 176,
             Self::Q6K => 210,
+            Self::IQ4NL => 18,
+            Self::IQ4XS => 136,
         }
     }
 
@@ -77,133 +165,6 @@ impl Format {
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
         cols.is_multiple_of(self.block_len()).then(|| cols / self.block_len() * self.block_bytes())
     }
-}
-
-#[inline(always)]
-fn f16_at(bytes: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
-}
-
-/// A run of integers with one scale and one minimum: weight = `scale * (q - zero) + min`.
-///
-/// Every quantised format is a sequence of groups; packing reads these instead of decoding to f32.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Group {
-    pub(crate) scale: f32,
-    pub(crate) min: f32,
-    /// Stands for zero; with a minimum it is 0.
-    pub(crate) zero: u8,
-    /// The first `len` are used; 16 for Q6_K, else 32.
-    pub(crate) q: [u8; 32],
-    pub(crate) len: usize,
-}
-
-/// Group `index` of a block.
-#[inline(always)]
-pub(crate) fn group(format: Format, block: &[u8], index: usize) -> Group {
-    match format {
-        Format::Q4_0 | Format::Q4_1 => nibble_group(format, block),
-        Format::Q5_0 | Format::Q5_1 => five_bit_group(format, block),
-        Format::Q8_0 => {
-            let mut q: [u8; 32] = array_at(block, 2);
-            for q in &mut q {
-                // Adding 128 to a signed byte flips its sign bit.
-                *q ^= 0x80;
-            }
-            Group { scale: f16_at(block, 0), min: 0.0, zero: 128, q, len: 32 }
-        }
-        Format::Q4K | Format::Q5K => k_group(format, block, index),
-        Format::Q6K => q6_k_group(block, index),
-        Format::F32 | Format::F16 | Format::BF16 => unreachable!("dense formats have no groups"),
-    }
-}
-
-#[inline(always)]
-fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    *bytes[at..].first_chunk().expect("a block holds its fields")
-}
-
-/// The low nibbles of sixteen bytes, then the high ones.
-#[inline(always)]
-fn nibbles(bytes: [u8; 16]) -> [u8; 32] {
-    let mut q = [0; 32];
-    for (i, byte) in bytes.into_iter().enumerate() {
-        q[i] = byte & 15;
-        q[16 + i] = byte >> 4;
-    }
-    q
-}
-
-#[inline(always)]
-fn nibble_group(format: Format, block: &[u8]) -> Group {
-    let (at, min, zero) = match format {
-        Format::Q4_0 => (2, 0.0, 8),
-        _ => (4, f16_at(block, 2), 0),
-    };
-    Group { scale: f16_at(block, 0), min, zero, q: nibbles(array_at(block, at)), len: 32 }
-}
-
-#[inline(always)]
-fn five_bit_group(format: Format, block: &[u8]) -> Group {
-    let (high_at, min, zero) = match format {
-        Format::Q5_0 => (2, 0.0, 16),
-        _ => (4, f16_at(block, 2), 0),
-    };
-    let high = array_at::<4>(block, high_at);
-    let mut q = nibbles(array_at(block, high_at + 4));
-    for (q, high) in q.as_chunks_mut::<8>().0.iter_mut().zip(high) {
-        for (i, q) in q.iter_mut().enumerate() {
-            *q |= (high >> i & 1) << 4;
-        }
-    }
-    Group { scale: f16_at(block, 0), min, zero, q, len: 32 }
-}
-
-/// The 6-bit scale and minimum of sub-block `j` (0..8) in the 12 packed bytes of Q4_K and Q5_K.
-#[inline(always)]
-fn k_scale_min(packed: &[u8], j: usize) -> (u8, u8) {
-    if j < 4 {
-        (packed[j] & 63, packed[j + 4] & 63)
-    } else {
-        (packed[j + 4] & 15 | packed[j - 4] >> 6 << 4, packed[j + 4] >> 4 | packed[j] >> 6 << 4)
-    }
-}
-
-/// One of 8 sub-blocks of 32.
-#[inline(always)]
-fn k_group(format: Format, block: &[u8], j: usize) -> Group {
-    let (high, quants) = match format {
-        Format::Q5K => (array_at::<32>(block, 16), &block[48..176]),
-        _ => ([0; 32], &block[16..144]),
-    };
-    let (scale, min) = k_scale_min(&block[4..16], j);
-    let bytes: [u8; 32] = array_at(quants, j / 2 * 32);
-    let shift = j % 2 * 4;
-    let mut q = [0; 32];
-    for (i, q) in q.iter_mut().enumerate() {
-        *q = bytes[i] >> shift & 15 | (high[i] >> j & 1) << 4;
-    }
-    Group {
-        scale: f16_at(block, 0) * f32::from(scale),
-        min: -f16_at(block, 2) * f32::from(min),
-        zero: 0,
-        q,
-        len: 32,
-    }
-}
-
-/// One of 16 sub-blocks of 16: two halves of 128, each four quarters of 32.
-#[inline(always)]
-fn q6_k_group(block: &[u8], j: usize) -> Group {
-    let (half, quarter, start) = (j / 8, j % 8 / 2, j % 2 * 16);
-    let low: [u8; 16] = array_at(block, half * 64 + quarter % 2 * 32 + start);
-    let high: [u8; 16] = array_at(block, 128 + half * 32 + start);
-    let mut q = [0; 32];
-    for (i, q) in q.iter_mut().take(16).enumerate() {
-        *q = low[i] >> (quarter / 2 * 4) & 15 | (high[i] >> (2 * quarter) & 3) << 4;
-    }
-    let scale = f16_at(block, 208) * f32::from(block[192 + j] as i8);
-    Group { scale, min: 0.0, zero: 32, q, len: 16 }
 }
 
 /// Decodes whole blocks to f32: the definition of each format.
@@ -266,6 +227,42 @@ mod tests {
         let mut out = [0.0; 32];
         dequantize(Format::Q5_0, &block, &mut out);
         assert_eq!((out[0], out[1]), (0.0, -16.0));
+    }
+
+    #[test]
+    fn numbers_and_formats_go_both_ways() {
+        for format in Format::ALL {
+            assert_eq!(Format::from_ggml(format.to_ggml()), Some(format));
+        }
+        assert_eq!((0..64).filter_map(Format::from_ggml).count(), Format::ALL.len());
+    }
+
+    /// Blocks of random bytes with what the `gguf` package makes of them; written by `golden/gguf_blocks.py`.
+    const GOLDEN: &str = include_str!("../../../golden/gguf_blocks.txt");
+
+    fn bytes_of_hex(hex: &str) -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_format_decodes_as_the_gguf_package_does() {
+        let mut seen = Vec::new();
+        for line in GOLDEN.lines().filter(|line| !line.starts_with('#')) {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let format = Format::ALL.into_iter().find(|format| format.name() == fields[0]).unwrap();
+            let block = bytes_of_hex(fields[1]);
+            let expected = bytes_of_hex(fields[2]);
+            let expected = expected.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+            let mut out = vec![0.0; format.block_len() * block.len() / format.block_bytes()];
+            dequantize(format, &block, &mut out);
+            for (index, (out, expected)) in out.iter().zip(expected).enumerate() {
+                // The package multiplies in another order where a scale is a product: one rounding apart.
+                let near = (out - expected).abs() <= expected.abs() * 1e-6 + 1e-9;
+                assert!(near, "{format:?} weight {index}: {out} vs. {expected}");
+            }
+            seen.push(format);
+        }
+        assert!(Format::ALL.iter().all(|format| seen.contains(format)), "{seen:?}");
     }
 
     #[test]

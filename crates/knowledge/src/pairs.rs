@@ -15,6 +15,9 @@ use crate::words::{content_words, is_chinese, is_cjk, normalize, plain_words};
 /// A longer answer is no fact but a retelling.
 const MAX_ANSWER_WORDS: usize = 40;
 
+/// Content words of a brief answer at most.
+const MAX_BRIEF_WORDS: usize = 8;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
@@ -77,6 +80,9 @@ pub fn parse_pairs(reply: &str, chunk: &Chunk) -> (Vec<Pair>, Vec<Rejected>) {
                     continue;
                 };
                 match source.check(&question, text) {
+                    Ok(_) if !asks(&question) => {
+                        rejected.push(Rejected { question, reason: "the question asks nothing".into() });
+                    }
                     Err(reason) => rejected.push(Rejected { question, reason }),
                     Ok(_) if !questions.insert(normalize(&question)) => {
                         rejected.push(Rejected { question, reason: "asked twice".into() });
@@ -180,6 +186,20 @@ impl<'a> Source<'a> {
     }
 }
 
+/// Whether a text is put as a question: small models also write headings and statements where one is wanted.
+fn asks(question: &str) -> bool {
+    let words = [
+        "什么", "多少", "几", "哪", "是否", "如何", "怎么", "怎样", "为何", "谁", "多久", "多长", "吗",
+        "何时",
+    ];
+    question.ends_with(['?', '？']) || words.iter().any(|word| question.contains(word))
+}
+
+/// Whether an answer is a fact that can be given word for word, rather than a retelling.
+pub fn is_brief(answer: &str) -> bool {
+    content_words(answer).len() <= MAX_BRIEF_WORDS
+}
+
 /// The sentence with the most words of the answer, then of the question.
 fn evidence(answer: &[String], asked: &BTreeSet<String>, text: &str) -> String {
     let score = |sentence: &str| {
@@ -219,6 +239,7 @@ pub(crate) mod tests {
         let reply = "Sure!\n1. **Q:** How long does the Kestrel's motor stay hot?\n**A:** 25 minutes\n\
             Q: Which filter fits the Kestrel?\nA: filter F-9.\nQ: How long does the Kestrel's motor stay hot?\nA: 25 minutes\n\
             问题：红隼水泵的保修期是多久？\n答案：三十七个月。\nQ: How heavy is the Kestrel pump?\nA: 12 kg\nQ: Why?\nA: motor\n\
+            Q: Filter of the Kestrel pump\nA: filter F-9\n\
             Q: What does the passage say about filters?\nA: filter F-9\nQ: Does the motor get hot?\nA: Yes\n\
             Q: What about motor and filter?\nA: the motor\nQ: What is left over here?";
         let (kept, rejected) = parse_pairs(reply, &chunk);
@@ -238,12 +259,29 @@ pub(crate) mod tests {
                 "asked twice",
                 "`12` of the answer isn't in the passage",
                 "the question is too short to ask for something",
+                "the question asks nothing",
                 "the question is about the passage, not about a thing",
                 "`yes` of the answer isn't in the passage",
                 "the question gives the answer away",
                 "no answer follows",
             ]
         );
+    }
+
+    #[test]
+    fn questions_ask_and_brief_answers_are_facts() {
+        for (text, expected) in [
+            ("What is it?", true),
+            ("柜子有多少托盘", true),
+            ("每月检查一次门封条", false),
+            ("Kestrel pump", false),
+        ] {
+            assert_eq!(asks(text), expected, "{text}");
+        }
+        assert!(is_brief("25 minutes") && is_brief("三十七个月"));
+        assert!(!is_brief(
+            "Open the hatch, take the filter out, wash it in warm water, dry it and put it back in"
+        ));
     }
 
     #[test]

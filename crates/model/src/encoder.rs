@@ -1,19 +1,25 @@
-//! Text to vectors: a BERT encoder (Devlin et al. 2018) of the E5 family (Wang et al. 2022), multilingual-e5-small.
+//! Text to vectors: a BERT encoder (Devlin et al. 2018), such as multilingual-e5-small (Wang et al. 2022).
 //!
-//! In: an `E5S1` container and texts. Out: one vector of length 1 per text; the cosine of a question's and a
-//! passage's vector says how well they fit. Texts are packed one after the other without padding, and each
+//! In: an `E5S1` container or a folder of safetensors, and texts. Out: one vector of length 1 per text; the cosine of
+//! a question's and a passage's vector says how well they fit. Texts are packed one after the other without padding, and each
 //! text's vector is equal to the bit alone, in a batch and on any number of threads. Training is left out.
 //!
 //! * [`error`] — what can go wrong
 //! * `source` — a file read field by field, never past its end
+//! * `tensors` — what is asked of either form: numbers, and tensors by their place
 //! * `container` — the `E5S1` layout: numbers, vocabulary, tensors
+//! * `folder` — a sentence embedder's folder of safetensors
+//! * `prompts` — the words before questions and passages
 //! * `weights` — matrices packed, vectors dense
 //! * `forward` — tokens to pooled vectors
 
 mod container;
 pub mod error;
+mod folder;
 mod forward;
+mod prompts;
 mod source;
+mod tensors;
 mod weights;
 
 use std::fmt;
@@ -26,11 +32,10 @@ use hearth_tokenizer::{TokenId, Tokenizer};
 pub use error::{Error, Result};
 
 use container::Container;
+use folder::Folder;
+use prompts::Prompts;
+use tensors::Tensors;
 use weights::Weights;
-
-/// Prefixes the E5 models were trained with: without them questions and passages don't meet.
-const QUERY_PREFIX: &str = "query: ";
-const PASSAGE_PREFIX: &str = "passage: ";
 
 /// Tokens of one forward pass at most, unless one text alone has more: the intermediate activations of 1,024
 /// tokens of multilingual-e5-small are 6 MiB.
@@ -53,6 +58,9 @@ pub struct Encoder {
     tokenizer: Tokenizer,
     weights: Weights,
     pool: Arc<Pool>,
+    prompts: Prompts,
+    /// Whether the file says what its prompts are; else they follow from the name.
+    has_prompts: bool,
 }
 
 impl fmt::Debug for Encoder {
@@ -67,29 +75,44 @@ impl fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    /// Reads an `E5S1` container. Its name is the file's, without the extension.
+    /// Opens an `E5S1` container or a folder of safetensors. Its name is the file's, without the extension.
     pub fn open(path: &Path, pool: Arc<Pool>) -> Result<Self> {
-        let (mut container, vocabulary) = Container::open(path)?;
-        let tokenizer = Tokenizer::from_parts(vocabulary)
-            .map_err(|source| Error::Tokenizer { path: path.into(), source })?;
-        let weights = Weights::read(&mut container)?;
-        let name = path.file_stem().unwrap_or(path.as_os_str());
-        let name = name.to_string_lossy().into_owned();
-        let encoder = Self { name, tokenizer, weights, pool };
+        let (mut tensors, tokenizer, prompts): (Box<dyn Tensors>, _, _) = match path.is_dir() {
+            true => {
+                let (folder, tokenizer, prompts) = Folder::open(path)?;
+                (Box::new(folder), tokenizer, prompts)
+            }
+            false => {
+                let (container, vocabulary) = Container::open(path)?;
+                let tokenizer = Tokenizer::from_parts(vocabulary)
+                    .map_err(|source| Error::Tokenizer { path: path.into(), source })?;
+                (Box::new(container), tokenizer, Some(Prompts::e5()))
+            }
+        };
+        let weights = Weights::read(tensors.as_mut())?;
+        let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+        let name = name.unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let has_prompts = prompts.is_some();
+        let prompts = prompts.unwrap_or_else(|| Prompts::of_name(&name));
+        let encoder = Self { name, tokenizer, weights, pool, prompts, has_prompts };
         let prefix_tokens = encoder.count_tokens("");
-        if prefix_tokens >= encoder.max_tokens() {
+        if prefix_tokens == 0 || prefix_tokens >= encoder.max_tokens() {
             let problem = format!(
                 "is `{}`, but prefix and special tokens alone take {prefix_tokens}",
                 encoder.max_tokens()
             );
-            return Err(container.malformed("max_position_embeddings", problem).into());
+            let what = "the number of tokens it reads".into();
+            return Err(crate::files::Error::Malformed { path: path.into(), what, problem }.into());
         }
         Ok(encoder)
     }
 
-    /// The same encoder under another name, such as the one it is pulled by.
+    /// The same encoder under another name, such as the one it is pulled by. The words before texts follow the name
+    /// where the model's files don't give them.
     pub fn with_name(self, name: impl Into<String>) -> Self {
-        Self { name: name.into(), ..self }
+        let name = name.into();
+        let prompts = if self.has_prompts { self.prompts } else { Prompts::of_name(&name) };
+        Self { name, prompts, ..self }
     }
 
     pub fn name(&self) -> &str {
@@ -103,23 +126,23 @@ impl Encoder {
 
     /// Tokens a text may take, prefix and special tokens counted.
     pub fn max_tokens(&self) -> usize {
-        self.weights.config.max_position_embeddings
+        self.weights.config.max_tokens
     }
 
     /// Tokens `text` takes as a passage, prefix and special tokens counted; it is read whole if these are at
     /// most [`Self::max_tokens`].
     pub fn count_tokens(&self, text: &str) -> usize {
-        self.encode(PASSAGE_PREFIX, text).len()
+        self.encode(&self.prompts.passage, text).len()
     }
 
     /// Vectors of questions, to be compared with those of passages.
     pub fn embed_queries(&self, texts: &[&str]) -> Result<Embedded> {
-        self.embed(QUERY_PREFIX, texts)
+        self.embed(&self.prompts.query, texts)
     }
 
     /// Vectors of passages that may answer questions.
     pub fn embed_passages(&self, texts: &[&str]) -> Result<Embedded> {
-        self.embed(PASSAGE_PREFIX, texts)
+        self.embed(&self.prompts.passage, texts)
     }
 
     fn encode(&self, prefix: &str, text: &str) -> Vec<TokenId> {

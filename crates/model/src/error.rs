@@ -29,6 +29,14 @@ pub enum Error {
     NotAModel { path: PathBuf },
     #[error("token id {id} isn't in the vocabulary of {vocab_size}")]
     TokenId { id: u32, vocab_size: usize },
+    #[error("`{path}` is there already\nhint: {hint}")]
+    Exists { path: PathBuf, hint: &'static str },
+    #[error("{what}")]
+    Unconvertible { what: String },
+    #[error("tensor `{tensor}` holds {value}, more than {format} can\nhint: convert to f32 or bf16")]
+    TooLarge { tensor: String, value: f32, format: &'static str },
+    #[error("stopped; nothing was written")]
+    Cancelled,
     #[error("adapter `{path}`: {what}")]
     Adapter { path: PathBuf, what: String },
 }

@@ -5,6 +5,7 @@
 //! * [`decoder`] — the forward definition that training and generation share
 //! * [`load`] — a file or folder to a [`Model`] in memory
 //! * [`lora`] — adapters
+//! * [`convert`] — a model on disk to another: GGUF, folder, fewer bits
 //! * [`encoder`] — texts to vectors
 
 pub mod files;
@@ -12,6 +13,7 @@ pub mod config;
 pub mod decoder;
 pub mod load;
 pub mod lora;
+pub mod convert;
 pub mod encoder;
 pub mod error;
 

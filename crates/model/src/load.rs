@@ -82,7 +82,7 @@ impl Decoder {
 }
 
 /// `chat_template.jinja`, or the template inside `tokenizer_config.json`.
-fn folder_template(path: &Path) -> Result<Option<String>> {
+pub fn folder_template(path: &Path) -> Result<Option<String>> {
     let file = path.join("chat_template.jinja");
     if file.is_file() {
         return Ok(Some(fs_err::read_to_string(file).map_err(files::Error::from)?));

@@ -39,7 +39,7 @@ pub(crate) async fn complete(
     job.stop.extend(chat.stop_texts().iter().map(ToString::to_string));
     job.adapter = adapter;
     job.logprobs = logprobs;
-    let stream = state.engine().submit(job);
+    let stream = state.engine().submit_choices(job, asked.n);
     let stream = stream.map_err(|error| Error::from_engine(error, "messages", is_grounded))?;
     let writer = ChatWriter {
         head,
@@ -47,13 +47,13 @@ pub(crate) async fn complete(
         cite: prepared.cite,
         has_logprobs: logprobs.is_some(),
         include_usage: asked.include_usage,
-        text: String::new(),
+        texts: vec![String::new(); asked.n],
     };
     if asked.is_stream {
         return Ok(generate::respond(stream, writer));
     }
-    let completion = generate::collect(stream).await?;
-    Ok(Json(generate::blocking(move || Ok(writer.whole(&completion))).await?).into_response())
+    let completions = generate::collect(stream).await?;
+    Ok(Json(generate::blocking(move || Ok(writer.whole(&completions))).await?).into_response())
 }
 
 struct ChatRequest {
@@ -69,7 +69,7 @@ impl ChatRequest {
         let name = fields.take::<String>("model")?.unwrap_or_else(|| state.default_name());
         let conversation = Conversation::from(messages(fields.require("messages")?)?);
         let assistant = state.assistant(&name)?;
-        let asked = Asked::take(&mut fields, assistant.sampling, state.seed_of(request))?;
+        let asked = Asked::take(&mut fields, assistant.sampling.clone(), state.seed_of(request))?;
         let max_tokens: Option<usize> = fields.take("max_tokens")?;
         let max_tokens = fields.take("max_completion_tokens")?.or(max_tokens).unwrap_or(assistant.max_tokens);
         if max_tokens == 0 {
@@ -85,7 +85,6 @@ impl ChatRequest {
         }
         fields.accept_only("tools", &[json!([])])?;
         fields.accept_only("tool_choice", &[json!("none"), json!("auto")])?;
-        fields.accept_only("response_format", &[json!({ "type": "text" })])?;
         fields.accept_only("modalities", &[json!(["text"])])?;
         fields.finish()?;
         let logprobs = wants_logprobs.then_some(top_logprobs.unwrap_or(0));
@@ -157,29 +156,34 @@ struct ChatWriter {
     cite: Option<Cite>,
     has_logprobs: bool,
     include_usage: bool,
-    /// The answer so far.
-    text: String,
+    /// Each choice's answer so far.
+    texts: Vec<String>,
 }
 
 impl ChatWriter {
-    fn whole(&self, completion: &Completion) -> Value {
+    fn whole(&self, completions: &[Completion]) -> Value {
+        let choices = completions.iter().enumerate().map(|(index, choice)| self.choice(index, choice));
+        let mut body = self.head.body(choices.collect());
+        body["usage"] = generate::usage(Usage::of_choices(completions.iter().map(|choice| &choice.usage)));
+        body
+    }
+
+    fn choice(&self, index: usize, completion: &Completion) -> Value {
         let mut message = json!({ "role": "assistant", "content": completion.text, "refusal": null });
         if let Some(cite) = &self.cite {
             message["citations"] = json!(cite(&completion.text));
         }
         let tokenizer = self.state.engine().model().tokenizer();
-        let mut body = self.head.body(json!([{
-            "index": 0,
+        json!({
+            "index": index,
             "message": message,
             "logprobs": self.has_logprobs.then(|| logprobs::chat(tokenizer, &completion.tokens)),
             "finish_reason": generate::finish_reason(completion.finish),
-        }]));
-        body["usage"] = generate::usage(completion.usage);
-        body
+        })
     }
 
-    fn chunk(&self, delta: Value, logprobs: Option<Value>, finish: Option<&str>) -> Value {
-        let mut choice = json!({ "index": 0, "finish_reason": finish });
+    fn chunk(&self, index: usize, delta: Value, logprobs: Option<Value>, finish: Option<&str>) -> Value {
+        let mut choice = json!({ "index": index, "finish_reason": finish });
         choice["delta"] = delta;
         choice["logprobs"] = logprobs.unwrap_or_default();
         let mut body = self.head.body(json!([choice]));
@@ -188,44 +192,45 @@ impl ChatWriter {
         }
         body
     }
-
-    fn usage(&self, usage: Usage) -> Option<Value> {
-        self.include_usage.then(|| {
-            let mut body = self.head.body(json!([]));
-            body["usage"] = generate::usage(usage);
-            body
-        })
-    }
 }
 
 impl Parts for ChatWriter {
-    fn first(&self) -> Vec<Value> {
-        vec![self.chunk(json!({ "role": "assistant", "content": "" }), None, None)]
+    fn first(&self, index: usize) -> Vec<Value> {
+        vec![self.chunk(index, json!({ "role": "assistant", "content": "" }), None, None)]
     }
 
-    fn event(&mut self, event: Event) -> Vec<Value> {
+    fn event(&mut self, index: usize, event: Event) -> Vec<Value> {
         match event {
             Event::Token(token) => {
-                self.text.push_str(&token.text);
+                self.texts[index].push_str(&token.text);
                 let tokenizer = self.state.engine().model().tokenizer();
                 let logprobs = self.has_logprobs.then(|| logprobs::chat(tokenizer, [&token]));
                 if token.text.is_empty() && logprobs.is_none() {
                     return Vec::new();
                 }
-                vec![self.chunk(json!({ "content": token.text }), logprobs, None)]
+                vec![self.chunk(index, json!({ "content": token.text }), logprobs, None)]
             }
-            Event::Done { finish, usage, text } => {
-                self.text.push_str(&text);
-                let rest = (!text.is_empty()).then(|| self.chunk(json!({ "content": text }), None, None));
+            Event::Done { finish, text, .. } => {
+                self.texts[index].push_str(&text);
+                let rest =
+                    (!text.is_empty()).then(|| self.chunk(index, json!({ "content": text }), None, None));
                 let delta = match &self.cite {
-                    Some(cite) => json!({ "citations": cite(&self.text) }),
+                    Some(cite) => json!({ "citations": cite(&self.texts[index]) }),
                     None => json!({}),
                 };
-                let last = self.chunk(delta, None, Some(generate::finish_reason(finish)));
-                rest.into_iter().chain([last]).chain(self.usage(usage)).collect()
+                let last = self.chunk(index, delta, None, Some(generate::finish_reason(finish)));
+                rest.into_iter().chain([last]).collect()
             }
             Event::Failed(_) => Vec::new(),
         }
+    }
+
+    fn last(&self, usage: Usage) -> Option<Value> {
+        self.include_usage.then(|| {
+            let mut body = self.head.body(json!([]));
+            body["usage"] = generate::usage(usage);
+            body
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
-use hearth_engine::{Completion, Event};
+use hearth_engine::{Completion, Event, Usage};
 use hearth_tokenizer::TokenId;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ pub(crate) async fn complete(
     let name = fields.take::<String>("model")?.unwrap_or_else(|| state.default_name());
     let prompt = fields.require("prompt")?;
     let assistant = state.assistant(&name)?;
-    let asked = Asked::take(&mut fields, assistant.sampling, state.seed_of(request))?;
+    let asked = Asked::take(&mut fields, assistant.sampling.clone(), state.seed_of(request))?;
     let max_tokens = fields.take("max_tokens")?.unwrap_or(DEFAULT_MAX_TOKENS);
     let num_logprobs: Option<usize> = fields.take("logprobs")?;
     if num_logprobs.is_some_and(|n| n > MAX_TOP_LOGPROBS) {
@@ -56,27 +56,41 @@ pub(crate) async fn complete(
         ));
     }
     fields.accept_only("suffix", &[json!("")])?;
+    let best_of = fields.take("best_of")?.unwrap_or(asked.n);
+    if best_of < asked.n {
+        return Err(Error::parameter("best_of", format!("{best_of} is less than `n` {}", asked.n)));
+    }
+    if best_of > asked.n && asked.is_stream {
+        return Err(Error::parameter("best_of", "the best are known at the end; not allowed with `stream`"));
+    }
     fields.finish()?;
 
     let (prompt, text) = ids_and_text(&state, prompt)?;
     let head = Head::new(&state, "cmpl", "text_completion", &assistant.name, request);
     let mut job = asked.request(prompt, max_tokens, state.engine().model().chat.stops());
     job.adapter.clone_from(&assistant.adapter);
-    job.logprobs = num_logprobs;
-    let stream = state.engine().submit(job).map_err(|error| Error::from_engine(error, "prompt", false))?;
+    // Which answers are the best is told by the log-probabilities of their tokens.
+    job.logprobs = if best_of > asked.n { num_logprobs.or(Some(0)) } else { num_logprobs };
+    let stream = state.engine().submit_choices(job, best_of);
+    let stream = stream.map_err(|error| Error::from_engine(error, "prompt", false))?;
     let writer = Writer {
         head,
         state,
         echo: if is_echo { text } else { String::new() },
         has_logprobs: num_logprobs.is_some(),
         include_usage: asked.include_usage,
-        num_chars: 0,
+        num_chars: vec![0; asked.n],
     };
     if asked.is_stream {
         return Ok(generate::respond(stream, writer));
     }
-    let completion = generate::collect(stream).await?;
-    Ok(Json(writer.whole(&completion)).into_response())
+    let mut completions = generate::collect(stream).await?;
+    let usage = Usage::of_choices(completions.iter().map(|choice| &choice.usage));
+    if best_of > asked.n {
+        completions.sort_by(|a, b| b.mean_logprob().total_cmp(&a.mean_logprob()));
+        completions.truncate(asked.n);
+    }
+    Ok(Json(writer.whole(&completions, usage)).into_response())
 }
 
 /// What the model reads, and how it is shown.
@@ -109,25 +123,28 @@ struct Writer {
     echo: String,
     has_logprobs: bool,
     include_usage: bool,
-    /// Characters sent so far, for the offsets of log-probabilities.
-    num_chars: usize,
+    /// Characters sent so far of each choice, for the offsets of log-probabilities.
+    num_chars: Vec<usize>,
 }
 
 impl Writer {
-    fn whole(&self, completion: &Completion) -> Value {
+    fn whole(&self, completions: &[Completion], usage: Usage) -> Value {
         let tokenizer = self.state.engine().model().tokenizer();
-        let mut body = self.head.body(json!([{
-            "index": 0,
-            "text": format!("{}{}", self.echo, completion.text),
-            "logprobs": self.has_logprobs.then(|| logprobs::plain(tokenizer, &completion.tokens, 0)),
-            "finish_reason": generate::finish_reason(completion.finish),
-        }]));
-        body["usage"] = generate::usage(completion.usage);
+        let choice = |(index, completion): (usize, &Completion)| {
+            json!({
+                "index": index,
+                "text": format!("{}{}", self.echo, completion.text),
+                "logprobs": self.has_logprobs.then(|| logprobs::plain(tokenizer, &completion.tokens, 0)),
+                "finish_reason": generate::finish_reason(completion.finish),
+            })
+        };
+        let mut body = self.head.body(completions.iter().enumerate().map(choice).collect());
+        body["usage"] = generate::usage(usage);
         body
     }
 
-    fn chunk(&self, text: &str, logprobs: Option<Value>, finish: Option<&str>) -> Value {
-        let mut choice = json!({ "index": 0, "text": text, "finish_reason": finish });
+    fn chunk(&self, index: usize, text: &str, logprobs: Option<Value>, finish: Option<&str>) -> Value {
+        let mut choice = json!({ "index": index, "text": text, "finish_reason": finish });
         choice["logprobs"] = logprobs.unwrap_or_default();
         let mut body = self.head.body(json!([choice]));
         if self.include_usage {
@@ -138,35 +155,37 @@ impl Writer {
 }
 
 impl Parts for Writer {
-    fn first(&self) -> Vec<Value> {
+    fn first(&self, index: usize) -> Vec<Value> {
         if self.echo.is_empty() {
             return Vec::new();
         }
-        vec![self.chunk(&self.echo, None, None)]
+        vec![self.chunk(index, &self.echo, None, None)]
     }
 
-    fn event(&mut self, event: Event) -> Vec<Value> {
+    fn event(&mut self, index: usize, event: Event) -> Vec<Value> {
         match event {
             Event::Token(token) => {
                 let tokenizer = self.state.engine().model().tokenizer();
-                let offset = self.num_chars;
-                self.num_chars += token.text.chars().count();
+                let offset = self.num_chars[index];
+                self.num_chars[index] += token.text.chars().count();
                 let logprobs = self.has_logprobs.then(|| logprobs::plain(tokenizer, [&token], offset));
                 if token.text.is_empty() && logprobs.is_none() {
                     return Vec::new();
                 }
-                vec![self.chunk(&token.text, logprobs, None)]
+                vec![self.chunk(index, &token.text, logprobs, None)]
             }
-            Event::Done { finish, usage, text } => {
-                let mut parts = vec![self.chunk(&text, None, Some(generate::finish_reason(finish)))];
-                if self.include_usage {
-                    let mut body = self.head.body(json!([]));
-                    body["usage"] = generate::usage(usage);
-                    parts.push(body);
-                }
-                parts
+            Event::Done { finish, text, .. } => {
+                vec![self.chunk(index, &text, None, Some(generate::finish_reason(finish)))]
             }
             Event::Failed(_) => Vec::new(),
         }
+    }
+
+    fn last(&self, usage: Usage) -> Option<Value> {
+        self.include_usage.then(|| {
+            let mut body = self.head.body(json!([]));
+            body["usage"] = generate::usage(usage);
+            body
+        })
     }
 }

@@ -47,6 +47,8 @@ pub enum Error {
     ContextTooLong { param: &'static str, prompt_tokens: usize, max_context: usize, is_grounded: bool },
     #[error("the conversation doesn't fit the model's template: {reason}")]
     Template { reason: String },
+    #[error("{reason}")]
+    Constraint { reason: String },
     #[error("nothing is at `{path}`")]
     UnknownPath { path: String },
     #[error("`{path}` doesn't answer {method}")]
@@ -94,6 +96,8 @@ impl Error {
                 Self::parameter(name, format!("must be {expected}, not {value}"))
             }
             E::EmptyPrompt | E::TokenId { .. } => Self::parameter(param, error.to_string()),
+            E::Count { name, .. } => Self::parameter(name, error.to_string()),
+            E::Constraint { .. } => Self::Constraint { reason: error.to_string() },
             other => Self::Engine(other),
         }
     }
@@ -108,6 +112,7 @@ impl Error {
             | Self::Parameter { .. }
             | Self::Unsupported { .. }
             | Self::ContextTooLong { .. }
+            | Self::Constraint { .. }
             | Self::Template { .. } => StatusCode::BAD_REQUEST,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ForeignHost { .. } | Self::ForeignOrigin { .. } => StatusCode::FORBIDDEN,
@@ -117,6 +122,7 @@ impl Error {
             | Self::NoReport
             | Self::NoEmbedding => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Engine(hearth_engine::Error::Cancelled) => client_closed_request(),
             Self::Engine(hearth_engine::Error::Stopped) => StatusCode::SERVICE_UNAVAILABLE,
             Self::PortInUse { .. }
             | Self::Bind { .. }
@@ -134,7 +140,7 @@ impl Error {
             Self::ContextTooLong { .. } => "context_length_exceeded",
             Self::UnknownParameters { .. } => "unknown_parameter",
             Self::Missing { .. } => "missing_required_parameter",
-            Self::Parameter { .. } => "invalid_value",
+            Self::Parameter { .. } | Self::Constraint { .. } => "invalid_value",
             Self::Unsupported { .. } => "unsupported_value",
             Self::NotJson { .. } | Self::NotUtf8 { .. } => "invalid_json",
             Self::UnknownPath { .. } => "unknown_url",
@@ -162,6 +168,11 @@ impl Error {
             "message": self.to_string(), "type": kind, "param": self.param(), "code": self.code(),
         }})
     }
+}
+
+/// 499, as nginx has it: nobody is left to read the response, and the log shouldn't blame the server.
+fn client_closed_request() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
 impl IntoResponse for Error {

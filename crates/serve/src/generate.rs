@@ -85,28 +85,13 @@ impl tokio_stream::Stream for Events {
     }
 }
 
-/// Waits for the whole answer.
-pub(crate) async fn collect(stream: Stream) -> Result<Completion> {
+/// Waits for all answers.
+pub(crate) async fn collect(stream: Stream) -> Result<Vec<Completion>> {
     let _guard = CancelOnDrop(stream.canceller());
     let (sender, receiver) = oneshot::channel();
     tokio::task::spawn_blocking(move || {
-        let (mut text, mut tokens) = (String::new(), Vec::new());
-        let result = loop {
-            match stream.next_event() {
-                Some(Event::Token(token)) => {
-                    text.push_str(&token.text);
-                    tokens.push(token);
-                }
-                Some(Event::Done { finish, usage, text: rest }) => {
-                    text.push_str(&rest);
-                    break Ok(Completion { text, tokens, finish, usage });
-                }
-                Some(Event::Failed(error)) => break Err(Error::Engine(error)),
-                None => break Err(Error::Engine(hearth_engine::Error::Stopped)),
-            }
-        };
         // The client may have hung up.
-        let _ = sender.send(result);
+        let _ = sender.send(stream.collect_choices().map_err(Error::Engine));
     });
     receiver.await.unwrap_or_else(|_| Err(Error::Bug { what: "the answer was lost".into() }))
 }
@@ -121,11 +106,14 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// Makes the parts of a streamed response.
 pub(crate) trait Parts: Send + 'static {
-    /// What is sent before the first token.
-    fn first(&self) -> Vec<Value>;
+    /// What is sent before the first token of a choice.
+    fn first(&self, index: usize) -> Vec<Value>;
 
-    /// What an event adds. Never sees [`Event::Failed`].
-    fn event(&mut self, event: Event) -> Vec<Value>;
+    /// What an event of a choice adds. Never sees [`Event::Failed`].
+    fn event(&mut self, index: usize, event: Event) -> Vec<Value>;
+
+    /// What is sent behind all choices.
+    fn last(&self, usage: Usage) -> Option<Value>;
 }
 
 /// Sends the parts as they come, then `[DONE]`; after an error that error instead.
@@ -135,23 +123,28 @@ pub(crate) fn respond(stream: Stream, mut parts: impl Parts) -> Response {
     tokio::task::spawn_blocking(move || {
         let send = |data: String| sender.blocking_send(Ok(SseEvent::default().data(data))).is_ok();
         let send_all = |values: Vec<Value>| values.into_iter().all(|value| send(value.to_string()));
-        if !send_all(parts.first()) {
+        let mut usages: Vec<Option<Usage>> = vec![None; stream.num_choices()];
+        if !(0..usages.len()).all(|index| send_all(parts.first(index))) {
             return;
         }
-        loop {
-            let event = stream.next_event().unwrap_or(Event::Failed(hearth_engine::Error::Stopped));
-            if let Event::Failed(error) = event {
-                send(Error::Engine(error).body().to_string());
+        while usages.iter().any(Option::is_none) {
+            let stopped = (0, Event::Failed(hearth_engine::Error::Stopped));
+            let (index, event) = stream.next_of_choice().unwrap_or(stopped);
+            match event {
+                Event::Failed(error) => {
+                    send(Error::Engine(error).body().to_string());
+                    return;
+                }
+                Event::Done { usage, .. } => usages[index] = Some(usage),
+                Event::Token(_) => {}
+            }
+            if !send_all(parts.event(index, event)) {
                 return;
             }
-            let is_done = matches!(event, Event::Done { .. });
-            if !send_all(parts.event(event)) {
-                return;
-            }
-            if is_done {
-                send("[DONE]".into());
-                return;
-            }
+        }
+        let usage = Usage::of_choices(usages.iter().flatten());
+        if send_all(parts.last(usage).into_iter().collect()) {
+            send("[DONE]".into());
         }
     });
     let events = Events { receiver: ReceiverStream::new(receiver), _guard: guard };

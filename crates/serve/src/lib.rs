@@ -2,7 +2,7 @@
 //!
 //! * [`grounding`] — what serve asks of documents and embedders, as traits that others implement
 //! * [`state`] — the engine and everything that may change while serving: assistants, progress, the report
-//! * `fields`, `sampling` — a request's parameters, none of them ignored
+//! * `fields`, `constraint`, `sampling` — a request's parameters, none of them ignored
 //! * `generate`, `logprobs` — the engine's stream to one answer or to server-sent events
 //! * `chat`, `completions`, `embeddings`, `models`, `status` — the endpoints
 //! * `page` — the chat page, embedded
@@ -14,6 +14,7 @@ pub mod grounding;
 pub mod state;
 
 mod fields;
+mod constraint;
 mod sampling;
 
 mod generate;

@@ -1,9 +1,60 @@
 //! Special tokens in text: where the next one stands.
 //!
-//! The leftmost match wins, and of those the longest, as in Hugging Face's tokenizers.
+//! The leftmost match wins, and of those the longest, as in Hugging Face's tokenizers. Some vocabularies add tokens
+//! that mean nothing but themselves (runs of white space, tags of HTML): those plain text may become, too.
 
 use crate::classes::{LETTER, NUMBER, class};
+use crate::trie::Trie;
 use crate::vocabulary::{TokenId, TokenKind};
+
+/// Names of HTML elements that vocabularies hold as tokens of their own (Gemma).
+const HTML: [&str; 45] = [
+    "a",
+    "b",
+    "blockquote",
+    "body",
+    "br",
+    "caption",
+    "code",
+    "dd",
+    "div",
+    "dl",
+    "dt",
+    "em",
+    "footer",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "head",
+    "header",
+    "hr",
+    "html",
+    "i",
+    "iframe",
+    "img",
+    "li",
+    "nav",
+    "ol",
+    "p",
+    "pre",
+    "s",
+    "span",
+    "strong",
+    "sub",
+    "sup",
+    "table",
+    "tbody",
+    "td",
+    "tfoot",
+    "th",
+    "thead",
+    "tr",
+    "u",
+    "ul",
+];
 
 #[derive(Clone, Debug)]
 pub(crate) struct AddedToken {
@@ -21,6 +72,11 @@ impl AddedToken {
     pub(crate) fn plain(content: String, id: TokenId, kind: TokenKind) -> Self {
         Self { content, id, kind, lstrip: false, rstrip: false, single_word: false }
     }
+
+    /// Whether the token plays no part in any template, so that text of anybody may become it.
+    pub(crate) fn is_harmless(&self) -> bool {
+        self.kind == TokenKind::UserDefined && (is_space(&self.content) || is_html(&self.content))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,24 +88,35 @@ pub(crate) struct Found {
 
 #[derive(Clone, Debug)]
 pub(crate) struct AddedTokens {
-    /// Longest first for each first byte.
     tokens: Vec<AddedToken>,
-    by_first_byte: Vec<Vec<u32>>,
+    /// From contents to places in `tokens`.
+    trie: Trie,
+    starts: Box<[bool; 256]>,
 }
 
 impl AddedTokens {
+    /// Of tokens with the same content the one with the lowest id stays.
     pub(crate) fn new(mut tokens: Vec<AddedToken>) -> Self {
         tokens.retain(|token| !token.content.is_empty());
-        tokens.sort_by(|a, b| b.content.len().cmp(&a.content.len()).then(a.id.cmp(&b.id)));
-        let mut by_first_byte = vec![Vec::new(); 256];
-        for (index, token) in tokens.iter().enumerate() {
-            by_first_byte[usize::from(token.content.as_bytes()[0])].push(index as u32);
+        tokens.sort_by(|a, b| a.content.cmp(&b.content).then(a.id.cmp(&b.id)));
+        tokens.dedup_by(|later, first| later.content == first.content);
+        let mut starts = Box::new([false; 256]);
+        for token in &tokens {
+            starts[usize::from(token.content.as_bytes()[0])] = true;
         }
-        Self { tokens, by_first_byte }
+        let trie = Trie::new(
+            tokens.iter().zip(0..).map(|(token, index)| (token.content.as_bytes(), index)).collect(),
+        );
+        Self { tokens, trie, starts }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &AddedToken> {
         self.tokens.iter()
+    }
+
+    /// Those that plain text may become.
+    pub(crate) fn harmless(&self) -> Self {
+        Self::new(self.tokens.iter().filter(|token| token.is_harmless()).cloned().collect())
     }
 
     /// The next token at or after `from`; white space that a token strips is part of its range.
@@ -71,19 +138,35 @@ impl AddedTokens {
         wanted: impl Fn(&AddedToken) -> bool,
     ) -> Option<(usize, &AddedToken)> {
         let bytes = text.as_bytes();
+        if self.tokens.is_empty() {
+            return None;
+        }
         for (at, byte) in bytes.iter().enumerate().skip(from) {
-            for &index in &self.by_first_byte[usize::from(*byte)] {
+            if !self.starts[usize::from(*byte)] {
+                continue;
+            }
+            let mut longest = None;
+            self.trie.prefixes(&bytes[at..], |len, index| {
                 let token = &self.tokens[index as usize];
-                if bytes[at..].starts_with(token.content.as_bytes())
-                    && (!token.single_word || stands_alone(text, at, at + token.content.len()))
-                    && wanted(token)
-                {
-                    return Some((at, token));
+                if (!token.single_word || stands_alone(text, at, at + len)) && wanted(token) {
+                    longest = Some((at, token));
                 }
+            });
+            if longest.is_some() {
+                return longest;
             }
         }
         None
     }
+}
+
+fn is_space(content: &str) -> bool {
+    content.chars().all(|c| c.is_whitespace() || c == '▁')
+}
+
+fn is_html(content: &str) -> bool {
+    let tag = content.strip_prefix('<').and_then(|tag| tag.strip_suffix('>'));
+    tag.is_some_and(|tag| HTML.contains(&tag.strip_prefix('/').unwrap_or(tag)))
 }
 
 fn stands_alone(text: &str, start: usize, end: usize) -> bool {
@@ -109,6 +192,23 @@ mod tests {
             word,
             AddedToken::plain(String::new(), 4, TokenKind::Control),
         ])
+    }
+
+    #[test]
+    fn only_white_space_and_html_is_harmless() {
+        let harmless = |content: &str, kind| AddedToken::plain(content.into(), 0, kind).is_harmless();
+        for (content, expected) in [
+            ("  ", true),
+            ("▁▁", true),
+            ("\n", true),
+            ("<h1>", true),
+            ("</td>", true),
+            ("<think>", false),
+            ("[x]", false),
+        ] {
+            assert_eq!(harmless(content, TokenKind::UserDefined), expected, "{content:?}");
+            assert!(!harmless(content, TokenKind::Control));
+        }
     }
 
     #[test]

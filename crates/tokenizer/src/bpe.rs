@@ -1,7 +1,9 @@
-//! Byte-pair merging of one word (Sennrich et al. 2016, on bytes as in GPT-2).
+//! Byte-pair merging of one word (Sennrich et al. 2016).
 //!
-//! The pair with the lowest rank merges first, the leftmost of equals. Short words scan an array of ranks;
-//! long ones use a heap, so that a word of a megabyte costs n log n. Both give the same ids, which tests check.
+//! Merging starts from bytes (GPT-2) or characters (`SentencePiece`), see [`alphabet`]; what joins is listed by the
+//! vocabulary ([`pair_table`]) or follows from its tokens ([`spelled`]). The pair with the lowest rank merges first, the
+//! leftmost of equals. Short words scan an array of ranks; long ones use a heap, so that a word of a megabyte costs
+//! n log n. Both give the same ids, which tests check.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,11 +11,17 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::vocabulary::TokenId;
 
-/// Below this many bytes scanning beats the heap: a few cache lines of ranks.
+mod alphabet;
+mod pair_table;
+mod spelled;
+
+pub(crate) use alphabet::{Alphabet, Chars, Unknown};
+use pair_table::PairTable;
+pub(crate) use spelled::{SpelledJoins, ranks_of_scores};
+
+/// Below this many parts scanning beats the heap: a few cache lines of ranks.
 const SCAN_LIMIT: usize = 128;
 const NO_MERGE: u64 = u64::MAX;
-/// Bits of the filter for each slot: at most one in six is set, in a thirty-second of the table's memory.
-const FILTER_BITS: usize = 4;
 const NO_TOKEN: TokenId = TokenId::MAX;
 
 const UNTRIED: u8 = 0;
@@ -22,12 +30,34 @@ const PARTS: u8 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Bpe {
-    byte_ids: [TokenId; 256],
-    merges: PairTable,
+    alphabet: Alphabet,
+    joins: Joins,
     /// Whether merging a token's own bytes gives that token; found out when first asked.
     whole: Vec<AtomicU8>,
-    /// A word that is a token is that token, whatever the merges say (Llama 3).
+    /// A word that is a token is that token, whatever the merges say (Llama 3, tiktoken).
     ignore_merges: bool,
+}
+
+/// Which neighbours join, and in which order.
+#[derive(Debug)]
+pub(crate) enum Joins {
+    Listed(Listed),
+    Spelled(SpelledJoins),
+}
+
+/// Merges of (left, right, result).
+#[derive(Debug)]
+pub(crate) struct Listed(PairTable);
+
+impl Listed {
+    /// `merges` stand in the order of rank.
+    pub(crate) fn new(merges: &[(TokenId, TokenId, TokenId)]) -> Self {
+        let mut table = PairTable::with_capacity(merges.len());
+        for (rank, (left, right, result)) in merges.iter().enumerate() {
+            table.insert(*left, *right, (rank as u64) << 32 | u64::from(*result));
+        }
+        Self(table)
+    }
 }
 
 /// Working memory that one call of `encode` reuses for all its words.
@@ -38,32 +68,18 @@ pub(crate) struct Scratch {
 }
 
 impl Bpe {
-    /// `merges` hold (left, right, result) in the order of rank.
-    pub(crate) fn new(
-        byte_ids: &[Option<TokenId>; 256],
-        merges: &[(TokenId, TokenId, TokenId)],
-        num_tokens: usize,
-        ignore_merges: bool,
-    ) -> Self {
-        let mut table = PairTable::with_capacity(merges.len());
-        for (rank, (left, right, result)) in merges.iter().enumerate() {
-            table.insert(*left, *right, (rank as u64) << 32 | u64::from(*result));
-        }
-        Self {
-            byte_ids: byte_ids.map(|id| id.unwrap_or(NO_TOKEN)),
-            merges: table,
-            whole: (0..num_tokens).map(|_| AtomicU8::new(UNTRIED)).collect(),
-            ignore_merges,
-        }
+    pub(crate) fn new(alphabet: Alphabet, joins: Joins, num_tokens: usize, ignore_merges: bool) -> Self {
+        let whole = (0..num_tokens).map(|_| AtomicU8::new(UNTRIED)).collect();
+        Self { alphabet, joins, whole, ignore_merges }
     }
 
-    pub(crate) fn can_spell(&self, byte: u8) -> bool {
-        self.byte_ids[usize::from(byte)] != NO_TOKEN
+    pub(crate) fn num_lost_bytes(&self, text: &str) -> usize {
+        self.alphabet.num_lost_bytes(text)
     }
 
     /// Whether the word, which is spelled like `token`, merges into exactly that token.
     #[inline]
-    pub(crate) fn is_whole(&self, word: &[u8], token: TokenId, scratch: &mut Scratch) -> bool {
+    pub(crate) fn is_whole(&self, word: &str, token: TokenId, scratch: &mut Scratch) -> bool {
         if self.ignore_merges {
             return true;
         }
@@ -82,158 +98,90 @@ impl Bpe {
         }
     }
 
-    /// Appends the ids of a word; bytes without a token are left out.
-    pub(crate) fn merge(&self, word: &[u8], scratch: &mut Scratch, out: &mut Vec<TokenId>) {
-        let ids = &mut scratch.ids;
-        ids.clear();
-        ids.extend(word.iter().map(|byte| self.byte_ids[usize::from(*byte)]));
-        if ids.contains(&NO_TOKEN) {
-            ids.retain(|id| *id != NO_TOKEN);
-        }
-        if ids.len() <= SCAN_LIMIT {
-            self.merge_by_scan(scratch);
-        } else {
-            self.merge_by_heap(scratch);
-        }
-        out.extend_from_slice(&scratch.ids);
+    /// Appends the ids of a word.
+    pub(crate) fn merge(&self, word: &str, scratch: &mut Scratch, out: &mut Vec<TokenId>) {
+        scratch.ids.clear();
+        self.alphabet.start(word, &mut scratch.ids);
+        self.join(scratch);
+        self.alphabet.finish(&scratch.ids, out);
     }
 
-    fn merge_by_scan(&self, scratch: &mut Scratch) {
-        let Scratch { ids, merges } = scratch;
-        merges.clear();
-        merges.extend(ids.windows(2).map(|pair| self.merges.find(pair[0], pair[1])));
-        loop {
-            let mut best = NO_MERGE;
-            let mut at = 0;
-            for (index, merge) in merges.iter().enumerate() {
-                if *merge < best {
-                    best = *merge;
-                    at = index;
-                }
-            }
-            if best == NO_MERGE {
-                return;
-            }
-            ids[at] = best as TokenId;
-            ids.remove(at + 1);
-            merges.remove(at);
-            if at < merges.len() {
-                merges[at] = self.merges.find(ids[at], ids[at + 1]);
-            }
-            if at > 0 {
-                merges[at - 1] = self.merges.find(ids[at - 1], ids[at]);
-            }
+    fn join(&self, scratch: &mut Scratch) {
+        let is_short = scratch.ids.len() <= SCAN_LIMIT;
+        match &self.joins {
+            Joins::Listed(Listed(table)) if is_short => join_by_scan(scratch, |l, r| table.find(l, r)),
+            Joins::Listed(Listed(table)) => join_by_heap(scratch, |l, r| table.find(l, r)),
+            Joins::Spelled(tokens) if is_short => join_by_scan(scratch, |l, r| tokens.find(l, r)),
+            Joins::Spelled(tokens) => join_by_heap(scratch, |l, r| tokens.find(l, r)),
         }
-    }
-
-    fn merge_by_heap(&self, scratch: &mut Scratch) {
-        let ids = &mut scratch.ids;
-        let len = ids.len();
-        let mut next: Vec<u32> = (1..=len as u32).collect();
-        let mut previous: Vec<u32> = (0..len as u32).map(|at| at.wrapping_sub(1)).collect();
-        // (merge, position, left, right): stale entries are known by ids that have changed since.
-        let mut heap = BinaryHeap::new();
-        let push = |heap: &mut BinaryHeap<_>, at: u32, left: TokenId, right: TokenId| {
-            let merge = self.merges.find(left, right);
-            if merge != NO_MERGE {
-                heap.push(Reverse((merge, at, left, right)));
-            }
-        };
-        for (at, pair) in ids.windows(2).enumerate() {
-            push(&mut heap, at as u32, pair[0], pair[1]);
-        }
-        while let Some(Reverse((merge, at, left, right))) = heap.pop() {
-            let right_at = next[at as usize] as usize;
-            if ids[at as usize] != left || right_at >= len || ids[right_at] != right {
-                continue;
-            }
-            let joined = merge as TokenId;
-            ids[at as usize] = joined;
-            ids[right_at] = NO_TOKEN;
-            let after = next[right_at];
-            next[at as usize] = after;
-            if (after as usize) < len {
-                previous[after as usize] = at;
-                push(&mut heap, at, joined, ids[after as usize]);
-            }
-            let before = previous[at as usize];
-            if at > 0 {
-                push(&mut heap, before, ids[before as usize], joined);
-            }
-        }
-        ids.retain(|id| *id != NO_TOKEN);
     }
 }
 
-/// Open addressing from a pair of ids to `rank << 32 | result`; far faster than a general map for this one use.
-///
-/// Most pairs that are asked for don't merge, and the table of a large vocabulary is bigger than a core's cache. So a
-/// bitmap of hashes (a Bloom filter with one hash) answers most of those first.
-#[derive(Debug)]
-struct PairTable {
-    slots: Vec<(u64, u64)>,
-    shift: u32,
-    filter: Vec<u64>,
+/// `find` gives `rank << 32 | result`, or `NO_MERGE`. Ranks may be equal.
+fn join_by_scan(scratch: &mut Scratch, find: impl Fn(TokenId, TokenId) -> u64) {
+    let Scratch { ids, merges } = scratch;
+    merges.clear();
+    merges.extend(ids.windows(2).map(|pair| find(pair[0], pair[1])));
+    loop {
+        let mut best = NO_MERGE;
+        let mut at = 0;
+        for (index, merge) in merges.iter().enumerate() {
+            if *merge >> 32 < best >> 32 {
+                best = *merge;
+                at = index;
+            }
+        }
+        if best == NO_MERGE {
+            return;
+        }
+        ids[at] = best as TokenId;
+        ids.remove(at + 1);
+        merges.remove(at);
+        if at < merges.len() {
+            merges[at] = find(ids[at], ids[at + 1]);
+        }
+        if at > 0 {
+            merges[at - 1] = find(ids[at - 1], ids[at]);
+        }
+    }
 }
 
-impl PairTable {
-    const EMPTY: u64 = u64::MAX;
-
-    fn with_capacity(num_pairs: usize) -> Self {
-        let num_slots = (num_pairs + num_pairs / 2).next_power_of_two().max(16);
-        Self {
-            slots: vec![(Self::EMPTY, NO_MERGE); num_slots],
-            shift: 64 - num_slots.ilog2(),
-            filter: vec![0; num_slots * FILTER_BITS / 64],
+fn join_by_heap(scratch: &mut Scratch, find: impl Fn(TokenId, TokenId) -> u64) {
+    let ids = &mut scratch.ids;
+    let len = ids.len();
+    let mut next: Vec<u32> = (1..=len as u32).collect();
+    let mut previous: Vec<u32> = (0..len as u32).map(|at| at.wrapping_sub(1)).collect();
+    // (rank and position, result, left, right): stale entries are known by ids that have changed since.
+    let mut heap = BinaryHeap::new();
+    let push = |heap: &mut BinaryHeap<_>, at: u32, left: TokenId, right: TokenId| {
+        let merge = find(left, right);
+        if merge != NO_MERGE {
+            heap.push(Reverse((merge >> 32 << 32 | u64::from(at), merge as TokenId, left, right)));
+        }
+    };
+    for (at, pair) in ids.windows(2).enumerate() {
+        push(&mut heap, at as u32, pair[0], pair[1]);
+    }
+    while let Some(Reverse((place, joined, left, right))) = heap.pop() {
+        let at = place as u32;
+        let right_at = next[at as usize] as usize;
+        if ids[at as usize] != left || right_at >= len || ids[right_at] != right {
+            continue;
+        }
+        ids[at as usize] = joined;
+        ids[right_at] = NO_TOKEN;
+        let after = next[right_at];
+        next[at as usize] = after;
+        if (after as usize) < len {
+            previous[after as usize] = at;
+            push(&mut heap, at, joined, ids[after as usize]);
+        }
+        let before = previous[at as usize];
+        if at > 0 {
+            push(&mut heap, before, ids[before as usize], joined);
         }
     }
-
-    /// Word and bit of the filter: the hash's bits below those that choose the slot.
-    #[inline]
-    fn filter_bit(&self, hash: u64) -> (usize, u64) {
-        let place = (hash >> (self.shift - FILTER_BITS.ilog2())) as usize;
-        (place / 64, 1 << (place % 64))
-    }
-
-    /// Fibonacci hashing (Knuth, TAOCP 3, 6.4): the high bits of a product with 2^64 / φ.
-    #[inline]
-    fn hash(key: u64) -> u64 {
-        key.wrapping_mul(0x9E37_79B9_7F4A_7C15)
-    }
-
-    /// A pair that comes twice keeps its last rank, as in Hugging Face's tokenizers.
-    fn insert(&mut self, left: TokenId, right: TokenId, merge: u64) {
-        let key = u64::from(left) << 32 | u64::from(right);
-        let hash = Self::hash(key);
-        let (word, bit) = self.filter_bit(hash);
-        self.filter[word] |= bit;
-        let mut at = (hash >> self.shift) as usize;
-        while self.slots[at].0 != Self::EMPTY && self.slots[at].0 != key {
-            at = (at + 1) & (self.slots.len() - 1);
-        }
-        self.slots[at] = (key, merge);
-    }
-
-    #[inline]
-    fn find(&self, left: TokenId, right: TokenId) -> u64 {
-        let key = u64::from(left) << 32 | u64::from(right);
-        let hash = Self::hash(key);
-        let (word, bit) = self.filter_bit(hash);
-        if self.filter[word] & bit == 0 {
-            return NO_MERGE;
-        }
-        let mut at = (hash >> self.shift) as usize;
-        loop {
-            let (found, merge) = self.slots[at];
-            if found == key {
-                return merge;
-            }
-            if found == Self::EMPTY {
-                return NO_MERGE;
-            }
-            at = (at + 1) & (self.slots.len() - 1);
-        }
-    }
+    ids.retain(|id| *id != NO_TOKEN);
 }
 
 #[cfg(test)]
@@ -242,28 +190,37 @@ mod tests {
     use proptest::prelude::*;
 
     /// Bytes are their own ids; each merge makes the next id.
-    fn bpe(pairs: &[(TokenId, TokenId)]) -> Bpe {
-        let byte_ids = std::array::from_fn(|byte| Some(byte as TokenId));
-        let merges: Vec<_> =
-            pairs.iter().enumerate().map(|(rank, pair)| (pair.0, pair.1, 256 + rank as u32)).collect();
-        Bpe::new(&byte_ids, &merges, 256 + pairs.len(), false)
+    fn table(pairs: &[(TokenId, TokenId)]) -> PairTable {
+        let merges = pairs.iter().zip(256..).map(|(pair, result)| (pair.0, pair.1, result));
+        Listed::new(&merges.collect::<Vec<_>>()).0
     }
 
-    fn merged(bpe: &Bpe, word: &[u8], by: impl Fn(&Bpe, &mut Scratch)) -> Vec<TokenId> {
-        let ids = word.iter().map(|byte| u32::from(*byte)).collect();
-        let mut scratch = Scratch { ids, merges: Vec::new() };
-        by(bpe, &mut scratch);
+    fn by_scan(table: &PairTable, word: &[u8]) -> Vec<TokenId> {
+        let mut scratch = Scratch { ids: word.iter().copied().map(u32::from).collect(), merges: Vec::new() };
+        join_by_scan(&mut scratch, |left, right| table.find(left, right));
+        scratch.ids
+    }
+
+    fn by_heap(table: &PairTable, word: &[u8]) -> Vec<TokenId> {
+        let mut scratch = Scratch { ids: word.iter().copied().map(u32::from).collect(), merges: Vec::new() };
+        join_by_heap(&mut scratch, |left, right| table.find(left, right));
         scratch.ids
     }
 
     #[test]
     fn equal_ranks_merge_from_the_left() {
-        let bpe = bpe(&[(97, 97), (256, 97)]);
+        let table = table(&[(97, 97), (256, 97)]);
         for (word, expected) in [("", vec![]), ("a", vec![97]), ("aaa", vec![257]), ("aaaa", vec![256, 256])]
         {
-            assert_eq!(merged(&bpe, word.as_bytes(), Bpe::merge_by_scan), expected, "{word}");
-            assert_eq!(merged(&bpe, word.as_bytes(), Bpe::merge_by_heap), expected, "{word}");
+            assert_eq!(by_scan(&table, word.as_bytes()), expected, "{word}");
+            assert_eq!(by_heap(&table, word.as_bytes()), expected, "{word}");
         }
+    }
+
+    #[test]
+    fn ranks_follow_scores_and_equal_scores_share_one() {
+        assert_eq!(ranks_of_scores(&[]), [0_u32; 0]);
+        assert_eq!(ranks_of_scores(&[-3.0, 0.0, -1.0, -0.0, -1.0]), [2, 0, 1, 0, 1]);
     }
 
     proptest! {
@@ -281,11 +238,8 @@ mod tests {
                     merges.push(pair);
                 }
             }
-            let bpe = bpe(&merges);
-            prop_assert_eq!(
-                merged(&bpe, &word, Bpe::merge_by_heap),
-                merged(&bpe, &word, Bpe::merge_by_scan)
-            );
+            let table = table(&merges);
+            prop_assert_eq!(by_heap(&table, &word), by_scan(&table, &word));
         }
     }
 }

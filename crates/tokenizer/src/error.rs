@@ -19,7 +19,7 @@ pub enum Error {
     UnknownToken { field: &'static str, token: String },
     #[error("merge {merge_index} joins `{left}` and `{right}`, but the vocabulary lacks {missing}")]
     Merge { merge_index: usize, left: String, right: String, missing: &'static str },
-    #[error("a Unigram vocabulary needs an unknown token, but none is named")]
+    #[error("a Unigram or WordPiece vocabulary needs an unknown token, but none is named")]
     NoUnknownToken,
     #[error("character map is damaged at byte {offset}: {reason}")]
     CharacterMap { offset: usize, reason: &'static str },

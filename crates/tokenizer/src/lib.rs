@@ -2,7 +2,7 @@
 //!
 //! Modules in the order in which data flows: [`vocabulary`] is what a model file holds, [`json`] reads
 //! Hugging Face's `tokenizer.json` into the same shape; text is normalised ([`normalizer`]), split into words
-//! ([`split`], with [`classes`] of characters), and each word becomes ids by [`bpe`] or [`unigram`];
+//! ([`split`], with [`classes`] of characters), and each word becomes ids by [`bpe`], [`unigram`] or [`wordpiece`];
 //! [`added`] finds special tokens. [`Tokenizer`] holds the whole path, [`StreamDecoder`] goes back piece by piece.
 //! [`conversation`] and [`template`] lead to [`ChatFormat`], the only place where a conversation becomes ids,
 //! loss mask and stop ids. Training a vocabulary is left out here; no file is read: bytes come in.
@@ -11,6 +11,8 @@ pub mod error;
 
 pub mod vocabulary;
 
+mod base64;
+mod bert;
 mod byte_alphabet;
 mod classes;
 mod split;
@@ -19,7 +21,9 @@ pub mod normalizer;
 
 mod added;
 mod bpe;
+mod trie;
 mod unigram;
+mod wordpiece;
 
 mod tokenizer;
 
@@ -33,6 +37,7 @@ mod template;
 
 mod chat;
 
+pub use bert::BertNormalizer;
 pub use chat::{ChatFormat, Example, TemplateSource};
 pub use conversation::{Conversation, Message, Role};
 pub use error::{Error, Result};

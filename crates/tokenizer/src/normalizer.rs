@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick, is_nfkc_quick};
 use unicode_segmentation::UnicodeSegmentation;
 
+use crate::bert::{self, BertNormalizer};
 use crate::error::{Error, Result};
 
 #[derive(Clone, Debug)]
@@ -17,7 +18,12 @@ use crate::error::{Error, Result};
 pub enum Normalizer {
     Nfc,
     Nfkc,
+    Nfd,
+    Nfkd,
     Lowercase,
+    /// Nonspacing marks go.
+    StripAccents,
+    Bert(BertNormalizer),
     /// SentencePiece's own map.
     Charsmap(Charsmap),
     /// One replacement per code point, with composition of combining marks before it.
@@ -53,7 +59,13 @@ impl Normalizer {
                     Cow::Owned(text.nfkc().collect())
                 }
             }
-            Self::Lowercase => Cow::Owned(text.to_lowercase()),
+            Self::Nfd if !text.is_ascii() => Cow::Owned(text.nfd().collect()),
+            Self::Nfkd if !text.is_ascii() => Cow::Owned(text.nfkd().collect()),
+            Self::StripAccents if !text.is_ascii() => Cow::Owned(bert::without_marks(&text)),
+            Self::Nfd | Self::Nfkd | Self::StripAccents => text,
+            // Letter by letter, without the special form that sigma takes at the end of a word.
+            Self::Lowercase => Cow::Owned(text.chars().flat_map(char::to_lowercase).collect()),
+            Self::Bert(bert) => Cow::Owned(bert.apply(&text)),
             Self::Charsmap(map) => Cow::Owned(map.apply(&text)),
             Self::CharacterMap(map) => Cow::Owned(map.apply(&text)),
             Self::CollapseSpaces => {

@@ -3,6 +3,7 @@
 //! The three patterns of the GPT-2, Llama 3 and Qwen 2 families are scanned by hand, in one pass and without
 //! backtracking; any other pattern goes through `fancy-regex`. Each scanner equals its pattern, which tests check.
 
+use crate::bert;
 use crate::classes::{LETTER, NUMBER, SPACE, class};
 use crate::error::{Error, Result};
 
@@ -21,13 +22,29 @@ pub(crate) enum Splitter {
     },
     /// Each number character on its own.
     Digits,
-    /// Any other pattern; text between matches is kept as words of its own unless `matches_only`.
+    /// Any other pattern.
     Pattern {
         regex: Box<fancy_regex::Regex>,
-        matches_only: bool,
+        gaps: Gaps,
     },
     /// At white space, which is dropped.
     WhiteSpace,
+    /// At white space and around punctuation ([`bert`]).
+    Bert,
+}
+
+/// What becomes of the text between the matches of a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gaps {
+    /// Words of their own.
+    Kept,
+    Dropped,
+    /// They are the words, and the matches are dropped.
+    Only,
+    /// A match ends the gap before it.
+    TakeNext,
+    /// A match starts the gap behind it.
+    TakePrevious,
 }
 
 impl Splitter {
@@ -38,7 +55,7 @@ impl Splitter {
             QWEN2_PATTERN => Self::Tiktoken { max_digits: 1 },
             LLAMA3_PATTERN => Self::Tiktoken { max_digits: 3 },
             r"\p{N}" => Self::Digits,
-            _ => Self::Pattern { regex: Box::new(compile(pattern)?), matches_only: false },
+            _ => Self::Pattern { regex: Box::new(compile(pattern)?), gaps: Gaps::Kept },
         })
     }
 
@@ -80,18 +97,15 @@ pub(crate) fn split<'t>(splitters: &[Splitter], text: &'t str, word: &mut dyn Fn
             scan(text, |text, at| tiktoken_end(text, at, max_digits), rest, word);
         }
         Splitter::Digits => scan(text, digits_end, rest, word),
-        Splitter::Pattern { regex, matches_only } => {
-            split_by_pattern(regex, text, &mut |piece, is_match| {
-                if is_match || !matches_only {
-                    split(rest, piece, word);
-                }
-            });
+        Splitter::Pattern { regex, gaps } => {
+            split_by_pattern(regex, *gaps, text, &mut |piece| split(rest, piece, word));
         }
         Splitter::WhiteSpace => {
             for piece in text.split_whitespace() {
                 split(rest, piece, word);
             }
         }
+        Splitter::Bert => bert::split(text, &mut |piece| split(rest, piece, word)),
     }
 }
 
@@ -115,20 +129,43 @@ fn scan<'t>(
 }
 
 /// A pattern that gives up (its backtracking limit) leaves the rest of the text as one word: no text is lost.
-fn split_by_pattern<'t>(regex: &fancy_regex::Regex, text: &'t str, piece: &mut dyn FnMut(&'t str, bool)) {
+fn split_by_pattern<'t>(
+    regex: &fancy_regex::Regex,
+    gaps: Gaps,
+    text: &'t str,
+    word: &mut dyn FnMut(&'t str),
+) {
+    let mut some = |piece: &'t str| {
+        if !piece.is_empty() {
+            word(piece);
+        }
+    };
     let mut at = 0;
     for found in regex.find_iter(text) {
         let Ok(found) = found else { break };
-        if found.start() > at {
-            piece(&text[at..found.start()], false);
-        }
-        if !found.as_str().is_empty() {
-            piece(found.as_str(), true);
-        }
-        at = found.end();
+        let gap = at..found.start();
+        at = match gaps {
+            Gaps::TakeNext => {
+                some(&text[gap.start..found.end()]);
+                found.end()
+            }
+            Gaps::TakePrevious => {
+                some(&text[gap]);
+                found.start()
+            }
+            Gaps::Kept | Gaps::Dropped | Gaps::Only => {
+                if gaps != Gaps::Dropped {
+                    some(&text[gap]);
+                }
+                if gaps != Gaps::Only {
+                    some(found.as_str());
+                }
+                found.end()
+            }
+        };
     }
-    if at < text.len() {
-        piece(&text[at..], false);
+    if gaps != Gaps::Dropped {
+        some(&text[at..]);
     }
 }
 

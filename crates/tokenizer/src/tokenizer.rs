@@ -1,4 +1,4 @@
-//! The whole path from text to ids and back, for byte-level BPE and Unigram vocabularies.
+//! The whole path from text to ids and back, for BPE, Unigram and `WordPiece` vocabularies.
 //!
 //! [`Tokenizer::encode`] never makes a special token out of text; [`Tokenizer::encode_special`] recognises them.
 //! Both are pure functions of vocabulary and text: no cache outlives a call.
@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::added::AddedTokens;
 use crate::bpe::{Bpe, Scratch};
@@ -14,23 +15,29 @@ use crate::normalizer::Normalizer;
 use crate::split::{Splitter, split};
 use crate::unigram::Unigram;
 use crate::vocabulary::{Kind, TokenId, TokenKind, Vocabulary};
+use crate::wordpiece::WordPiece;
 
 mod build;
 mod token_table;
 mod word_cache;
 
-pub(crate) use build::Parts;
-use token_table::TokenTable;
+pub(crate) use build::{Merges, Parts, Spaces, WordPieceRules, spelled_byte};
+pub(crate) use token_table::TokenTable;
 use word_cache::WordCache;
 
 pub struct Tokenizer {
+    kind: Kind,
     model: Model,
     normalizers: Vec<Normalizer>,
     splitters: Vec<Splitter>,
-    space_prefix: SpacePrefix,
-    tokens: TokenTable,
+    spaces: Spaces,
+    /// Characters that tokens hold a space behind, so that words aren't cut there; `None` cuts nowhere.
+    glue: Option<Vec<char>>,
+    tokens: Arc<TokenTable>,
     kinds: Vec<TokenKind>,
     added: AddedTokens,
+    /// Those of `added` that plain text may become.
+    harmless: AddedTokens,
     named: HashMap<String, TokenId>,
     ids: ControlIds,
 }
@@ -48,8 +55,9 @@ pub(crate) struct ControlIds {
 
 #[derive(Debug)]
 enum Model {
-    ByteBpe(Box<Bpe>),
+    Bpe(Box<Bpe>),
     Unigram(Unigram),
+    WordPiece(WordPiece),
 }
 
 /// Where a space is put in front if none stands there.
@@ -60,6 +68,8 @@ pub(crate) enum SpacePrefix {
     First,
     /// The start of each stretch between special tokens.
     Always,
+    /// The start of each stretch between special tokens, also where a space stands already.
+    Doubled,
 }
 
 impl Tokenizer {
@@ -68,10 +78,11 @@ impl Tokenizer {
         Parts::from_vocabulary(vocabulary)?.build()
     }
 
-    /// The ids of plain text. Whatever the text spells, no control or user-defined token comes out.
+    /// The ids of plain text. Whatever the text spells, no control token comes out, and of user-defined ones only
+    /// runs of white space and tags of HTML, which mean nothing but themselves.
     pub fn encode(&self, text: &str) -> Vec<TokenId> {
         let mut ids = Vec::with_capacity(text.len() / 3);
-        self.encode_plain(text, true, &mut ids);
+        self.encode_between(&self.harmless, text, true, Cow::Borrowed, &mut ids);
         ids
     }
 
@@ -90,8 +101,19 @@ impl Tokenizer {
         clean: impl Fn(&'t str) -> Cow<'t, str>,
         ids: &mut Vec<TokenId>,
     ) {
+        self.encode_between(&self.added, text, is_first, clean, ids);
+    }
+
+    fn encode_between<'t>(
+        &self,
+        added: &AddedTokens,
+        text: &'t str,
+        is_first: bool,
+        clean: impl Fn(&'t str) -> Cow<'t, str>,
+        ids: &mut Vec<TokenId>,
+    ) {
         let mut at = 0;
-        while let Some(found) = self.added.find(text, at) {
+        while let Some(found) = added.find(text, at) {
             self.encode_plain(&clean(&text[at..found.start]), is_first && at == 0, ids);
             ids.push(found.id);
             at = found.end;
@@ -104,29 +126,69 @@ impl Tokenizer {
         for normalizer in &self.normalizers {
             text = normalizer.apply(text);
         }
+        let mut is_first = is_first;
         match &self.model {
-            Model::ByteBpe(bpe) => {
-                let text = self.with_space_prefix(text, is_first);
+            Model::Bpe(bpe) => {
+                // Pieces that need no change live as long as the text, so that repeated words are found again.
+                let text = self.with_space_prefix(self.with_spaces(text), is_first);
                 let mut scratch = Scratch::default();
                 let mut cache = WordCache::for_text(&text);
-                split(&self.splitters, &text, &mut |word| {
-                    self.encode_word(bpe, word, &mut scratch, &mut cache, ids);
-                });
-            }
-            Model::Unigram(unigram) => {
-                let mut is_first = is_first;
                 split(&self.splitters, &text, &mut |piece| {
-                    // Pieces are stored with spaces for SentencePiece's `▁`, which text may also spell itself.
-                    let spaced = if piece.contains('▁') {
-                        Cow::Owned(piece.replace('▁', " "))
-                    } else {
-                        Cow::Borrowed(piece)
-                    };
-                    let spaced = self.with_space_prefix(spaced, is_first);
-                    is_first = false;
-                    for_each_spaced_word(&spaced, |word| unigram.encode(word, ids));
+                    self.for_each_word(piece, |word| {
+                        self.encode_word(bpe, word, &mut scratch, &mut cache, ids);
+                    });
                 });
             }
+            Model::Unigram(unigram) => split(&self.splitters, &text, &mut |piece| {
+                let spaced = self.with_space_prefix(self.with_spaces(Cow::Borrowed(piece)), is_first);
+                is_first = false;
+                self.for_each_word(&spaced, |word| unigram.encode(word, ids));
+            }),
+            Model::WordPiece(pieces) => {
+                let mut spaced = Vec::new();
+                let mut cache = WordCache::for_text(&text);
+                split(&self.splitters, &text, &mut |word| {
+                    let hash = token_table::hash(word.as_bytes());
+                    if !cache.repeat(word.as_bytes(), hash, ids) {
+                        let start = ids.len();
+                        pieces.encode(word, &mut spaced, ids);
+                        cache.insert(word.as_bytes(), hash, start..ids.len());
+                    }
+                });
+            }
+        }
+    }
+
+    /// Cuts where no token reaches across: in front of each space, or only in front of a run of them.
+    fn for_each_word<'t>(&self, text: &'t str, mut word: impl FnMut(&'t str)) {
+        let glue = match &self.glue {
+            Some(glue) => glue.as_slice(),
+            None if self.spaces.cut_words => &[],
+            None if text.is_empty() => return,
+            None => return word(text),
+        };
+        let mut start = 0;
+        for (at, _) in text.match_indices(' ') {
+            let can_cut = self.spaces.cut_words || {
+                let before = text[start..at].chars().next_back();
+                before.is_some_and(|c| c != ' ' && glue.binary_search(&c).is_err())
+            };
+            if can_cut && at > start {
+                word(&text[start..at]);
+                start = at;
+            }
+        }
+        if start < text.len() {
+            word(&text[start..]);
+        }
+    }
+
+    /// Pieces are stored with spaces for `SentencePiece`'s `▁`, which text may also spell itself.
+    fn with_spaces<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
+        if self.spaces.are_marked && text.contains('▁') {
+            Cow::Owned(text.replace('▁', " "))
+        } else {
+            text
         }
     }
 
@@ -141,7 +203,7 @@ impl Tokenizer {
         let bytes = word.as_bytes();
         let hash = token_table::hash(bytes);
         if let Some(id) = self.tokens.find_hashed(bytes, hash) {
-            if bpe.is_whole(bytes, id, scratch) {
+            if bpe.is_whole(word, id, scratch) {
                 ids.push(id);
                 return;
             }
@@ -150,21 +212,18 @@ impl Tokenizer {
             return;
         }
         let start = ids.len();
-        bpe.merge(bytes, scratch, ids);
+        bpe.merge(word, scratch, ids);
         cache.insert(bytes, hash, start..ids.len());
     }
 
     fn with_space_prefix<'t>(&self, text: Cow<'t, str>, is_first: bool) -> Cow<'t, str> {
-        let wanted = match self.space_prefix {
+        let wanted = match self.spaces.prefix {
             SpacePrefix::Never => false,
-            SpacePrefix::First => is_first,
-            SpacePrefix::Always => true,
+            SpacePrefix::First => is_first && !text.starts_with(' '),
+            SpacePrefix::Always => !text.starts_with(' '),
+            SpacePrefix::Doubled => true,
         };
-        if wanted && !text.is_empty() && !text.starts_with(' ') {
-            Cow::Owned(format!(" {text}"))
-        } else {
-            text
-        }
+        if wanted && !text.is_empty() { Cow::Owned(format!(" {text}")) } else { text }
     }
 
     /// Puts bos in front and eos behind where the model wants them, as encoders of the BERT kind do.
@@ -203,7 +262,7 @@ impl Tokenizer {
     }
 
     pub(crate) fn strips_first_space(&self, bytes: &[u8]) -> bool {
-        self.space_prefix != SpacePrefix::Never && bytes.first() == Some(&b' ')
+        self.spaces.prefix != SpacePrefix::Never && bytes.first() == Some(&b' ')
     }
 
     /// What a token spells; nothing for an id beyond the vocabulary (padded embedding rows).
@@ -224,16 +283,13 @@ impl Tokenizer {
     /// How many bytes of `text` the vocabulary can't spell and [`Self::encode`] leaves out (0 for whole vocabularies).
     pub fn num_lost_bytes(&self, text: &str) -> usize {
         match &self.model {
-            Model::ByteBpe(bpe) => text.bytes().filter(|byte| !bpe.can_spell(*byte)).count(),
-            Model::Unigram(_) => 0,
+            Model::Bpe(bpe) => bpe.num_lost_bytes(text),
+            Model::Unigram(_) | Model::WordPiece(_) => 0,
         }
     }
 
     pub fn kind(&self) -> Kind {
-        match self.model {
-            Model::ByteBpe(_) => Kind::ByteBpe,
-            Model::Unigram(_) => Kind::Unigram,
-        }
+        self.kind
     }
 
     pub fn vocab_size(&self) -> usize {
@@ -269,24 +325,10 @@ impl Tokenizer {
     }
 }
 
-/// Cuts in front of each space, as Metaspace does: pieces hold a space only at their start.
-fn for_each_spaced_word(text: &str, mut word: impl FnMut(&str)) {
-    let mut start = 0;
-    for (at, _) in text.match_indices(' ') {
-        if at > start {
-            word(&text[start..at]);
-        }
-        start = at;
-    }
-    if start < text.len() {
-        word(&text[start..]);
-    }
-}
-
 impl fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokenizer")
-            .field("kind", &self.kind())
+            .field("kind", &self.kind)
             .field("vocab_size", &self.vocab_size())
             .field("splitters", &self.splitters)
             .field("ids", &self.ids)

@@ -12,8 +12,12 @@ pub type TokenId = u32;
 pub enum Kind {
     /// Byte-level BPE (`tokenizer.ggml.model` = `gpt2`).
     ByteBpe,
+    /// BPE on characters, with bytes for unknown ones: `SentencePiece`'s (`tokenizer.ggml.model` = `llama`).
+    CharBpe,
     /// Unigram language model of SentencePiece (`tokenizer.ggml.model` = `t5`).
     Unigram,
+    /// BERT's pieces (`tokenizer.ggml.model` = `bert`).
+    WordPiece,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +54,7 @@ impl TokenKind {
 pub struct Vocabulary {
     pub kind: Kind,
     pub tokens: Vec<String>,
-    /// Log-probabilities, Unigram only.
+    /// Log-probabilities (Unigram) or priorities (BPE on characters).
     pub scores: Vec<f32>,
     /// In the order of rank, byte BPE only.
     pub merges: Vec<(String, String)>,
@@ -65,7 +69,7 @@ pub struct Vocabulary {
     /// Whether [`crate::Tokenizer::wrap`] puts bos in front and eos behind.
     pub add_bos: bool,
     pub add_eos: bool,
-    /// Unigram: a space in front of the text, as SentencePiece does.
+    /// A space in front of the text, as SentencePiece does; byte BPE ignores it.
     pub add_space_prefix: bool,
     /// Applied in order before splitting.
     pub normalizers: Vec<Normalizer>,
@@ -87,7 +91,7 @@ impl Vocabulary {
             pad: None,
             add_bos: false,
             add_eos: false,
-            add_space_prefix: kind == Kind::Unigram,
+            add_space_prefix: kind != Kind::ByteBpe,
             normalizers: Vec::new(),
         }
     }

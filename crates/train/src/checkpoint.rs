@@ -80,15 +80,16 @@ pub(crate) fn save(folder: &Path, fingerprint: &str, state: &State) -> Result<()
         seconds: state.seconds,
     };
     atomic::write_json(&next.join("checkpoint.json"), &manifest)?;
+    let old = folder.with_extension("old");
+    let clear = || if old.exists() { fs_err::remove_dir_all(&old) } else { Ok(()) };
     let swap = || -> std::io::Result<()> {
+        // Left by a run that was killed here.
+        clear()?;
         if folder.exists() {
-            let old = folder.with_extension("old");
-            if old.exists() {
-                fs_err::remove_dir_all(&old)?;
-            }
             fs_err::rename(folder, &old)?;
         }
-        fs_err::rename(&next, folder)
+        fs_err::rename(&next, folder)?;
+        clear()
     };
     Ok(swap().map_err(hearth_artifacts::Error::from)?)
 }

@@ -34,6 +34,7 @@ pub(super) fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
         stop_ids: model.chat.stops().to_vec(),
         stop: model.chat.stop_texts().iter().map(|&stop| stop.to_owned()).collect(),
         logprobs: context.json.then_some(0),
+        constraint: None,
     })?;
     if context.json {
         let answer = stream.collect()?;

@@ -8,11 +8,12 @@ use hearth_serve::{Assistant, Server, State};
 
 use super::Context;
 use crate::args::ServeArgs;
-use crate::up::serve_until_cancelled;
+use crate::up::{serve_until_cancelled, warn_of_guests};
 
 pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     // The port first: a busy one should not cost a download.
     let server = Server::bind(SocketAddr::new(args.address.host, args.address.port))?;
+    warn_of_guests(context, &args.address);
     let (local, model) = context.machine.model(&args.model, &context.terminal)?;
     let engine = context.machine.engine(&model, args.context);
     let state = Arc::new(State::new(engine, Assistant::base(&local.name), 1));

@@ -84,7 +84,7 @@ fn note_questions(pairs: &Pairs, sets: &Sets, ledger: &mut Ledger) {
     }
     if sets.generated {
         ledger.notes.push(
-            "The questions are generated from the documents, not asked by people: each was kept because its answer's words stand in its source."
+            "The questions are generated from the documents, not asked by people: each was kept because its answer's words stand in its source and the base model gives the same answer when it reads that passage alone."
                 .into(),
         );
     }

@@ -52,6 +52,11 @@ impl Documents {
         Ok((prompt, used))
     }
 
+    /// The prompt for a question with this one chunk before it.
+    pub(super) fn with_chunk(&self, question: &str, chunk: ChunkId) -> Prompt {
+        answer::rag_prompt(question, &hits(&self.base, &[chunk]), RAG_TOKENS, &|text| self.count(text))
+    }
+
     /// Citations of an answer that had these chunks before it.
     pub(super) fn cite(&self, answer: &str, chunks: &[ChunkId]) -> Vec<cite::Citation> {
         cite::cite(answer, &hits(&self.base, chunks))

@@ -1,25 +1,29 @@
 //! Held-out questions and training pairs that share no fact.
 //!
 //! Pairs come from the chat model, which reads one chunk at a time, and from rules; a pair is kept only if its
-//! answer's words stand in the chunk. Without a questions file some facts are held out, with every pair about them.
+//! answer's words stand in the chunk, and one of the model's only if the model, asked the question with the chunk
+//! before it, gives the answer again (round-trip consistency, Alberti et al. 2019). Without a questions file some facts are held out, with every pair about them.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use hearth_artifacts::progress::{Event, Progress, Unit};
 use hearth_engine::{Error, Request, Stream};
+use hearth_eval::metrics;
 use hearth_eval::question::{self, Question};
 use hearth_knowledge::chunk::Chunk;
 use hearth_knowledge::document::Corpus;
 use hearth_knowledge::facts::fact_pairs;
 use hearth_knowledge::knowledge_base::KnowledgeBase;
-use hearth_knowledge::pairs::{Language, pair_prompt, parse_pairs};
+use hearth_knowledge::pairs::{Language, is_brief, pair_prompt, parse_pairs};
 use hearth_knowledge::questions::{Pair, exclude_leaks, read_questions, split};
 use hearth_tokenizer::{Conversation, Message};
 use serde::{Deserialize, Serialize};
 
 use super::Job;
+use super::grounding::Documents;
 
 const STAGE: &str = "questions";
 
@@ -32,8 +36,13 @@ const TOGETHER: usize = 8;
 /// Training pairs by rule for each chunk at most, so that they don't drown those of the model.
 const FACTS_PER_CHUNK: usize = 4;
 
-/// Held-out questions come from the model alone if it wrote twice this many pairs.
+/// Held-out questions come from the model alone if two thirds of its brief pairs are this many.
 const MIN_WRITTEN: usize = 12;
+
+/// Tokens of the second answer at most: what is longer isn't a fact.
+const CONFIRM_TOKENS: usize = 48;
+/// Token F1 of the first and the second answer from which on they say the same.
+const SAME_ANSWER_F1: f64 = 0.6;
 
 /// All pairs, and how they came about.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,6 +50,8 @@ pub(super) struct Pairs {
     pub(super) written: Vec<Pair>,
     pub(super) by_rule: Vec<Pair>,
     pub(super) rejected: usize,
+    /// Pairs whose answer the model didn't give again.
+    pub(super) unconfirmed: usize,
     pub(super) chunks_read: usize,
     pub(super) chunks: usize,
     pub(super) seconds: f64,
@@ -66,12 +77,15 @@ pub(super) fn check_file(path: &Path, corpus: &Corpus) -> Result<()> {
 /// Asks the model for pairs, chunk by chunk, until every chunk is read or the time is over.
 pub(super) fn make_pairs(job: &Job<'_>, progress: &dyn Progress, time: Duration) -> Result<Pairs> {
     let base = &job.base;
+    let documents =
+        Documents::new(Arc::clone(base), Arc::clone(&job.embedder), Arc::clone(job.engine.model()));
     let start = Instant::now();
     let order = spread(base.chunks().len(), job.args.seed);
     let mut pairs = Pairs {
         written: Vec::new(),
         by_rule: base.chunks().iter().flat_map(|chunk| by_rule(base, chunk)).collect(),
         rejected: 0,
+        unconfirmed: 0,
         chunks_read: 0,
         chunks: order.len(),
         seconds: 0.0,
@@ -86,26 +100,58 @@ pub(super) fn make_pairs(job: &Job<'_>, progress: &dyn Progress, time: Duration)
         }
         let asked: Vec<(&Chunk, Result<Stream, Error>)> =
             group.iter().map(|&index| &base.chunks()[index]).map(|chunk| (chunk, ask(job, chunk))).collect();
+        let mut found = Vec::new();
         for (chunk, stream) in asked {
             let reply = stream.and_then(Stream::collect).context("the model can't write questions")?;
             let (kept, rejected) = parse_pairs(&reply.text, chunk);
-            pairs.written.extend(kept);
+            found.extend(kept);
             pairs.rejected += rejected.len();
             pairs.chunks_read += 1;
         }
+        let num_found = found.len();
+        let confirmed = confirm(job, &documents, found)?;
+        pairs.unconfirmed += num_found - confirmed.len();
+        pairs.written.extend(confirmed);
         progress.event(Event::Advance { stage: STAGE, done: pairs.chunks_read as u64 });
     }
     pairs.seconds = start.elapsed().as_secs_f64();
     let summary = format!(
-        "{} pairs from the model over {} of {} chunks ({} replies' pairs rejected), {} by rule",
+        "{} pairs from the model over {} of {} chunks ({} rejected, {} not confirmed), {} by rule",
         pairs.written.len(),
         pairs.chunks_read,
         pairs.chunks,
         pairs.rejected,
+        pairs.unconfirmed,
         pairs.by_rule.len()
     );
     progress.event(Event::Finish { stage: STAGE, summary: &summary });
     Ok(pairs)
+}
+
+/// The pairs whose answer the model gives again when it reads their chunk.
+fn confirm(job: &Job<'_>, documents: &Documents, pairs: Vec<Pair>) -> Result<Vec<Pair>> {
+    let asked: Vec<(Pair, Result<Stream, Error>)> = pairs
+        .into_iter()
+        .map(|pair| {
+            let prompt = documents.with_chunk(&pair.question, pair.chunk);
+            let messages = vec![Message::system(prompt.system), Message::user(prompt.user)];
+            let stream = submit(job, messages, CONFIRM_TOKENS);
+            (pair, stream)
+        })
+        .collect();
+    let mut confirmed = Vec::new();
+    for (pair, stream) in asked {
+        let reply = stream.and_then(Stream::collect).context("the model can't answer its questions")?;
+        if says(&reply.text, &pair.answer) {
+            confirmed.push(pair);
+        }
+    }
+    Ok(confirmed)
+}
+
+fn says(reply: &str, answer: &str) -> bool {
+    let accepted = [answer.to_owned()];
+    metrics::contains(reply, &accepted) > 0.0 || metrics::token_f1(reply, &accepted) >= SAME_ANSWER_F1
 }
 
 fn by_rule(base: &KnowledgeBase, chunk: &Chunk) -> Vec<Pair> {
@@ -125,11 +171,15 @@ fn ask(job: &Job<'_>, chunk: &Chunk) -> Result<Stream, Error> {
             },
         )
         .collect();
+    submit(job, messages, REPLY_TOKENS)
+}
+
+fn submit(job: &Job<'_>, messages: Vec<Message>, max_tokens: usize) -> Result<Stream, Error> {
     let chat = &job.engine.model().chat;
     let prompt = chat.prompt(&Conversation { messages, ..Conversation::default() });
     // A template that refuses a system message and a question can't run at all; an empty prompt says so.
     let prompt = prompt.unwrap_or_default();
-    job.engine.submit(Request::greedy(prompt, REPLY_TOKENS, chat.stops().to_vec()))
+    job.engine.submit(Request::greedy(prompt, max_tokens, chat.stops().to_vec()))
 }
 
 /// Every index once, spread over the whole range from the start: a run that ends early has seen all documents.
@@ -151,9 +201,11 @@ pub(super) fn sets(job: &Job<'_>, pairs: &Pairs) -> Result<Sets> {
         Some(path) => (question::read(path)?, all().collect(), false),
         None => {
             // Questions that the model wrote read more like a person's than those made by rule.
-            let (source, count) = match pairs.written.len() / 2 {
+            let brief: Vec<Pair> =
+                pairs.written.iter().filter(|pair| is_brief(&pair.answer)).cloned().collect();
+            let (source, count) = match brief.len() * 2 / 3 {
                 enough if enough >= job.args.num_questions.min(MIN_WRITTEN) => {
-                    (pairs.written.clone(), job.args.num_questions.min(enough))
+                    (brief, job.args.num_questions.min(enough))
                 }
                 _ => (all().collect(), job.args.num_questions),
             };

@@ -1,6 +1,10 @@
 //! Pulls against a hub and a package index on this machine.
 
 #[cfg(test)]
+mod folders;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;

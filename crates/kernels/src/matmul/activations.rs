@@ -41,6 +41,12 @@ impl Activations {
         self.cols / BLOCK
     }
 
+    /// Scale times the sum of the integers of a half block.
+    #[inline(always)]
+    pub(crate) fn scaled_half(&self, half: usize) -> f32 {
+        self.scale[half / 2] * -self.negative_halves[half] as f32
+    }
+
     /// Quantises `x` `[M, cols]`. A block with a value that isn't finite gets the scale NaN, so
     /// that the fault shows in every output.
     ///

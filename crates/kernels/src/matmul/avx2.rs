@@ -19,14 +19,16 @@ use super::{AHEAD, BLOCK, BlockJob, PANEL};
 /// The processor must have AVX2, FMA and F16C (all of AVX2's generation do); `job.y` must have room for
 /// sixteen values at each of `count` rows of stride `y_row`.
 #[target_feature(enable = "avx2,fma,f16c")]
-#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise, passed on to one of six")]
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise, passed on to one of eight")]
 pub(super) unsafe fn run(job: BlockJob<'_>) {
     let packing = job.packing;
     // SAFETY: the caller's promise, passed on.
     unsafe {
         match (packing.bits, packing.min, packing.halves) {
-            (4, false, _) => rows::<4, false, false>(job),
-            (4, true, _) => rows::<4, true, false>(job),
+            (4, false, false) => rows::<4, false, false>(job),
+            (4, true, false) => rows::<4, true, false>(job),
+            (4, false, true) => rows::<4, false, true>(job),
+            (4, true, true) => rows::<4, true, true>(job),
             (5, false, _) => rows::<5, false, false>(job),
             (5, true, _) => rows::<5, true, false>(job),
             (_, _, false) => rows::<8, false, false>(job),
@@ -96,7 +98,13 @@ unsafe fn tile<const BITS: u8, const MIN: bool, const HALVES: bool, const M: usi
                 for (m, acc) in acc.iter_mut().enumerate() {
                     let scale = _mm256_mul_ps(d, _mm256_set1_ps(*job.x.scale.as_ptr().add(x[m])));
                     *acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[m]), scale, *acc);
-                    sums[m] = offset::<BITS>(*job.x.negative_halves.as_ptr().add(x[m] * 2 + 1));
+                    if MIN {
+                        let scaled_half = _mm256_set1_ps(job.x.scaled_half(x[m] * 2));
+                        *acc = _mm256_fmadd_ps(f16_lanes(scales.add(PANEL * 4)), scaled_half, *acc);
+                        sums[m] = _mm256_setzero_si256();
+                    } else {
+                        sums[m] = offset::<BITS>(*job.x.negative_halves.as_ptr().add(x[m] * 2 + 1));
+                    }
                 }
             }
             quarter::<BITS, M>(quants, 2, q, &mut sums);
@@ -105,7 +113,10 @@ unsafe fn tile<const BITS: u8, const MIN: bool, const HALVES: bool, const M: usi
             for (m, acc) in acc.iter_mut().enumerate() {
                 let scale = _mm256_mul_ps(d, _mm256_set1_ps(*job.x.scale.as_ptr().add(x[m])));
                 *acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[m]), scale, *acc);
-                if MIN {
+                if MIN && HALVES {
+                    let scaled_half = _mm256_set1_ps(job.x.scaled_half(x[m] * 2 + 1));
+                    *acc = _mm256_fmadd_ps(f16_lanes(scales.add(PANEL * 6)), scaled_half, *acc);
+                } else if MIN {
                     let scaled_sum = _mm256_set1_ps(*job.x.scaled_sum.as_ptr().add(x[m]));
                     *acc = _mm256_fmadd_ps(second, scaled_sum, *acc);
                 }

@@ -43,8 +43,8 @@ impl std::fmt::Debug for PackedMatrix {
 impl PackedMatrix {
     /// Packs the rows of a GGUF tensor.
     ///
-    /// Scales of Q4_K, Q5_K and Q6_K are products of two numbers; they are kept as f16, which adds at most
-    /// 2⁻¹¹ of a weight's own scale.
+    /// Scales of the K formats and of IQ4_XS are products of two numbers; they are kept as f16, which adds at
+    /// most 2⁻¹¹ of a weight's own scale.
     ///
     /// # Panics
     /// If `bytes` isn't `rows` whole rows; quantised rows of a GGUF file always are whole blocks of 32.
@@ -259,7 +259,7 @@ fn bytes_of(lines: &mut [Line]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 64) }
 }
 
-/// Where the scale (0), second scale (1) or minimum (last) of a block's row lies in a panel.
+/// Where a scale or a minimum of a block's row lies in a panel: one or two scales, then as many minima if any.
 pub(crate) fn scale_at(
     packing: BlockPacking,
     blocks: usize,
@@ -285,7 +285,11 @@ impl BlockPacking {
             Format::Q5_0 => (5, false, false),
             Format::Q5_1 | Format::Q5K => (5, true, false),
             Format::Q8_0 => (8, false, false),
+            Format::Q2K => (4, true, true),
+            Format::Q3K => (4, false, true),
             Format::Q6K => (8, false, true),
+            // Their integers are looked up in a table whose values take eight bits.
+            Format::IQ4NL | Format::IQ4XS => (8, false, false),
         };
         Some(Self { bits, min, halves })
     }
@@ -301,9 +305,13 @@ multiversion! {
             Format::Q5_0 => put_blocks(Format::Q5_0, packing, panel, lane, row),
             Format::Q5_1 => put_blocks(Format::Q5_1, packing, panel, lane, row),
             Format::Q8_0 => put_blocks(Format::Q8_0, packing, panel, lane, row),
+            Format::Q2K => put_blocks(Format::Q2K, packing, panel, lane, row),
+            Format::Q3K => put_blocks(Format::Q3K, packing, panel, lane, row),
             Format::Q4K => put_blocks(Format::Q4K, packing, panel, lane, row),
             Format::Q5K => put_blocks(Format::Q5K, packing, panel, lane, row),
             Format::Q6K => put_blocks(Format::Q6K, packing, panel, lane, row),
+            Format::IQ4NL => put_blocks(Format::IQ4NL, packing, panel, lane, row),
+            Format::IQ4XS => put_blocks(Format::IQ4XS, packing, panel, lane, row),
             Format::F32 | Format::F16 | Format::BF16 => unreachable!("dense formats have no blocks"),
         }
     }
@@ -328,7 +336,8 @@ fn put_blocks(format: Format, packing: BlockPacking, panel: &mut [u8], lane: usi
                 }
                 put_scale(panel, scale_at(packing, blocks, column_block, index, lane), group.scale);
                 if packing.min {
-                    put_scale(panel, scale_at(packing, blocks, column_block, 1, lane), group.min);
+                    let which = packing.min_at() + index;
+                    put_scale(panel, scale_at(packing, blocks, column_block, which, lane), group.min);
                 }
             }
             let quants = &mut panel[column_block * len..(column_block + 1) * len];

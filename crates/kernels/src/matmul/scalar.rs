@@ -48,9 +48,13 @@ fn row(job: &BlockJob<'_>, row: usize) -> [f32; PANEL] {
                     dot += sum << packing.offset_log2();
                 }
                 *acc = (dot as f32).mul_add(value(group) * job.x.scale[x_block], *acc);
-            }
-            if packing.min {
-                *acc = value(1).mul_add(job.x.scaled_sum[x_block], *acc);
+                if packing.min {
+                    let scaled_sum = match packing.halves {
+                        true => job.x.scaled_half(x_block * 2 + group),
+                        false => job.x.scaled_sum[x_block],
+                    };
+                    *acc = value(packing.min_at() + group).mul_add(scaled_sum, *acc);
+                }
             }
         }
     }

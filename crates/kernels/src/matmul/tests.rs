@@ -4,15 +4,19 @@ use super::*;
 use crate::dispatch::at_every_level;
 use crate::quant::{Format, dequantize};
 
-const FORMATS: [Format; 8] = [
+const FORMATS: [Format; 12] = [
     Format::Q4_0,
     Format::Q4_1,
     Format::Q5_0,
     Format::Q5_1,
     Format::Q8_0,
+    Format::Q2K,
+    Format::Q3K,
     Format::Q4K,
     Format::Q5K,
     Format::Q6K,
+    Format::IQ4NL,
+    Format::IQ4XS,
 ];
 
 struct Random(u64);
@@ -33,7 +37,9 @@ fn blocks(format: Format, rows: usize, cols: usize, random: &mut Random) -> Vec<
     let len = rows * format.row_bytes(cols).unwrap();
     let mut bytes: Vec<u8> = (0..len).map(|_| random.next() as u8).collect();
     let halves: &[usize] = match format {
-        Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => &[0],
+        Format::Q4_0 | Format::Q5_0 | Format::Q8_0 | Format::IQ4NL | Format::IQ4XS => &[0],
+        Format::Q2K => &[80, 82],
+        Format::Q3K => &[108],
         Format::Q6K => &[208],
         _ => &[0, 2],
     };

@@ -88,7 +88,8 @@ fn decode_bits<const BITS: usize>(part: &Part<'_>, out: &mut [f32], stride: usiz
         let quants = &part.panel[block * BITS * 64..(block + 1) * BITS * 64];
         let value = |which| half_lanes(part.panel, scales_at(packing, part.blocks, block, which));
         let scales = [value(0), value(usize::from(packing.halves))];
-        let min = if packing.min { value(1) } else { [0.0; PANEL] };
+        let min = |half: usize| value(packing.min_at() + half * usize::from(packing.halves));
+        let mins = if packing.min { [min(0), min(1)] } else { [[0.0; PANEL]; 2] };
         for (row, lane) in part.lanes.clone().enumerate() {
             let mut words = [0; WORDS];
             for (line, word) in quants.as_chunks::<64>().0.iter().zip(&mut words) {
@@ -98,7 +99,7 @@ fn decode_bits<const BITS: usize>(part: &Part<'_>, out: &mut [f32], stride: usiz
             for (half, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
                 for (column, out) in out.iter_mut().enumerate() {
                     let q = stored_of::<BITS>(&words, half * 16 + column) as i32 - offset;
-                    *out = scales[half][lane] * q as f32 + min[lane];
+                    *out = scales[half][lane] * q as f32 + mins[half][lane];
                 }
             }
         }

@@ -14,6 +14,7 @@ use hearth_tokenizer::{Kind, TokenId, TokenKind, Vocabulary};
 
 use super::error::{Error, Result};
 use super::source::Source;
+use super::tensors::{Config, LayerPart, Place, Pooling, Table, Tensors};
 use crate::files;
 
 const MAGIC: [u8; 4] = *b"E5S1";
@@ -21,20 +22,6 @@ const VERSION: u32 = 1;
 
 /// Spelling of the piece that masked-word training used: no text may become it.
 const MASK_PIECE: &str = "<mask>";
-
-/// The numbers of a BERT encoder, spelt as in its `config.json`.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Config {
-    pub(super) hidden_size: usize,
-    pub(super) num_layers: usize,
-    pub(super) num_heads: usize,
-    pub(super) intermediate_size: usize,
-    /// Rows of the word table: at least as many as there are pieces.
-    pub(super) vocab_size: usize,
-    pub(super) max_position_embeddings: usize,
-    pub(super) type_vocab_size: usize,
-    pub(super) layer_norm_eps: f32,
-}
 
 #[derive(Debug)]
 struct Entry {
@@ -47,7 +34,7 @@ struct Entry {
 /// An open container whose head has been read and checked.
 #[derive(Debug)]
 pub(super) struct Container {
-    pub(super) config: Config,
+    config: Config,
     entries: BTreeMap<String, Entry>,
     source: Source,
 }
@@ -62,12 +49,7 @@ impl Container {
         Ok((Self { config, entries, source }, vocabulary))
     }
 
-    pub(super) fn malformed(&self, what: &str, problem: impl Into<String>) -> files::Error {
-        self.source.malformed(what, problem)
-    }
-
-    /// The stored bytes of a matrix.
-    pub(super) fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<(Format, Vec<u8>)> {
+    fn stored(&mut self, name: &str, rows: usize, cols: usize) -> Result<(Format, Vec<u8>)> {
         let path = self.source.path();
         let entry = self
             .entries
@@ -84,36 +66,96 @@ impl Container {
         let what = format!("tensor `{name}`");
         if entry.num_elements != rows as u64 * cols as u64 {
             let problem = format!("has {} weights, expected {rows} × {cols}", entry.num_elements);
-            return Err(self.malformed(&what, problem).into());
+            return Err(self.source.malformed(&what, problem).into());
         }
         let Some(row_bytes) = format.row_bytes(cols) else {
             let problem = format!("has rows of {cols}, which aren't whole blocks of {format:?}");
-            return Err(self.malformed(&what, problem).into());
+            return Err(self.source.malformed(&what, problem).into());
         };
         let expected = row_bytes as u64 * rows as u64;
         if entry.bytes != expected {
             let problem = format!("has {} bytes, expected {expected}", entry.bytes);
-            return Err(self.malformed(&what, problem).into());
+            return Err(self.source.malformed(&what, problem).into());
         }
         self.source.seek(entry.offset)?;
         Ok((format, self.source.bytes(expected, &what)?))
     }
 
-    /// A dense tensor.
-    pub(super) fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>> {
-        let (format, bytes) = self.matrix(name, 1, len)?;
+    fn floats(&mut self, name: &str, len: usize) -> Result<Vec<f32>> {
+        let (format, bytes) = self.stored(name, 1, len)?;
         let what = format!("tensor `{name}`");
         if format != Format::F32 {
-            return Err(self.malformed(&what, format!("is stored as {format:?}, expected F32")).into());
+            return Err(self
+                .source
+                .malformed(&what, format!("is stored as {format:?}, expected F32"))
+                .into());
         }
         let values = floats(&bytes);
         match values.iter().position(|value| !value.is_finite()) {
             Some(index) => {
                 let problem = format!("holds `{}` at {index}, expected a finite number", values[index]);
-                Err(self.malformed(&what, problem).into())
+                Err(self.source.malformed(&what, problem).into())
             }
             None => Ok(values),
         }
+    }
+}
+
+impl Tensors for Container {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn matrix(&mut self, place: Place, rows: usize, cols: usize) -> Result<(Format, Vec<u8>)> {
+        self.stored(&weight_name(place), rows, cols)
+    }
+
+    fn table(&mut self, place: Place, rows: usize, cols: usize) -> Result<Table> {
+        let (format, bytes) = self.matrix(place, rows, cols)?;
+        Ok(Table::Held { format, bytes })
+    }
+
+    fn vector(&mut self, place: Place, len: usize) -> Result<Vec<f32>> {
+        self.floats(&weight_name(place), len)
+    }
+
+    fn bias(&mut self, place: Place, len: usize) -> Result<Vec<f32>> {
+        self.floats(&format!("{}.b", name(place)), len)
+    }
+
+    fn malformed(&self, place: Place, problem: String) -> files::Error {
+        self.source.malformed(&format!("tensor `{}`", weight_name(place)), problem)
+    }
+}
+
+/// As the container calls it.
+fn name(place: Place) -> String {
+    let (index, part) = match place {
+        Place::Words => return "emb.word".into(),
+        Place::Positions => return "emb.pos".into(),
+        Place::Types => return "emb.type".into(),
+        Place::EmbeddingNorm => return "emb.ln".into(),
+        Place::Layer(index, part) => (index, part),
+    };
+    let part = match part {
+        LayerPart::Query => "q",
+        LayerPart::Key => "k",
+        LayerPart::Value => "v",
+        LayerPart::AttentionOutput => "ao",
+        LayerPart::AttentionNorm => "aln",
+        LayerPart::Intermediate => "fi",
+        LayerPart::Output => "fo",
+        LayerPart::OutputNorm => "oln",
+    };
+    format!("l{index}.{part}")
+}
+
+/// Tables have no suffix, everything else has one.
+fn weight_name(place: Place) -> String {
+    let name = name(place);
+    match place {
+        Place::Words | Place::Positions | Place::Types => name,
+        Place::EmbeddingNorm | Place::Layer(..) => name + ".w",
     }
 }
 
@@ -131,7 +173,7 @@ fn read_config(source: &mut Source) -> Result<Config> {
     if version != VERSION {
         return Err(source.malformed("version", format!("is `{version}`, expected {VERSION}")).into());
     }
-    let config = Config {
+    let mut config = Config {
         hidden_size: source.count(1, "hidden_size")?,
         num_layers: source.count(1, "num_layers")?,
         num_heads: source.count(1, "num_heads")?,
@@ -140,7 +182,11 @@ fn read_config(source: &mut Source) -> Result<Config> {
         max_position_embeddings: source.count(1, "max_position_embeddings")?,
         type_vocab_size: source.count(1, "type_vocab_size")?,
         layer_norm_eps: source.f32("layer_norm_eps")?,
+        first_position: 0,
+        max_tokens: 0,
+        pooling: Pooling::Mean,
     };
+    config.max_tokens = config.max_position_embeddings;
     if !config.hidden_size.is_multiple_of(config.num_heads) {
         let problem =
             format!("`{}` isn't a multiple of `num_heads` {}", config.hidden_size, config.num_heads);

@@ -10,6 +10,7 @@ use hearth_kernels::norm::layer_norm;
 use hearth_kernels::pool::Pool;
 use hearth_tokenizer::TokenId;
 
+use super::tensors::Pooling;
 use super::weights::{Layer, LayerNorm, Linear, Weights};
 
 /// Rows of one task between two products: some 10 µs of work.
@@ -23,10 +24,10 @@ struct Pass<'a> {
 }
 
 impl Weights {
-    /// The mean of the last layer's rows for each text.
+    /// The last layer's rows of each text, pooled as the model wants them.
     ///
     /// # Panics
-    /// If a text is empty or longer than `max_position_embeddings`, or an id is beyond `vocab_size`.
+    /// If a text is empty or longer than `max_tokens`, or an id is beyond `vocab_size`.
     pub(super) fn pooled(&self, pool: &Pool, texts: &[&[TokenId]]) -> Vec<Vec<f32>> {
         let text_lens: Vec<usize> = texts.iter().map(|ids| ids.len()).collect();
         assert!(!text_lens.contains(&0), "a text without tokens");
@@ -35,7 +36,10 @@ impl Weights {
         for layer in &self.layers {
             pass.layer(layer, &mut x);
         }
-        pass.mean(&x)
+        match self.config.pooling {
+            Pooling::Mean => pass.mean(&x),
+            Pooling::First => pass.first(&x),
+        }
     }
 }
 
@@ -47,10 +51,9 @@ impl Pass<'_> {
     /// `[T, C]`: embeddings of all tokens, normalised.
     fn embed(&self, texts: &[&[TokenId]]) -> Vec<f32> {
         let hidden_size = self.hidden_size();
-        let tokens: Vec<(TokenId, usize)> = texts
-            .iter()
-            .flat_map(|ids| ids.iter().enumerate().map(|(position, &id)| (id, position)))
-            .collect();
+        let first = self.weights.config.first_position;
+        let tokens: Vec<(TokenId, usize)> =
+            texts.iter().flat_map(|ids| ids.iter().copied().zip(first..)).collect();
         let mut x = vec![0.0; tokens.len() * hidden_size];
         self.pool.for_each_chunk(&mut x, ROWS_PER_TASK * hidden_size, |task, rows| {
             let mut sum = vec![0.0; rows.len()];
@@ -108,6 +111,17 @@ impl Pass<'_> {
 
     fn norm(&self, norm: &LayerNorm, x: &[f32], out: &mut [f32]) {
         layer_norm(x, &norm.weight, &norm.bias, self.weights.config.layer_norm_eps, out);
+    }
+
+    fn first(&self, x: &[f32]) -> Vec<Vec<f32>> {
+        let hidden_size = self.hidden_size();
+        let mut start = 0;
+        let rows = self.text_lens.iter().map(|len| {
+            let row = x[start * hidden_size..][..hidden_size].to_vec();
+            start += len;
+            row
+        });
+        rows.collect()
     }
 
     fn mean(&self, x: &[f32]) -> Vec<Vec<f32>> {

@@ -1,6 +1,8 @@
-//! A tiny encoder against a plain f64 forward pass; laws of batches, threads and lengths; damaged files.
+//! A tiny encoder against a plain f64 forward pass, from a container and from a folder; laws of batches, threads and
+//! lengths; damaged files.
 
 mod fixture;
+mod folder;
 mod reference;
 
 use std::path::Path;
@@ -8,8 +10,11 @@ use std::sync::Arc;
 
 use hearth_kernels::pool::Pool;
 
-use super::{Embedded, Encoder, PASSAGE_PREFIX, QUERY_PREFIX, texts_of_pass};
+use super::{Embedded, Encoder, texts_of_pass};
 use fixture::{Fixture, HIDDEN, POSITIONS, Random, Storage, write};
+
+const QUERY_PREFIX: &str = "query: ";
+const PASSAGE_PREFIX: &str = "passage: ";
 
 /// f32 against f64 through two layers.
 const DENSE_TOLERANCE: f64 = 1e-5;

@@ -1,11 +1,11 @@
 //! An encoder's weights in memory: matrices packed for the products, everything else dense.
 
 use hearth_kernels::matmul::PackedMatrix;
-use hearth_kernels::quant::{self, Format};
+use hearth_kernels::quant;
 use hearth_tokenizer::TokenId;
 
-use super::container::{Config, Container};
 use super::error::Result;
+use super::tensors::{Config, LayerPart, Place, Table, Tensors};
 
 /// `y = x Wᵀ + bias`.
 #[derive(Debug)]
@@ -33,9 +33,8 @@ pub(super) struct Layer {
 
 /// The tables a token's first activations come from.
 pub(super) struct Embeddings {
-    format: Format,
-    /// Rows as they are stored: three quarters of the file, of which a text needs a few rows.
-    word: Vec<u8>,
+    /// Rows as they are stored: three quarters of a multilingual model, of which a text needs a few rows.
+    word: Table,
     /// `[max_position_embeddings, C]`, the type embedding (always type 0) added.
     position: Vec<f32>,
     pub(super) norm: LayerNorm,
@@ -43,7 +42,8 @@ pub(super) struct Embeddings {
 
 impl std::fmt::Debug for Embeddings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Embeddings({:?}, {} bytes)", self.format, self.word.len())
+        let (format, bytes) = self.word.rows();
+        write!(f, "Embeddings({format:?}, {} bytes)", bytes.len())
     }
 }
 
@@ -51,9 +51,10 @@ impl Embeddings {
     /// Word + position + type embedding of one token.
     pub(super) fn row(&self, id: TokenId, position: usize, out: &mut [f32]) {
         let hidden_size = out.len();
-        let row_bytes = self.format.row_bytes(hidden_size).expect("checked when it was read");
-        let word = &self.word[id as usize * row_bytes..][..row_bytes];
-        quant::dequantize(self.format, word, out);
+        let (format, words) = self.word.rows();
+        let row_bytes = format.row_bytes(hidden_size).expect("checked when it was read");
+        let word = &words[id as usize * row_bytes..][..row_bytes];
+        quant::dequantize(format, word, out);
         let position = &self.position[position * hidden_size..][..hidden_size];
         out.iter_mut().zip(position).for_each(|(out, position)| *out += position);
     }
@@ -67,72 +68,69 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    pub(super) fn read(container: &mut Container) -> Result<Self> {
-        let config = container.config.clone();
-        let embeddings = read_embeddings(container)?;
+    pub(super) fn read(tensors: &mut dyn Tensors) -> Result<Self> {
+        let config = tensors.config().clone();
+        let embeddings = read_embeddings(tensors)?;
         let mut layers = Vec::new();
         for index in 0..config.num_layers {
-            layers.push(read_layer(container, index)?);
+            layers.push(read_layer(tensors, index)?);
         }
         Ok(Self { config, embeddings, layers })
     }
 }
 
-fn read_embeddings(container: &mut Container) -> Result<Embeddings> {
-    let config = container.config.clone();
+fn read_embeddings(tensors: &mut dyn Tensors) -> Result<Embeddings> {
+    let config = tensors.config().clone();
     let hidden_size = config.hidden_size;
-    let (format, word) = container.matrix("emb.word", config.vocab_size, hidden_size)?;
+    let word = tensors.table(Place::Words, config.vocab_size, hidden_size)?;
     let mut position =
-        container.vector("emb.pos", config.max_position_embeddings.saturating_mul(hidden_size))?;
-    let types = container.vector("emb.type", config.type_vocab_size.saturating_mul(hidden_size))?;
+        tensors.vector(Place::Positions, config.max_position_embeddings.saturating_mul(hidden_size))?;
+    let types = tensors.vector(Place::Types, config.type_vocab_size.saturating_mul(hidden_size))?;
     for row in position.chunks_exact_mut(hidden_size) {
         row.iter_mut().zip(&types).for_each(|(value, first_type)| *value += first_type);
     }
-    let norm = read_norm(container, "emb.ln")?;
-    Ok(Embeddings { format, word, position, norm })
+    let norm = read_norm(tensors, Place::EmbeddingNorm)?;
+    Ok(Embeddings { word, position, norm })
 }
 
-fn read_layer(container: &mut Container, index: usize) -> Result<Layer> {
-    let Config { hidden_size, intermediate_size, .. } = container.config;
-    let name = |part: &str| format!("l{index}.{part}");
+fn read_layer(tensors: &mut dyn Tensors, index: usize) -> Result<Layer> {
+    let Config { hidden_size, intermediate_size, .. } = *tensors.config();
+    let place = |part| Place::Layer(index, part);
     Ok(Layer {
-        qkv: read_qkv(container, index)?,
-        attention_output: read_linear(container, &name("ao"), hidden_size, hidden_size)?,
-        attention_norm: read_norm(container, &name("aln"))?,
-        intermediate: read_linear(container, &name("fi"), intermediate_size, hidden_size)?,
-        output: read_linear(container, &name("fo"), hidden_size, intermediate_size)?,
-        output_norm: read_norm(container, &name("oln"))?,
+        qkv: read_qkv(tensors, index)?,
+        attention_output: read_linear(tensors, place(LayerPart::AttentionOutput), hidden_size, hidden_size)?,
+        attention_norm: read_norm(tensors, place(LayerPart::AttentionNorm))?,
+        intermediate: read_linear(tensors, place(LayerPart::Intermediate), intermediate_size, hidden_size)?,
+        output: read_linear(tensors, place(LayerPart::Output), hidden_size, intermediate_size)?,
+        output_norm: read_norm(tensors, place(LayerPart::OutputNorm))?,
     })
 }
 
-fn read_qkv(container: &mut Container, index: usize) -> Result<Linear> {
-    let hidden_size = container.config.hidden_size;
-    let (format, mut bytes) = container.matrix(&format!("l{index}.q.w"), hidden_size, hidden_size)?;
-    let mut bias = container.vector(&format!("l{index}.q.b"), hidden_size)?;
-    for part in ["k", "v"] {
-        let name = format!("l{index}.{part}.w");
-        let (part_format, part_bytes) = container.matrix(&name, hidden_size, hidden_size)?;
+fn read_qkv(tensors: &mut dyn Tensors, index: usize) -> Result<Linear> {
+    let hidden_size = tensors.config().hidden_size;
+    let place = |part| Place::Layer(index, part);
+    let (format, mut bytes) = tensors.matrix(place(LayerPart::Query), hidden_size, hidden_size)?;
+    let mut bias = tensors.bias(place(LayerPart::Query), hidden_size)?;
+    for part in [LayerPart::Key, LayerPart::Value] {
+        let (part_format, part_bytes) = tensors.matrix(place(part), hidden_size, hidden_size)?;
         if part_format != format {
-            let problem = format!("is stored as {part_format:?}, but `l{index}.q.w` as {format:?}");
-            return Err(container.malformed(&format!("tensor `{name}`"), problem).into());
+            let problem = format!("is stored as {part_format:?}, but the query's as {format:?}");
+            return Err(tensors.malformed(place(part), problem).into());
         }
         bytes.extend(part_bytes);
-        bias.extend(container.vector(&format!("l{index}.{part}.b"), hidden_size)?);
+        bias.extend(tensors.bias(place(part), hidden_size)?);
     }
     let weight = PackedMatrix::from_blocks(format, 3 * hidden_size, hidden_size, &bytes);
     Ok(Linear { weight, bias })
 }
 
-fn read_linear(container: &mut Container, name: &str, rows: usize, cols: usize) -> Result<Linear> {
-    let (format, bytes) = container.matrix(&format!("{name}.w"), rows, cols)?;
+fn read_linear(tensors: &mut dyn Tensors, place: Place, rows: usize, cols: usize) -> Result<Linear> {
+    let (format, bytes) = tensors.matrix(place, rows, cols)?;
     let weight = PackedMatrix::from_blocks(format, rows, cols, &bytes);
-    Ok(Linear { weight, bias: container.vector(&format!("{name}.b"), rows)? })
+    Ok(Linear { weight, bias: tensors.bias(place, rows)? })
 }
 
-fn read_norm(container: &mut Container, name: &str) -> Result<LayerNorm> {
-    let hidden_size = container.config.hidden_size;
-    Ok(LayerNorm {
-        weight: container.vector(&format!("{name}.w"), hidden_size)?,
-        bias: container.vector(&format!("{name}.b"), hidden_size)?,
-    })
+fn read_norm(tensors: &mut dyn Tensors, place: Place) -> Result<LayerNorm> {
+    let hidden_size = tensors.config().hidden_size;
+    Ok(LayerNorm { weight: tensors.vector(place, hidden_size)?, bias: tensors.bias(place, hidden_size)? })
 }

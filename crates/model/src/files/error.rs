@@ -19,7 +19,7 @@ pub enum Error {
     #[error("`{path}` is damaged: {what} {problem}")]
     Malformed { path: PathBuf, what: String, problem: String },
     #[error(
-        "`{path}`: tensor `{tensor}` is stored as {format}, which can't be read; readable are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K"
+        "`{path}`: tensor `{tensor}` is stored as {format}, which can't be read; readable are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL and IQ4_XS"
     )]
     UnsupportedFormat { path: PathBuf, tensor: String, format: String },
     #[error("`{path}` has no tensor `{tensor}`")]

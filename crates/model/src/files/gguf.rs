@@ -2,10 +2,13 @@
 //!
 //! Follows `docs/gguf.md` of ggml: magic, version, counts, key–value pairs, tensor table, then the tensors'
 //! data, each at a multiple of `general.alignment`. Opening walks the whole header once and checks all of it;
-//! afterwards every slice that is handed out is known to lie in the file. Left out on purpose: big-endian
-//! files, version 1, and formats the kernels don't decode.
+//! afterwards every slice that is handed out is known to lie in the file. A model may be split over several files
+//! (`split.count`); the first is opened and finds the others. Left out on purpose: big-endian files, version 1, and
+//! formats the kernels don't decode.
 
 mod reader;
+pub mod sink;
+mod split;
 mod value;
 #[cfg(test)]
 pub(crate) mod writer;
@@ -31,7 +34,8 @@ const DEFAULT_ALIGNMENT: u32 = 32;
 #[derive(Debug)]
 pub struct GgufFile {
     path: PathBuf,
-    map: Mmap,
+    /// The file, and the further ones of a split model.
+    maps: Vec<Mmap>,
     version: u32,
     /// Where the values lie; they are decoded when asked for.
     metadata: BTreeMap<String, value::Place>,
@@ -46,6 +50,8 @@ pub struct TensorInfo {
     /// Row-major, the reverse of the file's order.
     pub shape: Vec<usize>,
     pub format: Format,
+    /// Which of the files of a split model it lies in.
+    part: usize,
     /// From the start of the file.
     range: Range<usize>,
 }
@@ -62,9 +68,14 @@ impl TensorInfo {
 }
 
 impl GgufFile {
-    /// Opens and checks `path`; reads the header only.
+    /// Opens and checks `path`, and the further files of a split model; reads the headers only.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
+        let mut file = Self::open_one(path.as_ref())?;
+        split::add_others(&mut file)?;
+        Ok(file)
+    }
+
+    fn open_one(path: &Path) -> Result<Self> {
         let map = map::map(path)?;
         let mut reader = Reader::new(path, &map);
         let version = read_version(&mut reader)?;
@@ -75,7 +86,7 @@ impl GgufFile {
         let alignment = alignment(&reader, &metadata)?;
         let tensors = place_tensors(&reader, rows, alignment)?;
         let by_name = index_names(path, &tensors)?;
-        Ok(Self { path: path.into(), version, metadata, tensors, by_name, map })
+        Ok(Self { path: path.into(), version, metadata, tensors, by_name, maps: vec![map] })
     }
 
     pub fn path(&self) -> &Path {
@@ -92,7 +103,12 @@ impl GgufFile {
     }
 
     pub fn value(&self, key: &str) -> Option<Value<'_>> {
-        self.metadata.get(key).map(|place| place.value(&self.map))
+        self.metadata.get(key).map(|place| place.value(&self.maps[0]))
+    }
+
+    /// The number of a value's type and its bytes as they lie in the file, to be carried over.
+    pub fn raw(&self, key: &str) -> Option<(u32, &[u8])> {
+        self.metadata.get(key).map(|place| place.raw(&self.maps[0]))
     }
 
     /// The value of `key` if it is there; an error if it has another type or doesn't fit.
@@ -155,7 +171,7 @@ impl GgufFile {
         Some(TensorView {
             shape: info.shape.clone(),
             format: info.format,
-            bytes: &self.map[info.range.clone()],
+            bytes: &self.maps[info.part][info.range.clone()],
         })
     }
 
@@ -236,17 +252,13 @@ fn read_table(reader: &mut Reader<'_>, num_tensors: u64) -> Result<Vec<Row>> {
 fn ggml_type_name(number: u32) -> String {
     let name = match number {
         9 => "Q8_1",
-        10 => "Q2_K",
-        11 => "Q3_K",
         15 => "Q8_K",
         16 => "IQ2_XXS",
         17 => "IQ2_XS",
         18 => "IQ3_XXS",
         19 => "IQ1_S",
-        20 => "IQ4_NL",
         21 => "IQ3_S",
         22 => "IQ2_S",
-        23 => "IQ4_XS",
         24 => "I8",
         25 => "I16",
         26 => "I32",
@@ -303,6 +315,7 @@ fn place_tensors(reader: &Reader<'_>, rows: Vec<Row>, alignment: u64) -> Result<
             name: row.name,
             shape: row.shape,
             format: row.format,
+            part: 0,
             range: start as usize..end as usize,
         });
     }

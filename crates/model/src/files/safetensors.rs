@@ -4,6 +4,8 @@
 //! offsets of each tensor, then the data without gaps. Tensors are F32, F16 or BF16; others (position tables in
 //! I64, say) are kept by name so that asking for one tells what it is. Left out: tokenizer files.
 
+pub mod sink;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -34,8 +34,7 @@ impl Guard {
         tokens: &AddedTokens,
         wanted: impl Fn(&AddedToken) -> bool,
     ) -> String {
-        // Tokens of white space alone (some vocabularies have runs of spaces) carry no meaning worth a guard.
-        let wanted = |token: &AddedToken| !token.content.trim().is_empty() && wanted(token);
+        let wanted = |token: &AddedToken| !token.is_harmless() && wanted(token);
         let mut places = BTreeSet::new();
         let mut at = 0;
         while let Some((start, token)) = tokens.find_where(text, at, wanted) {
@@ -105,11 +104,11 @@ mod tests {
 
     #[test]
     fn spellings_are_broken_whole_and_at_the_edges() {
-        let tokens = ["<|e|>", "<t>", "  "];
-        let tokens = tokens
-            .iter()
-            .enumerate()
-            .map(|(id, token)| AddedToken::plain((*token).to_owned(), id as u32, TokenKind::Control));
+        let tokens = ["<|e|>", "<t>", "<h1>"];
+        let tokens = tokens.iter().enumerate().map(|(id, token)| {
+            let kind = if id < 2 { TokenKind::Control } else { TokenKind::UserDefined };
+            AddedToken::plain((*token).to_owned(), id as u32, kind)
+        });
         let tokens = AddedTokens::new(tokens.collect());
         let guard = Guard('_');
         for (text, expected) in [
@@ -121,7 +120,7 @@ mod tests {
             ("x <", "x <_"),
             ("|e|> y", "_|e|> y"),
             ("> quote", "_> quote"),
-            ("  ", "  "),
+            ("a<h1>b", "a<h1>b"),
         ] {
             assert_eq!(guard.insert(text, &tokens, |_| true), expected, "{text:?}");
             assert_eq!(guard.remove(expected), text);

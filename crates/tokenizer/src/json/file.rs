@@ -44,6 +44,10 @@ pub(crate) struct ModelField {
     pub(crate) unk_token: Option<String>,
     pub(crate) continuing_subword_prefix: Option<String>,
     pub(crate) end_of_word_suffix: Option<String>,
+    pub(crate) max_input_chars_per_word: Option<usize>,
+    pub(crate) dropout: Option<f32>,
+    #[serde(default)]
+    pub(crate) fuse_unk: bool,
     #[serde(default)]
     pub(crate) ignore_merges: bool,
     #[serde(default)]

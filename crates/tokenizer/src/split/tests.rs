@@ -10,7 +10,7 @@ fn words(splitters: &[Splitter], text: &str) -> Vec<String> {
 }
 
 fn by_pattern(pattern: &str) -> Splitter {
-    Splitter::Pattern { regex: Box::new(compile(pattern).unwrap()), matches_only: false }
+    Splitter::Pattern { regex: Box::new(compile(pattern).unwrap()), gaps: Gaps::Kept }
 }
 
 fn check_all(text: &str) {

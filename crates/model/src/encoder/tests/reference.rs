@@ -4,8 +4,26 @@ use super::fixture::{EPS, Fixture, HEADS, HIDDEN, INNER, LAYERS};
 
 type Rows = Vec<Vec<f64>>;
 
-/// The vector of length 1 of a text's ids.
+/// The mean of a text's rows, scaled to length 1.
 pub(super) fn embed(fixture: &Fixture, ids: &[u32]) -> Vec<f64> {
+    let x = hidden(fixture, ids);
+    let mean: Vec<f64> =
+        (0..HIDDEN).map(|c| x.iter().map(|row| row[c]).sum::<f64>() / x.len() as f64).collect();
+    unit(&mean)
+}
+
+/// The first token's row, scaled to length 1.
+pub(super) fn embed_first(fixture: &Fixture, ids: &[u32]) -> Vec<f64> {
+    unit(&hidden(fixture, ids)[0])
+}
+
+fn unit(vector: &[f64]) -> Vec<f64> {
+    let length = vector.iter().map(|value| value * value).sum::<f64>().sqrt();
+    vector.iter().map(|value| value / length).collect()
+}
+
+/// The last layer's row of each token.
+fn hidden(fixture: &Fixture, ids: &[u32]) -> Rows {
     let tensor = |name: &str, at: usize| f64::from(fixture.tensors[name][at]);
     let mut x: Rows = ids
         .iter()
@@ -44,10 +62,7 @@ pub(super) fn embed(fixture: &Fixture, ids: &[u32]) -> Vec<f64> {
             })
             .collect();
     }
-    let mean: Vec<f64> =
-        (0..HIDDEN).map(|c| x.iter().map(|row| row[c]).sum::<f64>() / x.len() as f64).collect();
-    let length = mean.iter().map(|value| value * value).sum::<f64>().sqrt();
-    mean.iter().map(|value| value / length).collect()
+    x
 }
 
 fn attention(q: &Rows, k: &Rows, v: &Rows) -> Rows {

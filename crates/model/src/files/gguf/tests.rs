@@ -155,7 +155,7 @@ fn made_up_values() {
 fn made_up_tensors() {
     let f32 = number(Format::F32);
     let one = |shape: &[usize], kind| GgufWriter::default().tensor("t", shape, kind, &[0; 64]);
-    check(&one(&[16], 23).finish(), "tensor `t` is stored as IQ4_XS");
+    check(&one(&[16], 22).finish(), "tensor `t` is stored as IQ2_S");
     check(&one(&[16], 99).finish(), "tensor `t` is stored as ggml type 99");
     check(&one(&[0], f32).finish(), "a dimension of 0");
     check(&one(&[], f32).finish(), "has 0 dimensions");

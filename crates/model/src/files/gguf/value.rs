@@ -132,6 +132,11 @@ fn check_bools(reader: &Reader<'_>, kind: Kind, bytes: &[u8], what: &str) -> Res
 }
 
 impl Place {
+    /// The type's number, and the bytes after it.
+    pub(super) fn raw<'a>(&self, file: &'a [u8]) -> (u32, &'a [u8]) {
+        (self.kind as u32, &file[self.range.clone()])
+    }
+
     pub(super) fn value<'a>(&self, file: &'a [u8]) -> Value<'a> {
         decode(self.kind, &file[self.range.clone()]).0
     }
