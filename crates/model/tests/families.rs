@@ -134,7 +134,7 @@ mod tests {
 
     /// The message of a model of the case with other settings.
     #[track_caller]
-    fn check_refused(name: &str, changes: serde_json::Value, expected: &str) {
+    fn check_refused(name: &str, changes: &serde_json::Value, expected: &str) {
         let mut case = cases().into_iter().find(|case| case.name == name).unwrap();
         let config = case.config.as_object_mut().unwrap();
         for (key, value) in changes.as_object().unwrap() {
@@ -205,7 +205,7 @@ mod tests {
             ),
             ("phi3", json!({"partial_rotary_factor": 0.4}), "isn't an even part of `head_dim` 8"),
         ] {
-            check_refused(name, changes, expected);
+            check_refused(name, &changes, expected);
         }
     }
 
