@@ -91,7 +91,8 @@ CASES = {
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
         "tie_word_embeddings": True,
     },
-    "qwen3_moe": {
+    "qwen3_moe": {"model_type": "qwen3_moe", "rope_theta": 1e6, "norm_topk_prob": True, **MOE},
+    "qwen3_moe-dense": {
         "model_type": "qwen3_moe",
         "rope_theta": 1e6,
         "norm_topk_prob": True,

@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn company_threads_and_chunks_change_no_bit() {
-        for family in [Family::Llama, Family::Qwen2] {
+        for family in [Family::Llama, Family::Qwen2, Family::Qwen3Moe, Family::Gemma3] {
             let model = model(&TinyModel { family, ..TINY });
             let alone = one_by_one(&engine(&model, 1, CONFIG), &requests());
             assert_eq!(ids(&alone[3]).len(), 14);
@@ -95,26 +95,36 @@ mod tests {
 
     #[test]
     fn a_reused_prefix_changes_no_bit() {
-        let model = model(&TINY);
+        for family in [Family::Qwen2, Family::Gemma3] {
+            check_reused_prefix(&model(&TinyModel { family, ..TINY }));
+        }
+    }
+
+    fn check_reused_prefix(model: &Arc<Model>) {
         let long = prompt(300, 4);
         let followed = |tail: u32| request([long.clone(), prompt(20, tail)].concat(), 12);
         let requests = [request(long.clone(), 12), followed(1), followed(2), request(long.clone(), 12)];
-        let without = one_by_one(&engine(&model, 1, CONFIG), &requests);
+        let without = one_by_one(&engine(model, 1, CONFIG), &requests);
         assert!(without.iter().all(|completion| completion.usage.cached_tokens == 0));
         let caching = EngineConfig { prefix_cache_bytes: 1 << 24, ..CONFIG };
-        let with = one_by_one(&engine(&model, 1, caching), &requests);
+        let with = one_by_one(&engine(model, 1, caching), &requests);
         check_same("prefix cache", &without, &with);
         let cached: Vec<usize> = with.iter().map(|completion| completion.usage.cached_tokens).collect();
         assert_eq!(cached, [0, 300, 300, 299], "the last prompt token is always computed");
-        check_same("neighbours' prefixes", &without, &submit_all(&engine(&model, 1, caching), &requests));
+        check_same("neighbours' prefixes", &without, &submit_all(&engine(model, 1, caching), &requests));
     }
 
     #[test]
     fn scoring_and_the_tape_give_the_log_probabilities_of_generation() {
-        let model = model(&TINY);
+        for family in [Family::Qwen2, Family::Qwen3Moe, Family::Gemma3] {
+            check_scoring(&model(&TinyModel { family, ..TINY }));
+        }
+    }
+
+    fn check_scoring(model: &Arc<Model>) {
         let pool = Pool::new(2);
         for request in requests() {
-            let answer = engine(&model, 1, CONFIG).generate(request.clone()).unwrap();
+            let answer = engine(model, 1, CONFIG).generate(request.clone()).unwrap();
             let all = [request.prompt.clone(), ids(&answer)].concat();
             let from = request.prompt.len() - 1;
             let scored = score::log_probs(&model.decoder, &pool, &all, from).unwrap();

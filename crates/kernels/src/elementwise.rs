@@ -65,7 +65,7 @@ pub fn tanh(x: f32) -> f32 {
 #[inline(always)]
 fn gelu_sigmoid(x: f32) -> (f32, f32) {
     // 2·√(2/π)
-    const TWICE: f32 = 1.595_769_1;
+    const TWICE: f32 = 1.595_769;
     const CUBIC: f32 = 0.044_715;
     let s = sigmoid(TWICE * x * (CUBIC * x).mul_add(x, 1.0));
     (s, s * (1.0 - s) * TWICE * (3.0 * CUBIC * x).mul_add(x, 1.0))

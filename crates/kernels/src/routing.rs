@@ -31,7 +31,9 @@ pub fn route(logits: &[f32], num_experts: usize, routing: Routing, weights: &mut
         }
         if routing.normalised {
             let inverse = 1.0 / weights.iter().sum::<f32>();
-            weights.iter_mut().for_each(|weight| *weight *= inverse);
+            for weight in weights.iter_mut() {
+                *weight *= inverse;
+            }
         }
     }
 }
@@ -83,7 +85,9 @@ fn softmax(logits: &[f32], out: &mut [f32]) {
         *out = exp(logit - largest);
     }
     let inverse = 1.0 / out.iter().sum::<f32>();
-    out.iter_mut().for_each(|probability| *probability *= inverse);
+    for probability in out {
+        *probability *= inverse;
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +132,6 @@ mod tests {
     fn of_equal_experts_the_first_is_chosen() {
         let mut weights = [0.0; 4];
         route(&[1.0, 2.0, 2.0, 2.0], 4, Routing { top_k: 2, normalised: true }, &mut weights);
-        assert_eq!(weights, [0.0, 0.5, 0.5, 0.0]);
+        assert_eq!(weights.map(f32::to_bits), [0.0f32, 0.5, 0.5, 0.0].map(f32::to_bits));
     }
 }

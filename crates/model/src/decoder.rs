@@ -127,9 +127,8 @@ impl Layer {
         };
         Projection::ALL.into_iter().flat_map(move |projection| {
             let experts = num_experts.filter(|_| projection.module() == "mlp");
-            let modules = (0..experts.unwrap_or(1))
-                .map(move |expert| Module { projection, expert: experts.map(|_| expert) });
-            modules
+            (0..experts.unwrap_or(1))
+                .map(move |expert| Module { projection, expert: experts.map(|_| expert) })
         })
     }
 
@@ -191,7 +190,7 @@ impl Decoder {
             let h = graph.rms_norm(&x, &layer.mlp_norm, eps);
             let out = match &layer.mlp {
                 Mlp::Dense(mlp) => self.gated_mlp(graph, h, mlp),
-                Mlp::Experts(experts) => self.experts(graph, h, experts),
+                Mlp::Experts(experts) => self.experts(graph, &h, experts),
             };
             let out = normed(graph, out, layer.post_mlp_norm.as_ref(), eps);
             x = graph.add(x, out);
@@ -220,13 +219,13 @@ impl Decoder {
         graph.linear(&product, &mlp.down)
     }
 
-    fn experts<G: Graph>(&self, graph: &mut G, h: G::Var, mixture: &Experts) -> G::Var {
+    fn experts<G: Graph>(&self, graph: &mut G, h: &G::Var, mixture: &Experts) -> G::Var {
         let config = self.config.experts.as_ref().expect("a layer with experts was loaded by their config");
-        let logits = graph.linear(&h, &mixture.router);
+        let logits = graph.linear(h, &mixture.router);
         let (weights, rows) = graph.route(logits, config.routing);
         let mut parts = Vec::new();
         for (expert, rows) in rows.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
-            let of_expert = graph.take_rows(&h, &rows);
+            let of_expert = graph.take_rows(h, &rows);
             let value = self.gated_mlp(graph, of_expert, &mixture.experts[expert]);
             parts.push(Part { expert, rows, value });
         }

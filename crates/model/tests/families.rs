@@ -1,5 +1,5 @@
-//! Every family against transformers, on tiny models that `golden/families.py` makes as well; and the laws of
-//! repeatability for each.
+//! Every family against transformers, on tiny models that `golden/families.py` makes as well; the laws of repeatability
+//! for each; and what is refused, by its name.
 
 #[cfg(test)]
 mod tests {
@@ -13,11 +13,12 @@ mod tests {
     use hearth_tensor::tensor::Arena;
     use hearth_testkit::{FormulaTensor, Scratch, formula_model};
     use serde::Deserialize;
+    use serde_json::json;
 
     /// Largest difference to an f32 forward that sums in another order.
     const LOGIT_TOLERANCE: f32 = 1e-4;
 
-    /// What `golden/families.py` wrote.
+    /// What `golden/families.py` and `golden/families_gguf.py` wrote.
     #[derive(Deserialize)]
     struct Golden {
         cases: Vec<Case>,
@@ -26,8 +27,10 @@ mod tests {
     #[derive(Deserialize)]
     struct Case {
         name: String,
+        #[serde(default)]
         config: serde_json::Value,
         /// Name, shape, offset and scale.
+        #[serde(default)]
         tensors: Vec<(String, Vec<usize>, f32, f32)>,
         sequences: Vec<Sequence>,
     }
@@ -39,14 +42,23 @@ mod tests {
         logits: Vec<Vec<f32>>,
     }
 
+    const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden");
+
+    fn cases_of(file: &str) -> Vec<Case> {
+        let text = fs_err::read(format!("{GOLDEN}/{file}")).unwrap();
+        serde_json::from_slice::<Golden>(&text).unwrap().cases
+    }
+
     fn cases() -> Vec<Case> {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/families.json");
-        let golden: Golden = serde_json::from_slice(&fs_err::read(path).unwrap()).unwrap();
-        golden.cases
+        cases_of("families.json")
     }
 
     impl Case {
         fn open(&self) -> Decoder {
+            self.try_open().unwrap_or_else(|error| panic!("{}: {error}", self.name))
+        }
+
+        fn try_open(&self) -> hearth_model::Result<Decoder> {
             let folder = Scratch::new("families").unwrap();
             let tensors: Vec<FormulaTensor> = self
                 .tensors
@@ -55,7 +67,26 @@ mod tests {
                 .map(|(name, shape, offset, scale)| FormulaTensor { name, shape, offset, scale })
                 .collect();
             formula_model(&folder, &self.config, &tensors).unwrap();
-            Decoder::open(&folder, &Pool::new(2)).unwrap_or_else(|error| panic!("{}: {error}", self.name))
+            Decoder::open(&folder, &Pool::new(2))
+        }
+
+        /// Holds the recorded rows against a decoder's.
+        fn check_logits(&self, decoder: &Decoder) {
+            let vocab_size = decoder.config.vocab_size;
+            for sequence in &self.sequences {
+                let logits = &eager_logits(decoder, &[&sequence.ids], 100, 2)[0];
+                for (&row, expected) in sequence.rows.iter().zip(&sequence.logits) {
+                    let actual = &logits[row * vocab_size..(row + 1) * vocab_size];
+                    for (id, (actual, expected)) in actual.iter().zip(expected).enumerate() {
+                        assert!(
+                            (actual - expected).abs() < LOGIT_TOLERANCE,
+                            "{}, row {row} of {}, logit {id}: {actual} vs. {expected}",
+                            self.name,
+                            sequence.ids.len()
+                        );
+                    }
+                }
+            }
         }
     }
 
@@ -88,22 +119,93 @@ mod tests {
     #[test]
     fn logits_equal_those_of_transformers() {
         for case in cases() {
-            let decoder = case.open();
-            let vocab_size = decoder.config.vocab_size;
-            for sequence in &case.sequences {
-                let logits = &eager_logits(&decoder, &[&sequence.ids], 100, 2)[0];
-                for (&row, expected) in sequence.rows.iter().zip(&sequence.logits) {
-                    let actual = &logits[row * vocab_size..(row + 1) * vocab_size];
-                    for (id, (actual, expected)) in actual.iter().zip(expected).enumerate() {
-                        assert!(
-                            (actual - expected).abs() < LOGIT_TOLERANCE,
-                            "{}, row {row} of {}, logit {id}: {actual} vs. {expected}",
-                            case.name,
-                            sequence.ids.len()
-                        );
-                    }
-                }
-            }
+            case.check_logits(&case.open());
+        }
+    }
+
+    #[test]
+    fn files_of_another_converter_give_the_logits_of_transformers() {
+        for case in cases_of("gguf/logits.json") {
+            let path = format!("{GOLDEN}/gguf/{}.gguf", case.name);
+            let decoder = Decoder::open(path.as_ref(), &Pool::new(1));
+            case.check_logits(&decoder.unwrap_or_else(|error| panic!("{}: {error}", case.name)));
+        }
+    }
+
+    /// The message of a model of the case with other settings.
+    #[track_caller]
+    fn check_refused(name: &str, changes: &serde_json::Value, expected: &str) {
+        let mut case = cases().into_iter().find(|case| case.name == name).unwrap();
+        let config = case.config.as_object_mut().unwrap();
+        for (key, value) in changes.as_object().unwrap() {
+            config.insert(key.clone(), value.clone());
+        }
+        let message = case.try_open().unwrap_err().to_string();
+        assert!(message.contains(expected), "{name}, {changes}: {message}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_by_its_name() {
+        for (name, changes, expected) in [
+            (
+                "llama",
+                json!({"model_type": "mamba"}),
+                "`mamba` isn't supported yet; supported are llama, mistral",
+            ),
+            ("llama", json!({"hidden_act": "relu"}), "`hidden_act` relu isn't supported"),
+            ("llama", json!({"rope_scaling": {"type": "longrope"}}), "`rope_type` longrope isn't supported"),
+            ("llama", json!({"rope_scaling": {"type": "linear"}}), "`factor` is missing"),
+            (
+                "llama",
+                json!({"rope_scaling": {"type": "linear", "factor": 0.0}}),
+                "`factor` of the rotation is 0",
+            ),
+            (
+                "llama",
+                json!({"rope_scaling": null, "rope_theta": -1.0}),
+                "`rope_theta` of the rotation is -1",
+            ),
+            (
+                "llama",
+                json!({"num_hidden_layers": "three"}),
+                "`num_hidden_layers` is \"three\": invalid type",
+            ),
+            (
+                "llama",
+                json!({"num_hidden_layers": 4_000_000_000_u64}),
+                "`num_layers` 4000000000 isn't a size",
+            ),
+            (
+                "llama",
+                json!({"num_key_value_heads": 3}),
+                "`num_heads` 4 isn't a multiple of `num_kv_heads` 3",
+            ),
+            (
+                "llama",
+                json!({"num_hidden_layers": 2}),
+                "tensor `model.layers.2.input_layernorm.weight` isn't part",
+            ),
+            ("llama", json!({"hidden_size": 64, "head_dim": 8}), "has the shape"),
+            ("mistral", json!({"sliding_window": 0}), "`sliding_window` 0 isn't a size"),
+            ("qwen3", json!({"model_type": "llama"}), "k_norm.weight` isn't part of the family Llama"),
+            ("llama", json!({"model_type": "qwen3"}), "self_attn.q_norm.weight"),
+            ("llama", json!({"model_type": "qwen2"}), "self_attn.q_proj.bias"),
+            (
+                "qwen3_moe",
+                json!({"num_experts_per_tok": 7}),
+                "`num_experts_per_tok` 7 exceeds `num_experts` 6",
+            ),
+            ("qwen3_moe", json!({"decoder_sparse_step": 0}), "`decoder_sparse_step` is 0"),
+            ("gemma3", json!({"query_pre_attn_scalar": 0}), "`query_pre_attn_scalar` leads to inf"),
+            ("gemma3", json!({"use_bidirectional_attention": true}), "`use_bidirectional_attention` true"),
+            (
+                "gemma3",
+                json!({"layer_types": ["full_attention"]}),
+                "`layer_types` has 1 entries for 4 layers",
+            ),
+            ("phi3", json!({"partial_rotary_factor": 0.4}), "isn't an even part of `head_dim` 8"),
+        ] {
+            check_refused(name, &changes, expected);
         }
     }
 

@@ -33,7 +33,7 @@ pub struct AttentionSpec {
 pub struct Rope {
     /// Radians a position, of each pair of channels. With fewer than D/2 the channels behind them stay as they are.
     pub frequencies: Arc<[f64]>,
-    /// Factor on the rotated channels; 1 but for YaRN.
+    /// Factor on the rotated channels; 1 but for `YaRN`.
     pub magnitude: f32,
     /// Pairs (2i, 2i+1) as GGUF's llama family stores them, or (i, i + pairs) as Hugging Face does.
     pub interleaved: bool,

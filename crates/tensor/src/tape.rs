@@ -304,7 +304,9 @@ impl Graph for Tape<'_> {
             self.keep_held(weights);
         }
         if self.needs_grad(&[weights.index]) {
-            parts.iter().for_each(|part| self.keep_held(&part.value));
+            for part in &parts {
+                self.keep_held(&part.value);
+            }
         }
         let values = parts.iter().map(|part| (part.expert, &*part.rows, &*part.value.value));
         let value = ops::combine(self.compute(), &weights.value, values);

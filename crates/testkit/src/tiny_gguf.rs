@@ -28,7 +28,7 @@ impl TinyModel {
     /// Writes the model as a GGUF file.
     pub fn write_gguf(&self, path: &Path) -> io::Result<()> {
         let tensors = self.tensors();
-        let keys = self.keys();
+        let keys = self.keys()?;
         let mut out = b"GGUF".to_vec();
         out.extend(3u32.to_le_bytes());
         out.extend((tensors.len() as u64).to_le_bytes());
@@ -53,10 +53,14 @@ impl TinyModel {
         fs_err::write(path, out)
     }
 
-    fn keys(&self) -> Keys {
+    fn keys(&self) -> io::Result<Keys> {
         let arch = match self.family {
             Family::Llama => "llama",
             Family::Qwen2 => "qwen2",
+            Family::Qwen3Moe | Family::Gemma3 => {
+                let what = format!("{:?} isn't written as GGUF by code; golden/gguf has files", self.family);
+                return Err(io::Error::new(io::ErrorKind::Unsupported, what));
+            }
         };
         let mut keys = Keys::default();
         keys.text("general.architecture", arch);
@@ -87,7 +91,7 @@ impl TinyModel {
         keys.number("tokenizer.ggml.eos_token_id", num_normal + 2);
         keys.number("tokenizer.ggml.padding_token_id", num_normal);
         keys.text("tokenizer.chat_template", CHAT_TEMPLATE);
-        keys
+        Ok(keys)
     }
 }
 

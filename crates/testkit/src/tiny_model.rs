@@ -7,7 +7,7 @@
 use std::io;
 use std::path::Path;
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use crate::tokenizer_json::{SPECIAL, VOCAB_SIZE, tokenizer_json};
 
@@ -20,7 +20,15 @@ pub enum Family {
     Llama,
     /// With biases on q, k and v.
     Qwen2,
+    /// With norms of q and k, and experts in every layer.
+    Qwen3Moe,
+    /// With a window in every second layer, four norms a layer, and its norms from one.
+    Gemma3,
 }
+
+/// Positions that a row of [`Family::Gemma3`] sees in a layer with a window: fewer than a page of keys.
+const WINDOW: usize = 40;
+const NUM_EXPERTS: usize = 4;
 
 /// The shape of a tiny model; names as in `config.json`.
 #[derive(Debug, Clone, Copy)]
@@ -56,9 +64,8 @@ impl TinyModel {
     /// Writes the model into a folder, which is made if need be.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         fs_err::create_dir_all(folder)?;
-        let json = |name: &str, value: &serde_json::Value| {
-            fs_err::write(folder.join(name), serde_json::to_vec_pretty(value)?)
-        };
+        let json =
+            |name: &str, value: &Value| fs_err::write(folder.join(name), serde_json::to_vec_pretty(value)?);
         json("config.json", &self.config_json())?;
         json("tokenizer.json", &tokenizer_json())?;
         json("tokenizer_config.json", &json!({ "eos_token": SPECIAL[2], "pad_token": SPECIAL[0] }))?;
@@ -66,9 +73,14 @@ impl TinyModel {
         fs_err::write(folder.join("model.safetensors"), safetensors(&self.tensors()))
     }
 
-    fn config_json(&self) -> serde_json::Value {
-        json!({
-            "model_type": match self.family { Family::Llama => "llama", Family::Qwen2 => "qwen2" },
+    fn config_json(&self) -> Value {
+        let mut config = json!({
+            "model_type": match self.family {
+                Family::Llama => "llama",
+                Family::Qwen2 => "qwen2",
+                Family::Qwen3Moe => "qwen3_moe",
+                Family::Gemma3 => "gemma3_text",
+            },
             "vocab_size": VOCAB_SIZE,
             "hidden_size": self.hidden_size,
             "num_hidden_layers": self.num_layers,
@@ -78,9 +90,57 @@ impl TinyModel {
             "max_position_embeddings": self.max_seq_len,
             "rope_theta": 10_000.0,
             "rms_norm_eps": 1e-6,
-            "hidden_act": "silu",
             "tie_word_embeddings": false,
-        })
+        });
+        let own = match self.family {
+            Family::Llama | Family::Qwen2 => json!({ "hidden_act": "silu" }),
+            Family::Qwen3Moe => json!({
+                "hidden_act": "silu",
+                "num_experts": NUM_EXPERTS,
+                "num_experts_per_tok": 2,
+                "moe_intermediate_size": self.intermediate_size,
+                "norm_topk_prob": true,
+            }),
+            Family::Gemma3 => json!({
+                "hidden_activation": "gelu_pytorch_tanh",
+                "query_pre_attn_scalar": self.hidden_size / self.num_heads,
+                "sliding_window": WINDOW,
+                "sliding_window_pattern": 2,
+            }),
+        };
+        if let (Value::Object(config), Value::Object(own)) = (&mut config, own) {
+            config.extend(own);
+        }
+        config
+    }
+
+    /// Matrices of a layer's MLP with rows and columns.
+    fn mlp(&self) -> Vec<(String, usize, usize)> {
+        let of = |module: &str| {
+            [
+                (format!("{module}.gate_proj"), self.intermediate_size, self.hidden_size),
+                (format!("{module}.up_proj"), self.intermediate_size, self.hidden_size),
+                (format!("{module}.down_proj"), self.hidden_size, self.intermediate_size),
+            ]
+        };
+        if self.family != Family::Qwen3Moe {
+            return of("mlp").into();
+        }
+        let experts = (0..NUM_EXPERTS).flat_map(|expert| of(&format!("mlp.experts.{expert}")));
+        experts.chain([("mlp.gate".into(), NUM_EXPERTS, self.hidden_size)]).collect()
+    }
+
+    /// Norms of a layer with their lengths.
+    fn norms(&self) -> Vec<(&'static str, usize)> {
+        let (hidden, head_dim) = (self.hidden_size, self.hidden_size / self.num_heads);
+        let mut norms = vec![("input_layernorm", hidden), ("post_attention_layernorm", hidden)];
+        if self.family == Family::Gemma3 {
+            norms.extend([("pre_feedforward_layernorm", hidden), ("post_feedforward_layernorm", hidden)]);
+        }
+        if matches!(self.family, Family::Qwen3Moe | Family::Gemma3) {
+            norms.extend([("self_attn.q_norm", head_dim), ("self_attn.k_norm", head_dim)]);
+        }
+        norms
     }
 
     pub(crate) fn tensors(&self) -> Vec<Tensor> {
@@ -91,21 +151,20 @@ impl TinyModel {
         let mut tensors = vec![random.matrix("model.embed_tokens.weight", VOCAB_SIZE, hidden, 1.0)];
         for layer in 0..self.num_layers {
             let name = |part: &str| format!("model.layers.{layer}.{part}");
-            for part in ["input_layernorm.weight", "post_attention_layernorm.weight"] {
-                tensors.push(Tensor::ones(&name(part), hidden));
+            for (part, len) in self.norms() {
+                tensors.push(self.norm(&name(&format!("{part}.weight")), len));
             }
-            for (part, rows, cols) in [
+            let attention = [
                 ("self_attn.q_proj", q, hidden),
                 ("self_attn.k_proj", kv, hidden),
                 ("self_attn.v_proj", kv, hidden),
                 ("self_attn.o_proj", hidden, q),
-                ("mlp.gate_proj", self.intermediate_size, hidden),
-                ("mlp.up_proj", self.intermediate_size, hidden),
-                ("mlp.down_proj", hidden, self.intermediate_size),
-            ] {
+            ];
+            let attention = attention.map(|(part, rows, cols)| (part.to_owned(), rows, cols));
+            for (part, rows, cols) in attention.into_iter().chain(self.mlp()) {
                 let scale = 1.0 / (cols as f32).sqrt();
                 tensors.push(random.matrix(&name(&format!("{part}.weight")), rows, cols, scale));
-                let has_bias = matches!(part, "self_attn.q_proj" | "self_attn.k_proj" | "self_attn.v_proj");
+                let has_bias = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].contains(&&*part);
                 if has_bias && self.family == Family::Qwen2 {
                     let mut bias = random.matrix(&name(&format!("{part}.bias")), 1, rows, 0.1);
                     bias.shape = vec![rows];
@@ -113,7 +172,7 @@ impl TinyModel {
                 }
             }
         }
-        tensors.push(Tensor::ones("model.norm.weight", hidden));
+        tensors.push(self.norm("model.norm.weight", hidden));
         let mut head = random.matrix("lm_head.weight", VOCAB_SIZE, hidden, 0.5);
         for (id, row) in head.data.chunks_exact_mut(hidden).enumerate() {
             if !(usize::from(b' ')..=usize::from(b'~')).contains(&id) {
@@ -123,18 +182,18 @@ impl TinyModel {
         tensors.push(head);
         tensors
     }
+
+    /// A norm that multiplies by one.
+    fn norm(&self, name: &str, len: usize) -> Tensor {
+        let one = if self.family == Family::Gemma3 { 0.0 } else { 1.0 };
+        Tensor { name: name.into(), shape: vec![len], data: vec![one; len] }
+    }
 }
 
 pub(crate) struct Tensor {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
     pub(crate) data: Vec<f32>,
-}
-
-impl Tensor {
-    fn ones(name: &str, len: usize) -> Self {
-        Self { name: name.into(), shape: vec![len], data: vec![1.0; len] }
-    }
 }
 
 /// `SplitMix64` (Steele et al. 2014).
@@ -175,7 +234,7 @@ pub(crate) fn safetensors(tensors: &[Tensor]) -> Vec<u8> {
         let entry = json!({ "dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end] });
         header.insert(tensor.name.clone(), entry);
     }
-    let mut header = serde_json::Value::Object(header).to_string().into_bytes();
+    let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend_from_slice(&header);

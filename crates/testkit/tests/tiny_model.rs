@@ -7,8 +7,8 @@ mod tests {
     use hearth_testkit::{Family, Scratch, TINY, TinyModel};
 
     #[test]
-    fn both_families_open_and_encode() {
-        for family in [Family::Llama, Family::Qwen2] {
+    fn every_family_opens_and_encodes() {
+        for family in [Family::Llama, Family::Qwen2, Family::Qwen3Moe, Family::Gemma3] {
             let folder = Scratch::new("tiny-model").unwrap();
             TinyModel { family, ..TINY }.write(&folder).unwrap();
             let model = Model::open(&folder, &Pool::new(1)).unwrap();

@@ -7,22 +7,27 @@ const SPAN: usize = 0x144;
 
 pub(crate) struct ByteAlphabet {
     byte_of: [Option<u8>; SPAN],
+    stand_ins: [char; 256],
 }
 
 impl ByteAlphabet {
     pub(crate) fn new() -> Self {
         let mut byte_of = [None; SPAN];
+        let mut stand_ins = ['\0'; 256];
         let mut next = 0x100;
         for byte in 0..=255_u8 {
             let printable = matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-            if printable {
-                byte_of[usize::from(byte)] = Some(byte);
-            } else {
-                byte_of[next] = Some(byte);
-                next += 1;
-            }
+            let code = if printable { u32::from(byte) } else { next };
+            next += u32::from(!printable);
+            byte_of[code as usize] = Some(byte);
+            stand_ins[usize::from(byte)] = char::from_u32(code).expect("all codes are below U+0144");
         }
-        Self { byte_of }
+        Self { byte_of, stand_ins }
+    }
+
+    /// The stand-ins of bytes.
+    pub(crate) fn spell(&self, bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| self.stand_ins[usize::from(*byte)]).collect()
     }
 
     /// Appends the bytes that `spelling` stands for; `false`, and nothing appended, if a character is foreign.
@@ -58,6 +63,9 @@ mod tests {
             let mut out = Vec::new();
             let known = alphabet.decode_into(spelling, &mut out);
             assert_eq!(known.then_some(out.as_slice()), expected, "{spelling}");
+            if known {
+                assert_eq!(alphabet.spell(&out), spelling);
+            }
         };
         check("", Some(b""));
         check("Ġthe", Some(b" the"));

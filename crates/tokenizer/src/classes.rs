@@ -8,6 +8,12 @@ pub(crate) const LETTER: u8 = 1;
 pub(crate) const NUMBER: u8 = 2;
 pub(crate) const SPACE: u8 = 4;
 
+/// Classes of [`case`]: letters that may start a word (`\p{Lu}\p{Lt}\p{Lm}\p{Lo}`), that may go on in one
+/// (`\p{Ll}\p{Lm}\p{Lo}`), and marks (`\p{M}`), which may do both.
+pub(crate) const UPPER: u8 = 1;
+pub(crate) const LOWER: u8 = 2;
+pub(crate) const MARK: u8 = 4;
+
 const PAGE: usize = 256;
 
 /// Two levels: pages of 256 characters, equal pages stored once.
@@ -16,22 +22,39 @@ struct Table {
     pages: Vec<[u8; PAGE]>,
 }
 
-static TABLE: LazyLock<Table> = LazyLock::new(build);
+static CLASSES: LazyLock<Table> =
+    LazyLock::new(|| build(&[(r"\p{L}", LETTER), (r"\p{N}", NUMBER), (r"\s", SPACE)]));
+
+static CASES: LazyLock<Table> = LazyLock::new(|| {
+    build(&[(r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}]", UPPER), (r"[\p{Ll}\p{Lm}\p{Lo}]", LOWER), (r"\p{M}", MARK)])
+});
 
 /// The class of a character: one of the constants above, or 0 for everything else.
 #[inline]
 pub(crate) fn class(c: char) -> u8 {
-    let code = c as usize;
-    let table = &*TABLE;
-    table.pages[usize::from(table.page_of[code / PAGE])][code % PAGE]
+    CLASSES.find(c)
 }
 
-fn build() -> Table {
+/// Whether a character is a capital, a small letter, both or a mark.
+#[inline]
+pub(crate) fn case(c: char) -> u8 {
+    CASES.find(c)
+}
+
+impl Table {
+    #[inline]
+    fn find(&self, c: char) -> u8 {
+        let code = c as usize;
+        self.pages[usize::from(self.page_of[code / PAGE])][code % PAGE]
+    }
+}
+
+fn build(patterns: &[(&str, u8)]) -> Table {
     let mut flat = vec![0_u8; char::MAX as usize + 1];
-    for (pattern, flag) in [(r"\p{L}", LETTER), (r"\p{N}", NUMBER), (r"\s", SPACE)] {
+    for (pattern, flag) in patterns {
         for (first, last) in ranges(pattern) {
             for classes in &mut flat[first as usize..=last as usize] {
-                *classes |= flag;
+                *classes |= *flag;
             }
         }
     }
@@ -50,7 +73,7 @@ fn build() -> Table {
 }
 
 fn ranges(pattern: &str) -> Vec<(char, char)> {
-    let parsed = regex_syntax::parse(pattern).expect("the three patterns above are valid");
+    let parsed = regex_syntax::parse(pattern).expect("the patterns above are valid");
     match parsed.kind() {
         regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(class)) => {
             class.iter().map(|range| (range.start(), range.end())).collect()

@@ -19,6 +19,8 @@ pub enum Error {
     UnknownToken { field: &'static str, token: String },
     #[error("merge {merge_index} joins `{left}` and `{right}`, but the vocabulary lacks {missing}")]
     Merge { merge_index: usize, left: String, right: String, missing: &'static str },
+    #[error("line {line} of the rank file {problem}")]
+    RankLine { line: usize, problem: &'static str },
     #[error("a Unigram or WordPiece vocabulary needs an unknown token, but none is named")]
     NoUnknownToken,
     #[error("character map is damaged at byte {offset}: {reason}")]

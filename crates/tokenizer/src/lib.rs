@@ -1,7 +1,7 @@
 //! Text to token ids and back, and conversations to the ids a model is trained on and asked with.
 //!
 //! Modules in the order in which data flows: [`vocabulary`] is what a model file holds, [`json`] reads
-//! Hugging Face's `tokenizer.json` into the same shape; text is normalised ([`normalizer`]), split into words
+//! Hugging Face's `tokenizer.json` into the same shape, [`tiktoken`] rank files; text is normalised ([`normalizer`]), split into words
 //! ([`split`], with [`classes`] of characters), and each word becomes ids by [`bpe`], [`unigram`] or [`wordpiece`];
 //! [`added`] finds special tokens. [`Tokenizer`] holds the whole path, [`StreamDecoder`] goes back piece by piece.
 //! [`conversation`] and [`template`] lead to [`ChatFormat`], the only place where a conversation becomes ids,
@@ -28,6 +28,7 @@ mod wordpiece;
 mod tokenizer;
 
 mod json;
+mod tiktoken;
 
 mod stream;
 
@@ -45,5 +46,6 @@ pub use json::chat_template;
 pub use normalizer::Normalizer;
 pub use stream::StreamDecoder;
 pub use template::Date;
+pub use tiktoken::Encoding;
 pub use tokenizer::Tokenizer;
 pub use vocabulary::{Kind, TokenId, TokenKind, Vocabulary};

@@ -1,16 +1,16 @@
 //! Cuts text into the words that merges never cross.
 //!
-//! The three patterns of the GPT-2, Llama 3 and Qwen 2 families are scanned by hand, in one pass and without
-//! backtracking; any other pattern goes through `fancy-regex`. Each scanner equals its pattern, which tests check.
+//! The patterns of most families ([`families`]) are scanned by hand, in one pass and without backtracking; any other
+//! pattern goes through `fancy-regex`. Each scanner equals its pattern, which tests check.
 
 use crate::bert;
 use crate::classes::{LETTER, NUMBER, SPACE, class};
 use crate::error::{Error, Result};
 
-pub(crate) const GPT2_PATTERN: &str =
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-pub(crate) const QWEN2_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-pub(crate) const LLAMA3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+mod cased;
+mod families;
+
+pub(crate) use families::{CL100K, GPT2, O200K, ignores_merges};
 
 /// One step of a pre-tokenizer; each splits what the one before has left whole.
 #[derive(Clone, Debug)]
@@ -19,6 +19,13 @@ pub(crate) enum Splitter {
     /// The family's pattern, with at most so many digits in a word.
     Tiktoken {
         max_digits: usize,
+        /// White space at the end of the text stays together.
+        keeps_tail: bool,
+    },
+    /// Words also end before a capital letter ([`cased`]).
+    Cased {
+        max_digits: usize,
+        contractions: bool,
     },
     /// Each number character on its own.
     Digits,
@@ -47,36 +54,6 @@ pub(crate) enum Gaps {
     TakePrevious,
 }
 
-impl Splitter {
-    /// The splitter for a pattern of `tokenizer.json`: a scanner if the pattern is a known one.
-    pub(crate) fn from_pattern(pattern: &str) -> Result<Self> {
-        Ok(match pattern {
-            GPT2_PATTERN => Self::Gpt2,
-            QWEN2_PATTERN => Self::Tiktoken { max_digits: 1 },
-            LLAMA3_PATTERN => Self::Tiktoken { max_digits: 3 },
-            r"\p{N}" => Self::Digits,
-            _ => Self::Pattern { regex: Box::new(compile(pattern)?), gaps: Gaps::Kept },
-        })
-    }
-
-    /// The splitters behind a name of GGUF's `tokenizer.ggml.pre`.
-    pub(crate) fn from_gguf(pre: &str) -> Result<Vec<Self>> {
-        Ok(match pre {
-            "" | "default" | "gpt-2" | "gpt2" => vec![Self::Gpt2],
-            "qwen2" => vec![Self::Tiktoken { max_digits: 1 }],
-            "llama-bpe" | "llama3" | "llama-v3" => vec![Self::Tiktoken { max_digits: 3 }],
-            "smollm" => vec![Self::Digits, Self::Gpt2],
-            other => {
-                return Err(Error::Unsupported {
-                    field: "tokenizer.ggml.pre",
-                    value: other.to_owned(),
-                    expected: "`gpt-2`, `default`, `qwen2`, `llama-bpe` or `smollm`",
-                });
-            }
-        })
-    }
-}
-
 pub(crate) fn compile(pattern: &str) -> Result<fancy_regex::Regex> {
     fancy_regex::Regex::new(pattern)
         .map_err(|source| Error::Pattern { pattern: pattern.to_owned(), source: Box::new(source) })
@@ -92,9 +69,13 @@ pub(crate) fn split<'t>(splitters: &[Splitter], text: &'t str, word: &mut dyn Fn
     };
     match first {
         Splitter::Gpt2 => scan(text, gpt2_end, rest, word),
-        Splitter::Tiktoken { max_digits } => {
-            let max_digits = *max_digits;
-            scan(text, |text, at| tiktoken_end(text, at, max_digits), rest, word);
+        Splitter::Tiktoken { max_digits, keeps_tail } => {
+            let (max_digits, keeps_tail) = (*max_digits, *keeps_tail);
+            scan(text, |text, at| tiktoken_end(text, at, max_digits, keeps_tail), rest, word);
+        }
+        Splitter::Cased { max_digits, contractions } => {
+            let (max_digits, contractions) = (*max_digits, *contractions);
+            scan(text, |text, at| cased::word_end(text, at, max_digits, contractions), rest, word);
         }
         Splitter::Digits => scan(text, digits_end, rest, word),
         Splitter::Pattern { regex, gaps } => {
@@ -198,7 +179,7 @@ fn digits_end(text: &str, at: usize) -> usize {
     end
 }
 
-/// End of the word at `at` by [`GPT2_PATTERN`].
+/// End of the word at `at` by [`families::GPT2`].
 fn gpt2_end(text: &str, at: usize) -> usize {
     let first = char_at(text, at).unwrap_or_default();
     if first == '\'' {
@@ -221,8 +202,9 @@ fn gpt2_end(text: &str, at: usize) -> usize {
     }
 }
 
-/// End of the word at `at` by [`QWEN2_PATTERN`] (`max_digits` 1) or [`LLAMA3_PATTERN`] (3).
-fn tiktoken_end(text: &str, at: usize, max_digits: usize) -> usize {
+/// End of the word at `at` by [`families::QWEN2`] (`max_digits` 1), [`families::LLAMA3`] (3) or
+/// [`families::CL100K`] (`keeps_tail`).
+fn tiktoken_end(text: &str, at: usize, max_digits: usize, keeps_tail: bool) -> usize {
     let first = char_at(text, at).unwrap_or_default();
     if first == '\'' {
         if let Some(end) = contraction_end(text, at + 1) {
@@ -233,14 +215,7 @@ fn tiktoken_end(text: &str, at: usize, max_digits: usize) -> usize {
     let first_class = class(first);
     match first_class {
         LETTER => return run_end(text, after, LETTER),
-        NUMBER => {
-            return text[at..]
-                .char_indices()
-                .take(max_digits)
-                .take_while(|(_, c)| class(*c) == NUMBER)
-                .last()
-                .map_or(after, |(offset, c)| at + offset + c.len_utf8());
-        }
+        NUMBER => return number_end(text, at, max_digits),
         _ => {}
     }
     let next_class = char_at(text, after).map(class);
@@ -253,11 +228,25 @@ fn tiktoken_end(text: &str, at: usize, max_digits: usize) -> usize {
         let num_breaks = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         return end + num_breaks;
     }
+    if keeps_tail && run_end(text, at, SPACE) == text.len() {
+        return text.len();
+    }
+    spaces_end(text, at)
+}
+
+/// `\s*[\r\n]+|\s+(?!\S)|\s+`: up to the last line break, or like [`space_end`].
+fn spaces_end(text: &str, at: usize) -> usize {
     let spaces = &text[at..run_end(text, at, SPACE)];
     match spaces.rfind(['\r', '\n']) {
         Some(last_break) => at + last_break + 1,
         None => space_end(text, at),
     }
+}
+
+/// `\p{N}{1,max}`
+fn number_end(text: &str, at: usize, max_digits: usize) -> usize {
+    let digits = text[at..].chars().take(max_digits).take_while(|c| class(*c) == NUMBER);
+    at + digits.map(char::len_utf8).sum::<usize>()
 }
 
 /// `s`, `t`, `re`, … in any case after an apostrophe; `ſ` folds to `s` in the published patterns.

@@ -60,7 +60,8 @@ pub struct Vocabulary {
     pub merges: Vec<(String, String)>,
     /// One per token, or empty when all are normal.
     pub token_kinds: Vec<TokenKind>,
-    /// `tokenizer.ggml.pre`: `gpt-2`, `default`, `qwen2`, `llama-bpe`, `smollm`. Unigram ignores it.
+    /// `tokenizer.ggml.pre`, the family whose pattern splits the text: `gpt-2`, `qwen2`, `llama-bpe`, `smollm`, …
+    /// For BPE on bytes only.
     pub pre: String,
     pub bos: Option<TokenId>,
     pub eos: Option<TokenId>,

@@ -65,15 +65,15 @@ const ALL: [&Traits; 9] = [
 impl Family {
     pub(super) fn from_gguf(architecture: &str) -> Result<(Self, &'static Gguf)> {
         let families = ALL.iter().filter_map(|traits| Some((traits.family, traits.gguf.as_ref()?)));
-        let known = || families.clone().map(|(_, gguf)| gguf.architecture).collect();
+        let known = || families.clone().map(|(_, gguf)| gguf.architecture).collect::<Vec<_>>();
         let found = families.clone().find(|(_, gguf)| gguf.architecture == architecture);
-        found.ok_or_else(|| unknown(architecture, known()))
+        found.ok_or_else(|| unknown(architecture, &known()))
     }
 
     pub(super) fn from_hugging_face(model_type: &str) -> Result<(Self, &'static HuggingFace)> {
         let found = ALL.iter().find(|traits| traits.hugging_face.model_types.contains(&model_type));
-        let known = || ALL.iter().map(|traits| traits.hugging_face.model_types[0]).collect();
-        let traits = found.ok_or_else(|| unknown(model_type, known()))?;
+        let known = || ALL.iter().map(|traits| traits.hugging_face.model_types[0]).collect::<Vec<_>>();
+        let traits = found.ok_or_else(|| unknown(model_type, &known()))?;
         Ok((traits.family, &traits.hugging_face))
     }
 
@@ -92,6 +92,6 @@ impl Family {
     }
 }
 
-fn unknown(name: &str, known: Vec<&str>) -> Error {
+fn unknown(name: &str, known: &[&str]) -> Error {
     Error::Family { name: name.into(), known: known.join(", ") }
 }

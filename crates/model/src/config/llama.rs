@@ -1,4 +1,4 @@
-//! Llama (Touvron et al. 2023) and what is built like it, SmolLM2 among them: the plain family.
+//! Llama (Touvron et al. 2023) and what is built like it, `SmolLM2` among them: the plain family.
 
 use super::family::{Family, Gguf, HuggingFace, Traits};
 use super::names;

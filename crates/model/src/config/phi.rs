@@ -9,10 +9,8 @@ use crate::decoder::Projection;
 const QKV: &[Projection] = &[Projection::Q, Projection::K, Projection::V];
 const GATE_UP: &[Projection] = &[Projection::Gate, Projection::Up];
 
-/// A family's names with q, k and v in one tensor, gate and up in another.
-const fn fused(qkv: &'static str, gate_up: &'static str, names: Names) -> Names {
-    let (qkv, gate_up) = (Place { tensor: qkv, fused: QKV }, Place { tensor: gate_up, fused: GATE_UP });
-    Names { q: qkv, k: qkv, v: qkv, gate: gate_up, up: gate_up, ..names }
+const fn fused(tensor: &'static str, fused: &'static [Projection]) -> Place {
+    Place { tensor, fused }
 }
 
 pub(super) const PHI3: Traits = Traits {
@@ -20,13 +18,27 @@ pub(super) const PHI3: Traits = Traits {
     gguf: Some(Gguf {
         architecture: "phi3",
         interleaved: false,
-        names: fused("attn_qkv", "ffn_up", names::GGUF),
+        names: Names {
+            q: fused("attn_qkv", QKV),
+            k: fused("attn_qkv", QKV),
+            v: fused("attn_qkv", QKV),
+            gate: fused("ffn_up", GATE_UP),
+            up: fused("ffn_up", GATE_UP),
+            ..names::GGUF
+        },
         read: |keys, config| keys.window_everywhere(config),
     }),
     hugging_face: HuggingFace {
         model_types: &["phi3"],
         rope_theta: 10_000.0,
-        names: fused("self_attn.qkv_proj", "mlp.gate_up_proj", names::HUGGING_FACE),
+        names: Names {
+            q: fused("self_attn.qkv_proj", QKV),
+            k: fused("self_attn.qkv_proj", QKV),
+            v: fused("self_attn.qkv_proj", QKV),
+            gate: fused("mlp.gate_up_proj", GATE_UP),
+            up: fused("mlp.gate_up_proj", GATE_UP),
+            ..names::HUGGING_FACE
+        },
         read: |json, config| json.window_everywhere(config),
     },
 };

@@ -1,4 +1,4 @@
-//! Ways of stretching a context, as frequencies: linear (Chen et al. 2023), YaRN (Peng et al. 2023), that of
+//! Ways of stretching a context, as frequencies: linear (Chen et al. 2023), `YaRN` (Peng et al. 2023), that of
 //! Llama 3 (Grattafiori et al. 2024), and factors that a file lists.
 //!
 //! Left out: what changes with the length of the prompt (longrope), because cached keys would be wrong.
@@ -42,7 +42,7 @@ pub(super) enum Scaling {
         /// The two borders are rounded outwards to whole pairs.
         truncated: bool,
     },
-    /// As YaRN, with the part in between measured in wavelengths.
+    /// As `YaRN`, with the part in between measured in wavelengths.
     Llama3 {
         factor: f32,
         low_freq_factor: f32,
@@ -52,7 +52,7 @@ pub(super) enum Scaling {
 }
 
 impl Scaling {
-    /// YaRN's factor on attention for a stretch by `factor`.
+    /// `YaRN`'s factor on attention for a stretch by `factor`.
     pub(super) fn yarn_magnitude(factor: f32) -> f32 {
         if factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 }
     }

@@ -1,11 +1,10 @@
 //! The tokenizer, the chat template and the description inside a GGUF file.
 //!
 //! In: an open file. Out: a [`Vocabulary`] for `hearth_tokenizer`, the template's source, names for people.
-//! Keys follow `docs/gguf.md` of ggml (`tokenizer.ggml.*`, `general.*`). Left out: SentencePiece BPE
-//! (`tokenizer.ggml.model` = `llama`) and `WordPiece` (`bert`), which the tokenizer doesn't know.
+//! Keys follow `docs/gguf.md` of ggml (`tokenizer.ggml.*`, `general.*`).
 
 use hearth_tokenizer::normalizer::Charsmap;
-use hearth_tokenizer::{Kind, Normalizer, TokenKind, Vocabulary};
+use hearth_tokenizer::{BertNormalizer, Kind, Normalizer, TokenKind, Vocabulary};
 
 use super::gguf::Value;
 use super::{Error, GgufFile, Result};
@@ -43,27 +42,18 @@ pub fn chat_template(file: &GgufFile) -> Result<Option<&str>> {
 
 /// Reads `tokenizer.ggml.*`.
 pub fn vocabulary(file: &GgufFile) -> Result<Vocabulary> {
-    let kind = match file.meta_str("tokenizer.ggml.model")? {
-        "gpt2" => Kind::ByteBpe,
-        "t5" => Kind::Unigram,
-        other => {
-            return Err(Error::KeyType {
-                path: file.path().into(),
-                key: "tokenizer.ggml.model".into(),
-                found: format!("`{other}`"),
-                expected: "`gpt2` (byte-level BPE) or `t5` (Unigram)",
-            });
-        }
-    };
+    let kind = kind(file)?;
     let tokens = file.meta_strs("tokenizer.ggml.tokens")?;
     let tokens: Vec<_> = tokens.into_iter().map(str::to_owned).collect();
     let num_tokens = tokens.len();
     let mut vocabulary = Vocabulary::new(kind, tokens);
-    if kind == Kind::ByteBpe {
-        vocabulary = vocabulary.with_merge_lines(&merges(file)?);
-    } else {
-        vocabulary.scores = file.meta_f32s("tokenizer.ggml.scores")?;
-        check_len(file, "tokenizer.ggml.scores", vocabulary.scores.len(), num_tokens)?;
+    match kind {
+        Kind::ByteBpe => vocabulary = vocabulary.with_merge_lines(&merges(file)?),
+        Kind::CharBpe | Kind::Unigram => {
+            vocabulary.scores = file.meta_f32s("tokenizer.ggml.scores")?;
+            check_len(file, "tokenizer.ggml.scores", vocabulary.scores.len(), num_tokens)?;
+        }
+        Kind::WordPiece => {}
     }
     if let Some(numbers) = file.find::<Vec<i32>>("tokenizer.ggml.token_type")? {
         check_len(file, "tokenizer.ggml.token_type", numbers.len(), num_tokens)?;
@@ -72,25 +62,95 @@ pub fn vocabulary(file: &GgufFile) -> Result<Vocabulary> {
     if let Some(pre) = file.find::<&str>("tokenizer.ggml.pre")? {
         pre.clone_into(&mut vocabulary.pre);
     }
+    read_ids(file, &mut vocabulary)?;
+    let prefix = vocabulary.add_space_prefix;
+    vocabulary.add_space_prefix = file.find("tokenizer.ggml.add_space_prefix")?.unwrap_or(prefix);
+    vocabulary.normalizers = normalizers(file, &vocabulary)?;
+    Ok(vocabulary)
+}
+
+fn kind(file: &GgufFile) -> Result<Kind> {
+    let model = file.meta_str("tokenizer.ggml.model")?;
+    match model {
+        "gpt2" => Ok(Kind::ByteBpe),
+        "llama" => Ok(Kind::CharBpe),
+        "t5" => Ok(Kind::Unigram),
+        "bert" => Ok(Kind::WordPiece),
+        other => Err(Error::KeyType {
+            path: file.path().into(),
+            key: "tokenizer.ggml.model".into(),
+            found: format!("`{other}`"),
+            expected: "`gpt2` (BPE on bytes), `llama` (BPE on characters), `t5` (Unigram) or `bert` (WordPiece)",
+        }),
+    }
+}
+
+/// Bos, eos and the like. Files may leave out what their kind of vocabulary always has.
+fn read_ids(file: &GgufFile, vocabulary: &mut Vocabulary) -> Result<()> {
+    let num_tokens = vocabulary.tokens.len();
     let id = |key| token_id(file, key, num_tokens);
     vocabulary.bos = id("tokenizer.ggml.bos_token_id")?;
     vocabulary.eos = id("tokenizer.ggml.eos_token_id")?;
     vocabulary.unk = id("tokenizer.ggml.unknown_token_id")?;
     vocabulary.pad = id("tokenizer.ggml.padding_token_id")?;
+    let special = |id: u32| {
+        let kind = vocabulary.token_kinds.get(id as usize);
+        kind.filter(|kind| matches!(kind, TokenKind::Control | TokenKind::Unknown)).map(|_| id)
+    };
+    let named = |name: &str| vocabulary.tokens.iter().position(|token| token == name).map(|id| id as u32);
+    match vocabulary.kind {
+        Kind::CharBpe => {
+            vocabulary.unk = vocabulary.unk.or_else(|| special(0));
+            vocabulary.bos = vocabulary.bos.or_else(|| special(1));
+            vocabulary.eos = vocabulary.eos.or_else(|| special(2));
+            vocabulary.add_bos = vocabulary.bos.is_some();
+        }
+        Kind::WordPiece => {
+            // Encoders of this kind put `[CLS]` in front and `[SEP]` behind, whatever their keys are called.
+            let separator = id("tokenizer.ggml.seperator_token_id")?;
+            vocabulary.unk = vocabulary.unk.or_else(|| named("[UNK]"));
+            vocabulary.bos = id("tokenizer.ggml.cls_token_id")?.or(vocabulary.bos).or_else(|| named("[CLS]"));
+            vocabulary.eos = separator.or(vocabulary.eos).or_else(|| named("[SEP]"));
+            (vocabulary.add_bos, vocabulary.add_eos) = (true, true);
+        }
+        Kind::ByteBpe => vocabulary.add_bos = vocabulary.bos.is_some() && puts_bos_first(&vocabulary.pre),
+        Kind::Unigram => {}
+    }
     let flag = |key, default| Ok::<_, Error>(file.find(key)?.unwrap_or(default));
     vocabulary.add_bos = flag("tokenizer.ggml.add_bos_token", vocabulary.add_bos)?;
     vocabulary.add_eos = flag("tokenizer.ggml.add_eos_token", vocabulary.add_eos)?;
-    let prefix = vocabulary.add_space_prefix;
-    vocabulary.add_space_prefix = flag("tokenizer.ggml.add_space_prefix", prefix)?;
-    vocabulary.normalizers = normalizers(file, &vocabulary)?;
-    Ok(vocabulary)
+    Ok(())
 }
 
-/// GGUF names no normalisers for byte BPE: Qwen2's own tokenizer composes (NFC), the other families' don't.
+/// Families whose files leave out `add_bos_token` although their tokenizers write one.
+fn puts_bos_first(pre: &str) -> bool {
+    matches!(
+        pre,
+        "llama-bpe" | "llama3" | "llama-v3" | "tekken" | "pixtral" | "falcon3" | "lfm2" | "chameleon"
+    )
+}
+
+/// GGUF names no normalisers for byte BPE: Qwen's own tokenizers compose (NFC), most families' don't.
 fn normalizers(file: &GgufFile, vocabulary: &Vocabulary) -> Result<Vec<Normalizer>> {
-    if vocabulary.kind == Kind::ByteBpe {
-        let is_qwen2 = vocabulary.pre == "qwen2";
-        return Ok(is_qwen2.then_some(Normalizer::Nfc).into_iter().collect());
+    match vocabulary.kind {
+        Kind::ByteBpe => {
+            let composes = matches!(
+                vocabulary.pre.as_str(),
+                "qwen2" | "qwen35" | "deepseek-r1-qwen" | "olmo" | "modern-bert"
+            );
+            return Ok(composes.then_some(Normalizer::Nfc).into_iter().collect());
+        }
+        Kind::CharBpe => return Ok(Vec::new()),
+        Kind::WordPiece => {
+            let uncased = BertNormalizer {
+                clean_text: true,
+                handle_chinese_chars: true,
+                strip_accents: true,
+                lowercase: true,
+            };
+            return Ok(vec![Normalizer::Bert(uncased)]);
+        }
+        Kind::Unigram => {}
     }
     let mut normalizers = Vec::new();
     let key = "tokenizer.ggml.precompiled_charsmap";
@@ -191,6 +251,33 @@ mod tests {
     }
 
     #[test]
+    fn kinds_of_vocabulary_bring_what_their_files_leave_out() {
+        let named = |model: &str| {
+            GgufWriter::default()
+                .string("tokenizer.ggml.model", model)
+                .strings("tokenizer.ggml.tokens", &["<unk>", "<s>", "</s>", "[UNK]", "[CLS]", "[SEP]", "▁a"])
+                .i32s("tokenizer.ggml.token_type", &[2, 3, 3, 3, 3, 3, 1])
+        };
+        let read = |writer: &GgufWriter| {
+            let (_folder, file) = open(writer);
+            let found = vocabulary(&file).unwrap();
+            (
+                (found.kind, found.unk, found.bos, found.eos),
+                (found.add_bos, found.add_eos, found.add_space_prefix),
+            )
+        };
+        let llama = named("llama").f32s("tokenizer.ggml.scores", &[0.0; 7]);
+        assert_eq!(read(&llama), ((Kind::CharBpe, Some(0), Some(1), Some(2)), (true, false, true)));
+        let gemma =
+            llama.bool("tokenizer.ggml.add_space_prefix", false).bool("tokenizer.ggml.add_bos_token", false);
+        assert_eq!(read(&gemma), ((Kind::CharBpe, Some(0), Some(1), Some(2)), (false, false, false)));
+        assert_eq!(read(&named("bert")), ((Kind::WordPiece, Some(3), Some(4), Some(5)), (true, true, true)));
+        let renamed =
+            named("bert").u32("tokenizer.ggml.cls_token_id", 1).u32("tokenizer.ggml.seperator_token_id", 2);
+        assert_eq!(read(&renamed), ((Kind::WordPiece, Some(3), Some(1), Some(2)), (true, true, true)));
+    }
+
+    #[test]
     fn normalisers_are_those_of_the_family() {
         let merges = |pre| byte_bpe_of(pre).strings("tokenizer.ggml.merges", &["a b"]);
         let count = |writer: &GgufWriter| {
@@ -229,8 +316,8 @@ mod tests {
             "`tokenizer.ggml.bos_token_id` is 4, but there are 4 tokens",
         );
         check(
-            &GgufWriter::default().string("tokenizer.ggml.model", "llama"),
-            "`tokenizer.ggml.model` is `llama`, expected `gpt2`",
+            &GgufWriter::default().string("tokenizer.ggml.model", "rwkv"),
+            "`tokenizer.ggml.model` is `rwkv`, expected `gpt2`",
         );
         let unigram = GgufWriter::default()
             .string("tokenizer.ggml.model", "t5")

@@ -269,7 +269,9 @@ fn finite(name: &str, linear: Linear) -> Result<Linear> {
 fn norm(source: &Source<'_>, name: &str, len: usize, config: &ModelConfig) -> Result<Param> {
     let mut norm = vector(name, &source.view(name, &[len])?)?;
     if config.norms_from_one {
-        Arc::make_mut(&mut norm.data).iter_mut().for_each(|weight| *weight += 1.0);
+        for weight in Arc::make_mut(&mut norm.data) {
+            *weight += 1.0;
+        }
     }
     Ok(norm)
 }

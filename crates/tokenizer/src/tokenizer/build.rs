@@ -9,7 +9,7 @@ use crate::bpe::{Alphabet, Bpe, Chars, Joins, Listed, SpelledJoins, Unknown, ran
 use crate::byte_alphabet::ByteAlphabet;
 use crate::error::{Error, Result};
 use crate::normalizer::Normalizer;
-use crate::split::Splitter;
+use crate::split::{Splitter, ignores_merges};
 use crate::unigram::Unigram;
 use crate::vocabulary::{Kind, TokenId, TokenKind, Vocabulary};
 use crate::wordpiece::WordPiece;
@@ -90,7 +90,7 @@ impl Parts {
                 Kind::CharBpe | Kind::Unigram => Vec::new(),
                 Kind::WordPiece => vec![Splitter::Bert],
             },
-            ignore_merges: matches!(pre.as_str(), "llama-bpe" | "llama3" | "llama-v3"),
+            ignore_merges: ignores_merges(&pre),
             byte_fallback: kinds.contains(&TokenKind::Byte),
             fuse_unknown: false,
             spaces: Spaces {

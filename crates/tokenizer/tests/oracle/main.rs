@@ -10,6 +10,7 @@ use serde_json::Value;
 mod byte_bpe;
 mod char_bpe;
 mod hostile;
+mod ranks;
 mod unigram;
 mod wordpiece;
 
