@@ -1,12 +1,15 @@
 //! A module for each verb; this one hands over.
 
 mod bench;
+mod convert;
 mod eval;
 mod generate;
 mod kb;
 mod models;
 mod serve;
+mod show;
 mod tokenizer;
+mod verify;
 
 use std::io::{ErrorKind, Write};
 
@@ -49,6 +52,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Pull(args) => models::pull(&context, &args),
         Command::Models => models::list(&context),
         Command::Rm(args) => models::remove(&context, &args),
+        Command::Show(args) => show::run(&context, &args),
+        Command::Quantize(args) => convert::quantize(&context, &args),
+        Command::Convert(args) => convert::convert(&context, &args),
         Command::Tokenizer(command) => tokenizer::run(&context, &command),
         Command::Eval(command) => eval::run(&context, &command),
         Command::Generate(args) => generate::run(&context, &args),

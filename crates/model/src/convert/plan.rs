@@ -23,10 +23,15 @@ pub(super) enum Source {
 
 impl Source {
     pub(super) fn require(&self, name: &str) -> Result<TensorView<'_>> {
-        Ok(match self {
+        let view = match self {
             Self::Gguf(file) => file.require(name)?,
             Self::Folder(folder) => folder.require(name)?,
-        })
+        };
+        if view.num_elements() == 0 {
+            let shape = &view.shape;
+            return Err(Error::Unconvertible { what: format!("tensor `{name}` of shape {shape:?} holds nothing") });
+        }
+        Ok(view)
     }
 
     /// Names, in the file's order or the alphabet's.
