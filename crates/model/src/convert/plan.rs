@@ -29,7 +29,9 @@ impl Source {
         };
         if view.num_elements() == 0 {
             let shape = &view.shape;
-            return Err(Error::Unconvertible { what: format!("tensor `{name}` of shape {shape:?} holds nothing") });
+            return Err(Error::Unconvertible {
+                what: format!("tensor `{name}` of shape {shape:?} holds nothing"),
+            });
         }
         Ok(view)
     }
