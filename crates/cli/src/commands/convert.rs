@@ -55,7 +55,8 @@ fn run(context: &Context, args: &WriteArgs, options: &Options<'_>) -> Result<()>
     let (machine, progress) = (&context.machine, &context.terminal);
     if args.no_verify {
         let summary = convert::convert(&source, &args.target, options, &machine.pool, progress)?;
-        return report(context, &args.target, &summary, None);
+        report(context, &args.target, &summary, None);
+        return Ok(());
     }
     // The model gets its name when it is proved: until then it lies beside.
     convert::check_target(&source, &args.target, options.overwrite)?;
@@ -64,9 +65,12 @@ fn run(context: &Context, args: &WriteArgs, options: &Options<'_>) -> Result<()>
     let summary = convert::convert(&source, &unproved.path, &options, &machine.pool, progress)?;
     let expectation = Expectation::of(&summary, options.encoding);
     let proof = verify::compare(context, &source, &unproved.path, &expectation);
-    let proof = proof.with_context(|| format!("`{}` can't be proved", args.target.display()))?;
+    let proof = proof.with_context(|| {
+        format!("`{}` can't be proved; `--no-verify` writes it all the same", args.target.display())
+    })?;
     unproved.accept(&args.target)?;
-    report(context, &args.target, &summary, Some((&expectation, &proof)))
+    report(context, &args.target, &summary, Some((&expectation, &proof)));
+    Ok(())
 }
 
 /// A model that is removed unless it is accepted.
@@ -98,12 +102,7 @@ impl Drop for Unproved {
     }
 }
 
-fn report(
-    context: &Context,
-    target: &Path,
-    summary: &Summary,
-    proof: Option<(&Expectation, &Proof)>,
-) -> Result<()> {
+fn report(context: &Context, target: &Path, summary: &Summary, proof: Option<(&Expectation, &Proof)>) {
     if context.json {
         context.print_json(&json!({
             "target": target, "bytes": summary.num_bytes(), "lossless": summary.is_lossless(), "notes": summary.notes,
@@ -118,7 +117,7 @@ fn report(
             }).collect::<Vec<_>>(),
             "proof": proof.map(|(expectation, proof)| proof.to_json(expectation)),
         }));
-        return Ok(());
+        return;
     }
     for (format, tensors, bytes) in summary.by_format() {
         let worst = summary.tensors.iter().filter(|tensor| tensor.to == format);
@@ -136,5 +135,4 @@ fn report(
         None => context.print("logits were not compared (`--no-verify`)"),
     }
     context.print(&format!("{} is written", target.display()));
-    Ok(())
 }

@@ -87,8 +87,8 @@ pub(super) fn to_files(file: &GgufFile, max_seq_len: u32) -> Result<Files> {
     let used = types.iter().rposition(|&kind| kind != UNUSED).map_or(0, |last| last + 1);
     let mut sorted = tokens[..used].to_vec();
     sorted.sort_unstable();
-    if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(refused(format!("token `{}` has two ids, which tokenizer.json can't say", pair[0])));
+    if let Some([token, _]) = sorted.array_windows().find(|[a, b]| a == b) {
+        return Err(refused(format!("token `{token}` has two ids, which tokenizer.json can't say")));
     }
     let ids = ControlIds::of(file, tokens.len())?;
     let template = file.find::<&str>("tokenizer.chat_template")?;
