@@ -151,7 +151,7 @@ mod tests {
         let path = root.join("weights.bin");
         write(&path, b"old").unwrap();
         let mut given_up = PartialFile::create(&path).unwrap();
-        given_up.write_all(&[1; 100_000]).unwrap();
+        given_up.write_all(&vec![1; 100_000]).unwrap();
         drop(given_up);
         let folder = PartialFolder::create(&root.join("model")).unwrap();
         fs_err::write(folder.inside().join("a"), b"a").unwrap();
@@ -159,7 +159,7 @@ mod tests {
         let names = |folder: &Path| fs_err::read_dir(folder).unwrap().count();
         assert_eq!((names(&root), fs_err::read(&path).unwrap()), (1, b"old".to_vec()));
         let mut whole = PartialFile::create(&path).unwrap();
-        whole.write_all(&[1; 100_000]).unwrap();
+        whole.write_all(&vec![1; 100_000]).unwrap();
         whole.commit().unwrap();
         fs_err::create_dir(root.join("model")).unwrap();
         let folder = PartialFolder::create(&root.join("model")).unwrap();

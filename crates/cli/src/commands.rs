@@ -2,13 +2,16 @@
 
 mod bench;
 mod chat;
+mod convert;
 mod doctor;
 mod eval;
 mod generate;
 mod kb;
 mod models;
 mod serve;
+mod show;
 mod tokenizer;
+mod verify;
 
 use std::io::{ErrorKind, Write};
 
@@ -51,6 +54,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Pull(args) => models::pull(&context, &args),
         Command::Models => models::list(&context),
         Command::Rm(args) => models::remove(&context, &args),
+        Command::Show(args) => show::run(&context, &args),
+        Command::Quantize(args) => convert::quantize(&context, &args),
+        Command::Convert(args) => convert::convert(&context, &args),
         Command::Tokenizer(command) => tokenizer::run(&context, &command),
         Command::Eval(command) => eval::run(&context, &command),
         Command::Generate(args) => generate::run(&context, &args),

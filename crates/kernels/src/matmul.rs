@@ -61,7 +61,7 @@ pub(crate) struct BlockPacking {
     pub(crate) bits: u8,
     /// A minimum per block beside the scale; without it the integers are centred.
     pub(crate) min: bool,
-    /// Two scales a block, and two minima if there are any (Q2_K, Q3_K, Q6_K).
+    /// Two scales a block, and two minima if there are any (`Q2_K`, `Q3_K`, `Q6_K`).
     pub(crate) halves: bool,
 }
 

@@ -5,7 +5,7 @@
 //! whole. What has no place in the target is an error or a note, never dropped in silence.
 //!
 //! * `names` — families as data: what their tensors are called on either side
-//! * `shape` — `config.json` to metadata keys, and back
+//! * `shape` — `config.json` to metadata keys, and back; `rope` — a stretched RoPE that is a tensor in GGUF files
 //! * `tokenizer` — `tokenizer.json` to `tokenizer.ggml.*`, and back
 //! * `mix` — which format each tensor gets; [`importance`] — which columns count more
 //! * `plan` — all of that for one model; `stream` — the weights themselves
@@ -14,6 +14,7 @@ pub mod importance;
 mod mix;
 mod names;
 mod plan;
+mod rope;
 mod shape;
 mod stream;
 mod tokenizer;
@@ -120,17 +121,24 @@ pub fn convert(
     let to_gguf = is_gguf(target);
     let plan = Plan::new(&source, to_gguf, options)?;
     let stage = if matches!(options.encoding, Encoding::Mix(_)) { "quantize" } else { "convert" };
-    let total = plan.tensors.iter().map(|tensor| source.require(&tensor.from).map(|view| view.bytes.len()));
+    let read = plan.tensors.iter().filter(|tensor| tensor.made.is_none());
+    let total = read.map(|tensor| source.require(&tensor.from).map(|view| view.bytes.len()));
     let total = total.sum::<Result<usize>>()? as u64;
     progress.event(Event::Start { stage, total: Some(total), unit: Unit::Bytes });
     for note in &plan.notes {
         progress.event(Event::Note { stage, text: note });
     }
     let tensors = match to_gguf {
-        true => write_file(&source, &plan, target, options, &mut Stage { stage, pool, progress, done: 0 })?,
-        false => {
-            write_folder(&source, &plan, target, options, &mut Stage { stage, pool, progress, done: 0 })?
+        true => {
+            write_file(&source, &plan, target, options, &mut Stage { name: stage, pool, progress, done: 0 })?
         }
+        false => write_folder(
+            &source,
+            &plan,
+            target,
+            options,
+            &mut Stage { name: stage, pool, progress, done: 0 },
+        )?,
     };
     let summary = Summary { tensors, notes: plan.notes };
     let megabytes = summary.num_bytes() as f64 / 1e6;
@@ -141,7 +149,7 @@ pub fn convert(
 
 /// What the work is done with, and how far it is.
 struct Stage<'a> {
-    stage: &'a str,
+    name: &'a str,
     pool: &'a Pool,
     progress: &'a dyn Progress,
     /// Bytes of the source that are through.
@@ -152,7 +160,7 @@ impl Stage<'_> {
     /// Counts bytes of the source; an error once the user asked to stop.
     fn advance(&mut self, num_bytes: usize) -> Result<()> {
         self.done += num_bytes as u64;
-        self.progress.event(Event::Advance { stage: self.stage, done: self.done });
+        self.progress.event(Event::Advance { stage: self.name, done: self.done });
         if self.progress.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 }

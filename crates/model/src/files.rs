@@ -32,7 +32,8 @@ pub struct TensorView<'a> {
 
 impl TensorView<'_> {
     pub fn num_elements(&self) -> usize {
-        self.shape.iter().product()
+        // A dimension of 0 leaves the others unchecked: their product may not fit.
+        if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
     }
 
     /// All weights as f32.

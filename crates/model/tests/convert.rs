@@ -1,5 +1,7 @@
 //! Laws of conversion: a model comes back to the byte, quantised weights stay near, what doesn't fit is named.
 
+#![expect(clippy::tests_outside_test_module, clippy::unwrap_used, reason = "all of this file is tests")]
+
 use std::path::Path;
 
 use hearth_artifacts::progress::{Event, Progress, Silent};
@@ -92,6 +94,32 @@ fn halves_and_shards_hold_the_same_model() {
 }
 
 #[test]
+fn a_stretched_rope_comes_back_with_its_settings() {
+    let scratch = Scratch::new("convert").unwrap();
+    let folder = scratch.join("a");
+    TinyModel { family: Family::Llama, ..TINY }.write(&folder).unwrap();
+    let path = folder.join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+    let llama3 = serde_json::json!({
+        "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    });
+    let yarn =
+        serde_json::json!({ "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024 });
+    for (index, scaling) in
+        [llama3, yarn, serde_json::json!({ "rope_type": "linear", "factor": 2.5 })].iter().enumerate()
+    {
+        config["rope_scaling"] = scaling.clone();
+        fs_err::write(&path, config.to_string()).unwrap();
+        let (file, back) = (scratch.join(format!("{index}.gguf")), scratch.join(index.to_string()));
+        run(&folder, &file, &Options::default()).unwrap();
+        assert_eq!(GgufFile::open(&file).unwrap().tensor("rope_freqs.weight").is_some(), index == 0);
+        run(&file, &back, &Options::default()).unwrap();
+        assert_eq!(&SafetensorsFolder::open(&back).unwrap().config()["rope_scaling"], scaling);
+    }
+}
+
+#[test]
 fn quantised_weights_are_as_near_as_their_bits_allow() {
     // Of uniform weights: the error of a step's uniform rounding, and some for the scales' own rounding.
     let bounds =
@@ -163,7 +191,8 @@ fn what_cannot_be_written_is_named_and_leaves_nothing() {
     for (key, value, expected) in [
         ("model_type", "gpt9".into(), "model family `gpt9` can't be converted yet"),
         ("hidden_act", "gelu".into(), "`hidden_act` \"gelu\" can't be carried over"),
-        ("rope_scaling", serde_json::json!({"rope_type": "llama3"}), "RoPE scaling `llama3`"),
+        ("rope_scaling", serde_json::json!({"rope_type": "longrope"}), "RoPE scaling `longrope`"),
+        ("rope_scaling", serde_json::json!({"rope_type": "llama3"}), "RoPE scaling's `factor` is null"),
         ("num_hidden_layers", (-1).into(), "`num_hidden_layers` is -1, expected a size"),
     ] {
         let before = change(key, value);

@@ -43,7 +43,7 @@ impl std::fmt::Debug for PackedMatrix {
 impl PackedMatrix {
     /// Packs the rows of a GGUF tensor.
     ///
-    /// Scales of the K formats and of IQ4_XS are products of two numbers; they are kept as f16, which adds at
+    /// Scales of the K formats and of `IQ4_XS` are products of two numbers; they are kept as f16, which adds at
     /// most 2⁻¹¹ of a weight's own scale.
     ///
     /// # Panics

@@ -27,8 +27,8 @@ pub(super) fn round_to(value: f32, low: f32, high: f32) -> f32 {
 fn sum<const N: usize>(f: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     for start in (0..N).step_by(LANES) {
-        for lane in 0..LANES {
-            lanes[lane] += f(start + lane);
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += f(start + lane);
         }
     }
     sum_lanes(lanes)
@@ -89,7 +89,7 @@ pub(super) fn with_minimum<const N: usize>(
 ) -> (f32, f32) {
     let low = x.iter().fold(min_at_most, |a, &b| a.min(b));
     let high = x.iter().fold(low, |a, &b| a.max(b));
-    if high == low {
+    if high <= low {
         return (0.0, low);
     }
     let (sw, sx) = (sum::<N>(|i| w[i]), sum::<N>(|i| w[i] * x[i]));

@@ -20,7 +20,7 @@ pub(crate) struct Group {
     pub(crate) min: f32,
     /// Stands for zero; with a minimum it is 0.
     pub(crate) zero: u8,
-    /// The first `len` are used; 16 for Q2_K, Q3_K and Q6_K, else 32.
+    /// The first `len` are used; 16 for `Q2_K`, `Q3_K` and `Q6_K`, else 32.
     pub(crate) q: [u8; 32],
     pub(crate) len: usize,
 }

@@ -75,7 +75,9 @@ fn read_gguf(path: &Path) -> Result<BTreeMap<String, Vec<f32>>> {
 /// Sums to means; what was never met counts alike everywhere.
 fn divide(sums: &mut [f32], count: f32) {
     if count > 0.0 {
-        sums.iter_mut().for_each(|sum| *sum /= count);
+        for sum in sums {
+            *sum /= count;
+        }
     } else {
         sums.fill(1.0);
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::mix::{Mix, Tensor};
 use super::names::{Family, Rows};
+use super::rope;
 use super::shape::{self, Shape};
 use super::tokenizer::{self, Files};
 use super::{Encoding, Options};
@@ -23,10 +24,17 @@ pub(super) enum Source {
 
 impl Source {
     pub(super) fn require(&self, name: &str) -> Result<TensorView<'_>> {
-        Ok(match self {
+        let view = match self {
             Self::Gguf(file) => file.require(name)?,
             Self::Folder(folder) => folder.require(name)?,
-        })
+        };
+        if view.num_elements() == 0 {
+            let shape = &view.shape;
+            return Err(Error::Unconvertible {
+                what: format!("tensor `{name}` of shape {shape:?} holds nothing"),
+            });
+        }
+        Ok(view)
     }
 
     /// Names, in the file's order or the alphabet's.
@@ -49,6 +57,8 @@ pub(super) struct Planned {
     /// Rows of a head where rows change places.
     pub(super) head_dim: Option<usize>,
     pub(super) to_gguf: bool,
+    /// Its bytes, where it isn't in the source but follows from `config.json`.
+    pub(super) made: Option<Vec<u8>>,
 }
 
 /// All that a target will hold.
@@ -111,7 +121,7 @@ fn gguf_to_gguf(source: &Source, file: &GgufFile, options: &Options<'_>) -> Resu
     let mut tensors = Vec::new();
     for name in source.names() {
         let view = source.require(name)?;
-        let format = gguf_format(name, &view, &shape, options, &mut notes)?;
+        let format = gguf_format(name, &view, &shape, options, &mut notes);
         let entry = Entry { name: name.into(), shape: view.shape, format };
         tensors.push(Planned {
             entry,
@@ -119,6 +129,7 @@ fn gguf_to_gguf(source: &Source, file: &GgufFile, options: &Options<'_>) -> Resu
             gguf_name: name.into(),
             head_dim: None,
             to_gguf: true,
+            made: None,
         });
     }
     let mut metadata = Metadata::default();
@@ -151,10 +162,18 @@ fn folder_to_gguf(source: &Source, folder: &SafetensorsFolder, options: &Options
         let (name, rows) = family.to_gguf(from).ok_or_else(|| no_place(from, "GGUF file"))?;
         let view = source.require(from)?;
         let head_dim = head_dim_of(family, rows, &shape, &view, from)?;
-        let format = gguf_format(&name, &view, &shape, options, &mut notes)?;
+        let format = gguf_format(&name, &view, &shape, options, &mut notes);
         let entry = Entry { name: name.clone(), shape: view.shape, format };
-        tensors.push(Planned { entry, from: from.into(), gguf_name: name, head_dim, to_gguf: true });
+        tensors.push(Planned {
+            entry,
+            from: from.into(),
+            gguf_name: name,
+            head_dim,
+            to_gguf: true,
+            made: None,
+        });
     }
+    tensors.extend(shape::rope_divisors(config)?.map(|divisors| rope_tensor(&divisors)));
     tensors.sort_by_key(|tensor| place_in_file(&tensor.entry.name));
     let mut metadata = Metadata::default();
     metadata.string("general.architecture", family.arch);
@@ -185,7 +204,8 @@ fn gguf_to_folder(source: &Source, file: &GgufFile, options: &Options<'_>) -> Re
     let mut notes = Vec::new();
     let mut tensors = Vec::new();
     let mut num_decoded = 0;
-    for from in source.names() {
+    // Divisors of RoPE become settings in config.json.
+    for from in source.names().into_iter().filter(|name| *name != rope::TENSOR) {
         let (name, rows) = family.to_folder(from).ok_or_else(|| no_place(from, "folder"))?;
         let view = source.require(from)?;
         let head_dim = head_dim_of(family, rows, &shape, &view, from)?;
@@ -197,7 +217,7 @@ fn gguf_to_folder(source: &Source, file: &GgufFile, options: &Options<'_>) -> Re
         num_decoded += usize::from(!view.format.is_dense());
         let entry = Entry { name, shape: view.shape, format };
         let gguf_name = from.to_owned();
-        tensors.push(Planned { entry, from: from.into(), gguf_name, head_dim, to_gguf: false });
+        tensors.push(Planned { entry, from: from.into(), gguf_name, head_dim, to_gguf: false, made: None });
     }
     if num_decoded > 0 {
         notes.push(format!("{num_decoded} quantised tensors are decoded to {}", main.name()));
@@ -214,6 +234,13 @@ fn gguf_to_folder(source: &Source, file: &GgufFile, options: &Options<'_>) -> Re
     let mut files = tokenizer::to_files(file, max_seq_len)?;
     files.push(("config.json", tokenizer::pretty(&Value::Object(config))));
     Ok(Plan { tensors, metadata: Metadata::default(), files, notes })
+}
+
+fn rope_tensor(divisors: &[f32]) -> Planned {
+    let entry = Entry { name: rope::TENSOR.into(), shape: vec![divisors.len()], format: Format::F32 };
+    let bytes = divisors.iter().flat_map(|divisor| divisor.to_le_bytes()).collect();
+    let name = rope::TENSOR.to_owned();
+    Planned { entry, from: name.clone(), gguf_name: name, head_dim: None, to_gguf: true, made: Some(bytes) }
 }
 
 fn no_place(name: &str, target: &str) -> Error {
@@ -273,12 +300,12 @@ fn gguf_format(
     shape: &Shape,
     options: &Options<'_>,
     notes: &mut Vec<String>,
-) -> Result<Format> {
+) -> Format {
     let dense_vector = view.shape.len() == 1 && view.format.is_dense();
     let format = match options.encoding {
-        _ if dense_vector => return Ok(Format::F32),
-        Encoding::Keep => return Ok(view.format),
-        Encoding::Dense(format) => return Ok(format),
+        _ if dense_vector => return Format::F32,
+        Encoding::Keep => return view.format,
+        Encoding::Dense(format) => return format,
         Encoding::Mix(mix) => {
             let tensor = Tensor {
                 name,
@@ -287,13 +314,13 @@ fn gguf_format(
                 tied: shape.tied,
                 has_importance: options.importance.is_some(),
             };
-            let Some(format) = mix.format(tensor) else { return Ok(view.format) };
+            let Some(format) = mix.format(tensor) else { return view.format };
             note_fallback(mix, name, &view.shape, format, notes);
             format
         }
     };
     debug_assert!(can_quantize(format), "{format:?}");
-    Ok(format)
+    format
 }
 
 /// Rows that aren't whole blocks of 256 make a file larger than its name says; once is enough to say so.

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::names::Family;
+use super::rope::{self, Llama3};
 use crate::error::{Error, Result};
 use crate::files::GgufFile;
 use crate::files::gguf::sink::Metadata;
@@ -44,7 +45,7 @@ fn size(config: &Value, key: &str) -> Result<usize> {
     let found = &config[key];
     found
         .as_u64()
-        .filter(|&size| size > 0 && size <= u64::from(u32::MAX))
+        .filter(|&size| size > 0 && u32::try_from(size).is_ok())
         .map(|size| size as usize)
         .ok_or_else(|| config_error(format!("`config.json`: `{key}` is {found}, expected a size")))
 }
@@ -95,22 +96,42 @@ pub(super) fn to_metadata(config: &Value, family: &Family, metadata: &mut Metada
     let eps = number(config, "rms_norm_eps")
         .ok_or_else(|| config_error("`config.json` has no number `rms_norm_eps`".into()))?;
     metadata.f32(&format!("{arch}.attention.layer_norm_rms_epsilon"), eps);
-    let head_dim = match config["head_dim"].is_null() {
-        true => size(config, "hidden_size")? / shape.num_heads,
-        false => size(config, "head_dim")?,
-    };
+    let head_dim = head_dim(config)?;
     if head_dim * shape.num_heads != size(config, "hidden_size")? {
         metadata.u32(&format!("{arch}.attention.key_length"), head_dim as u32);
         metadata.u32(&format!("{arch}.attention.value_length"), head_dim as u32);
     }
     metadata.u32(&format!("{arch}.rope.dimension_count"), head_dim as u32);
-    let rope = rope_of(config);
-    let theta = number(rope, "rope_theta").or_else(|| number(config, "rope_theta")).unwrap_or(10_000.0);
-    metadata.f32(&format!("{arch}.rope.freq_base"), theta);
+    metadata.f32(&format!("{arch}.rope.freq_base"), theta(config));
     if !config["vocab_size"].is_null() {
         metadata.u32(&format!("{arch}.vocab_size"), size(config, "vocab_size")? as u32);
     }
-    scaling_to_metadata(rope, arch, metadata)
+    scaling_to_metadata(rope_of(config), arch, metadata)
+}
+
+fn head_dim(config: &Value) -> Result<usize> {
+    match config["head_dim"].is_null() {
+        true => Ok(size(config, "hidden_size")? / size(config, "num_attention_heads")?),
+        false => size(config, "head_dim"),
+    }
+}
+
+fn theta(config: &Value) -> f32 {
+    let theta = number(rope_of(config), "rope_theta").or_else(|| number(config, "rope_theta"));
+    theta.unwrap_or(10_000.0)
+}
+
+/// What a GGUF file holds as a tensor where RoPE is stretched in Llama 3's way.
+pub(super) fn rope_divisors(config: &Value) -> Result<Option<Vec<f32>>> {
+    let rope = rope_of(config);
+    if rope_type(rope) != Some("llama3") {
+        return Ok(None);
+    }
+    Ok(Some(Llama3::of_config(rope)?.divisors(theta(config), head_dim(config)?)))
+}
+
+fn rope_type(rope: &Value) -> Option<&str> {
+    rope["rope_type"].as_str().or_else(|| rope["type"].as_str())
 }
 
 /// A window's size means nothing where `use_sliding_window` is false.
@@ -127,14 +148,16 @@ fn rope_of(config: &Value) -> &Value {
 }
 
 fn scaling_to_metadata(rope: &Value, arch: &str, metadata: &mut Metadata) -> Result<()> {
-    let kind = rope["rope_type"].as_str().or_else(|| rope["type"].as_str());
+    let kind = rope_type(rope);
     let known: &[&str] = match kind {
-        None | Some("default") => return Ok(()),
+        // Llama 3's way is a tensor.
+        None | Some("default" | "llama3") => return Ok(()),
         Some("linear") => &["factor"],
         Some("yarn") => &["factor", "original_max_position_embeddings"],
         Some(other) => {
-            let what =
-                format!("`config.json`: RoPE scaling `{other}` can't be carried over, only linear and yarn");
+            let what = format!(
+                "`config.json`: RoPE scaling `{other}` can't be carried over, only linear, yarn and llama3"
+            );
             return Err(config_error(what));
         }
     };
@@ -182,7 +205,7 @@ pub(super) fn to_config(file: &GgufFile, family: &Family, dtype: &str) -> Result
     put("rms_norm_eps", short(file.meta_f32(&format!("{arch}.attention.layer_norm_rms_epsilon"))?));
     let theta = file.find::<f32>(&format!("{arch}.rope.freq_base"))?.unwrap_or(10_000.0);
     put("rope_theta", short(theta));
-    put("rope_scaling", scaling_to_config(file, arch)?);
+    put("rope_scaling", scaling_to_config(file, arch, theta)?);
     put("hidden_act", json!("silu"));
     put("tie_word_embeddings", json!(shape.tied));
     put("torch_dtype", json!(dtype));
@@ -201,7 +224,10 @@ pub(super) fn to_config(file: &GgufFile, family: &Family, dtype: &str) -> Result
     Ok(config)
 }
 
-fn scaling_to_config(file: &GgufFile, arch: &str) -> Result<Value> {
+fn scaling_to_config(file: &GgufFile, arch: &str, theta: f32) -> Result<Value> {
+    if let Some(divisors) = file.tensor(rope::TENSOR) {
+        return Ok(Llama3::of_divisors(&divisors.to_f32(), theta)?.to_json());
+    }
     let kind = file.find::<&str>(&format!("{arch}.rope.scaling.type"))?.unwrap_or("none");
     if kind == "none" {
         return Ok(Value::Null);
@@ -215,8 +241,8 @@ fn scaling_to_config(file: &GgufFile, arch: &str) -> Result<Value> {
                 "rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original,
             }))
         }
-        other => {
-            Err(config_error(format!("RoPE scaling `{other}` can't be carried over, only linear and yarn")))
-        }
+        other => Err(config_error(format!(
+            "RoPE scaling `{other}` can't be carried over, only linear, yarn and llama3"
+        ))),
     }
 }

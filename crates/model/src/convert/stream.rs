@@ -52,6 +52,13 @@ pub(super) fn write_all(
 ) -> Result<Vec<Written>> {
     let mut written = Vec::new();
     for tensor in &plan.tensors {
+        if let Some(bytes) = &tensor.made {
+            sink.write(bytes)?;
+            let (name, format) = (tensor.entry.name.clone(), tensor.entry.format);
+            let num_bytes = bytes.len();
+            written.push(Written { name, from: format, to: format, num_bytes, relative_error: 0.0 });
+            continue;
+        }
         let view = source.require(&tensor.from)?;
         let rows = Rows::new(tensor, &view, importance)?;
         written.push(write_tensor(tensor, &rows, sink, stage)?);
@@ -63,7 +70,7 @@ pub(super) fn write_all(
 struct Rows<'a> {
     tensor: &'a Planned,
     view: &'a TensorView<'a>,
-    num_rows: usize,
+    count: usize,
     cols: usize,
     from_bytes: usize,
     to_bytes: usize,
@@ -82,7 +89,7 @@ impl<'a> Rows<'a> {
             (1, Some(_)) => 1,
             _ => view.shape.last().copied().unwrap_or(1),
         };
-        let num_rows = view.num_elements() / cols;
+        let count = view.num_elements() / cols;
         let bytes = |format: Format| {
             format.row_bytes(cols).ok_or_else(|| {
                 let what = format!(
@@ -106,7 +113,7 @@ impl<'a> Rows<'a> {
                 return Err(Error::Unconvertible { what });
             }
         }
-        Ok(Self { tensor, view, num_rows, cols, from_bytes, to_bytes, importance })
+        Ok(Self { tensor, view, count, cols, from_bytes, to_bytes, importance })
     }
 
     fn bytes(&self, row: usize) -> &'a [u8] {
@@ -120,7 +127,7 @@ impl<'a> Rows<'a> {
     fn importance(&self, row: usize) -> Option<&'a [f32]> {
         let all = self.importance?;
         let num_experts = all.len() / self.cols;
-        let expert = row / (self.num_rows / num_experts);
+        let expert = row / (self.count / num_experts);
         Some(&all[expert * self.cols..(expert + 1) * self.cols])
     }
 
@@ -186,8 +193,8 @@ fn write_tensor(
     let at_once = (PIECE / rows.cols).max(1);
     let mut total = Measure::default();
     let mut out = Vec::new();
-    for first in (0..rows.num_rows).step_by(at_once) {
-        let count = at_once.min(rows.num_rows - first);
+    for first in (0..rows.count).step_by(at_once) {
+        let count = at_once.min(rows.count - first);
         out.clear();
         out.resize(count * rows.to_bytes, 0);
         let per_task = count.div_ceil(stage.pool.threads() * 4);

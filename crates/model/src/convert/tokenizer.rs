@@ -85,6 +85,11 @@ pub(super) fn to_files(file: &GgufFile, max_seq_len: u32) -> Result<Files> {
     types.resize(tokens.len(), NORMAL);
     // Fillers at the end only bring the count to the embedding's rows.
     let used = types.iter().rposition(|&kind| kind != UNUSED).map_or(0, |last| last + 1);
+    let mut sorted = tokens[..used].to_vec();
+    sorted.sort_unstable();
+    if let Some([token, _]) = sorted.array_windows().find(|[a, b]| a == b) {
+        return Err(refused(format!("token `{token}` has two ids, which tokenizer.json can't say")));
+    }
     let ids = ControlIds::of(file, tokens.len())?;
     let template = file.find::<&str>("tokenizer.chat_template")?;
     let json = tokenizer_json(

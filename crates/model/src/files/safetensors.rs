@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use hearth_kernels::quant::Format;
 use memmap2::Mmap;
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::{Error, Result, TensorView, map, tensor_bytes};
 
@@ -201,14 +202,44 @@ fn read_header(path: &Path, file: &[u8]) -> Result<(u64, BTreeMap<String, Entry>
     let header = rest.get(..len as usize).ok_or_else(|| truncated(8 + len))?;
     let json =
         |error: serde_json::Error| Error::Json { path: path.into(), reason: format!("header: {error}") };
-    let raw: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).map_err(json)?;
+    let Pairs(raw) = serde_json::from_slice(header).map_err(json)?;
     let mut entries = BTreeMap::new();
     for (name, value) in raw {
-        if name != "__metadata__" {
-            entries.insert(name, serde_json::from_value(value).map_err(json)?);
+        if name == "__metadata__" {
+            continue;
+        }
+        let entry: Entry = serde_json::from_value(value).map_err(json)?;
+        if entries.insert(name.clone(), entry).is_some() {
+            return Err(malformed(path, tensor(&name), "stands in the header twice"));
         }
     }
     Ok((8 + len, entries))
+}
+
+/// A JSON object as it stands, names that come twice included: a map would keep one of them in silence.
+#[derive(Debug)]
+struct Pairs(Vec<(String, serde_json::Value)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct PairsVisitor;
+        impl<'de> Visitor<'de> for PairsVisitor {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a map from name to tensor")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(PairsVisitor)
+    }
 }
 
 /// The data of a file is its tensors one after the other, to the last byte.

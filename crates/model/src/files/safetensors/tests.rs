@@ -88,6 +88,10 @@ fn bad_folders_and_files() {
     check(&[(name, &raw(&entry("[2]", 0, 4), &[0; 4]))], "tensor `t` has shape [2] and 4 bytes");
     let huge = entry("[4294967296,4294967296,4294967296]", 0, u64::MAX);
     check(&[(name, &raw(&huge, &[0; 4]))], "tensor `t` needs 18446744073709551615");
+    let twice = r#"{"t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    check(&[(name, &raw(twice, &[0; 4]))], "tensor `t` stands in the header twice");
+    let deep = format!("{{\"t\":{}", "[".repeat(100_000));
+    check(&[(name, &raw(&deep, &[]))], "recursion limit");
     let outside = br#"{"weight_map": {"a": "../1.safetensors"}}"#;
     check(&[("model.safetensors.index.json", outside)], "is not a plain file name");
     let index = br#"{"weight_map": {"z": "1.safetensors"}}"#;
@@ -102,6 +106,14 @@ fn a_file_cut_anywhere_is_an_error() {
         let folder = folder(&[("model.safetensors", &whole[..len])]);
         assert!(SafetensorsFolder::open(folder.path()).is_err(), "{len}");
     }
+}
+
+#[test]
+fn a_tensor_of_nothing_has_no_values_however_large_its_other_sizes() {
+    let json = r#"{"t":{"dtype":"F32","shape":[1099511627776,1099511627776,0],"data_offsets":[0,0]}}"#;
+    let folder = folder(&[("model.safetensors", &raw(json, &[]))]);
+    let open = SafetensorsFolder::open(folder.path()).unwrap();
+    assert!(open.tensor("t").unwrap().to_f32().is_empty());
 }
 
 proptest! {
