@@ -42,6 +42,8 @@ pub enum Error {
         #[source]
         source: Box<minijinja::Error>,
     },
+    #[error("template variable `{name}` is the conversation's own and can't be set")]
+    ReservedVariable { name: String },
     #[error("conversation has no assistant message, so there is nothing to learn from")]
     NothingToLearn,
     #[error("every token of the conversation is the assistant's, so there is nothing to answer")]

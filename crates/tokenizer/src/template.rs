@@ -6,12 +6,12 @@
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, ErrorKind};
-use serde::Serialize;
 
 use crate::error::{Error, Result};
 
 mod date;
 mod python_json;
+mod python_text;
 
 pub use date::Date;
 
@@ -34,6 +34,8 @@ pub(crate) struct Surroundings {
     pub(crate) bos_token: String,
     pub(crate) eos_token: String,
     pub(crate) date: Date,
+    /// What the caller adds by name (`enable_thinking`).
+    pub(crate) variables: Value,
 }
 
 impl Template {
@@ -47,6 +49,11 @@ impl Template {
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_filter("tojson", to_json);
+        environment.add_filter("string", |value: &Value| python_text::text(value));
+        environment.add_filter("join", join);
+        environment.set_formatter(|out, _, value| {
+            out.write_str(&python_text::text(value)).map_err(|_| ErrorKind::WriteFailure.into())
+        });
         environment.add_template_owned(NAME, without_generation_tags(source)).map_err(syntax_error)?;
         Ok(Self { environment, source: source.to_owned() })
     }
@@ -67,6 +74,7 @@ impl Template {
             bos_token => around.bos_token.as_str(),
             eos_token => around.eos_token.as_str(),
             strftime_now => Value::from_function(strftime_now),
+            ..around.variables.clone()
         };
         let render = || self.environment.get_template(NAME)?.render(context);
         render().map_err(|source: minijinja::Error| Error::TemplateRender {
@@ -80,26 +88,34 @@ fn raise_exception(message: &str) -> Result<String, minijinja::Error> {
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, message.to_owned()))
 }
 
-/// `json.dumps(value, ensure_ascii=False)`: minijinja's own filter escapes HTML and leaves out Python's spaces.
+/// `json.dumps` without ASCII escapes: minijinja's own filter escapes HTML and leaves out Python's spaces.
 #[expect(clippy::needless_pass_by_value, reason = "minijinja hands options over by value")]
 fn to_json(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<String, minijinja::Error> {
     let indent = options.get::<Option<usize>>("indent")?.or(indent);
-    // Accepted and without effect, as text here is always UTF-8 and order is always the message's.
-    let _: Option<bool> = options.get("ensure_ascii")?;
-    options.assert_all_used()?;
-    let mut out = Vec::new();
-    let written = match indent {
-        Some(width) => {
-            let spaces = vec![b' '; width.min(16)];
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(&spaces);
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
+    let separators: Option<Vec<String>> = options.get("separators")?;
+    let separators = match separators.as_deref() {
+        Some([item, key]) => (item.clone(), key.clone()),
+        None => (", ".to_owned(), ": ".to_owned()),
+        Some(other) => {
+            let detail = format!("`separators` are two texts, not {}", other.len());
+            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, detail));
         }
-        None => value
-            .serialize(&mut serde_json::Serializer::with_formatter(&mut out, python_json::PythonFormatter)),
     };
-    let failed = |detail: String| minijinja::Error::new(ErrorKind::BadSerialization, detail);
-    written.map_err(|error| failed(error.to_string()))?;
-    String::from_utf8(out).map_err(|error| failed(error.to_string()))
+    let json = python_json::Options {
+        indent,
+        separators,
+        ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+        sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
+    };
+    options.assert_all_used()?;
+    let failed =
+        |error: serde_json::Error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string());
+    serde_json::to_value(value).and_then(|value| json.to_string(value)).map_err(failed)
+}
+
+fn join(value: &Value, between: Option<String>) -> Result<String, minijinja::Error> {
+    let items: Vec<String> = value.try_iter()?.map(|item| python_text::text(&item)).collect();
+    Ok(items.join(between.as_deref().unwrap_or_default()))
 }
 
 /// Training frameworks mark answers by `{% generation %}`; rendering ignores it, and so does Jinja's own grammar.
@@ -137,6 +153,7 @@ mod tests {
             bos_token: "<s>".into(),
             eos_token: "</s>".into(),
             date: Date::new(2026, 2, 3),
+            variables: minijinja::context! { extra => true },
         };
         Template::compile(source)?.render(&messages, &around, true)
     }
@@ -152,6 +169,7 @@ mod tests {
             ),
             ("{{ messages[0]['content'].strip().split(' ')[1] }}", "\"q\""),
             ("{{ strftime_now('%d %b %Y') }}", "03 Feb 2026"),
+            ("{{ extra }} {{ [extra, 1.0] }}", "True [True, 1.0]"),
             ("{% if tools is none and strftime_now is defined %}yes{% endif %}", "yes"),
             (
                 "{%- for m in messages %}\n    {%- generation -%} {{ m.role }} {%- endgeneration %}\n{%- endfor %}",
