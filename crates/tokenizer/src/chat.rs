@@ -234,12 +234,15 @@ impl ChatFormat {
 
     /// Eos, what the template writes behind an answer, and the known control tokens of the vocabulary.
     fn find_stops(&self) -> Vec<TokenId> {
-        let probe = Conversation::from(vec![Message::user("1"), Message::assistant("2")]);
+        const ANSWER: &str = "Zq7";
+        let probe = Conversation::from(vec![Message::user("1"), Message::assistant(ANSWER)]);
         let end_of_turn = || {
             let scene = self.scene(&probe).ok()?;
             let (opening, text) = (scene.render(1, true).ok()?, scene.render(2, false).ok()?);
             let answer = text.strip_prefix(&opening)?;
-            self.tokenizer.added_tokens().find(answer, 0).map(|found| found.id)
+            // Templates may write something in front of an answer, such as an empty `<think>`.
+            let behind = answer.rfind(ANSWER)? + ANSWER.len();
+            self.tokenizer.added_tokens().find(answer, behind).map(|found| found.id)
         };
         let known = KNOWN_STOPS.iter().filter_map(|token| self.tokenizer.token_to_id(token));
         let known = known.filter(|id| self.tokenizer.is_special(*id));
