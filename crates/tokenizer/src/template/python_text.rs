@@ -3,17 +3,39 @@
 use std::fmt::Write;
 
 use minijinja::value::{Value, ValueKind};
+use minijinja::{Error, ErrorKind};
+
+/// No schema of a tool is nested deeper.
+const MAX_DEPTH: usize = 64;
 
 /// `str(value)`
-pub(crate) fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> Result<String, Error> {
     if let Some(text) = value.as_str() {
-        return text.to_owned();
+        return Ok(text.to_owned());
     }
     let mut out = String::new();
     if !value.is_undefined() {
+        check_depth(value, 0)?;
         write_repr(value, &mut out);
     }
-    out
+    Ok(out)
+}
+
+/// Lists and objects are written by recursion, which has its limit.
+pub(crate) fn check_depth(value: &Value, depth: usize) -> Result<(), Error> {
+    if depth > MAX_DEPTH {
+        let detail = format!("a value nested more than {MAX_DEPTH} deep can't be printed");
+        return Err(Error::new(ErrorKind::InvalidOperation, detail));
+    }
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable => {
+            value.try_iter()?.try_for_each(|item| check_depth(&item, depth + 1))
+        }
+        ValueKind::Map => value
+            .try_iter()?
+            .try_for_each(|key| check_depth(&value.get_item(&key).unwrap_or_default(), depth + 1)),
+        _ => Ok(()),
+    }
 }
 
 /// `repr(value)`
