@@ -13,7 +13,14 @@ use tiktoken_rs::CoreBPE;
 const TEXTS: [(&str, &str); 3] = [
     ("english", concat!(include_str!("../../../README.md"), include_str!("../../../ARCHITECTURE.md"))),
     ("chinese", include_str!("../../../README.zh-CN.md")),
-    ("code", concat!(include_str!("../src/tokenizer.rs"), include_str!("../src/split.rs"), include_str!("../src/chat.rs"))),
+    (
+        "code",
+        concat!(
+            include_str!("../src/tokenizer.rs"),
+            include_str!("../src/split.rs"),
+            include_str!("../src/chat.rs")
+        ),
+    ),
 ];
 
 static THEIRS: LazyLock<CoreBPE> =
