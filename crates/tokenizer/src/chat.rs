@@ -118,6 +118,13 @@ impl ChatFormat {
         Ok(scene.guard.remove(&text).into_owned())
     }
 
+    /// The rendered conversation without the opening of another answer.
+    pub fn conversation_text(&self, conversation: &Conversation) -> Result<String> {
+        let scene = self.scene(conversation)?;
+        let text = scene.render(conversation.messages.len(), false)?;
+        Ok(scene.guard.remove(&text).into_owned())
+    }
+
     /// Ids and loss mask: every answer of the assistant counts, with the token that ends its turn.
     pub fn training(&self, conversation: &Conversation) -> Result<Example> {
         let scene = self.scene(conversation)?;
@@ -193,6 +200,7 @@ impl ChatFormat {
             bos_token: spelled(self.tokenizer.bos()),
             eos_token: spelled(self.tokenizer.eos()),
             date: self.date,
+            variables: Value::from(Serde(variables(conversation, &user)?)),
         };
         let messages = conversation.messages.iter();
         let messages = messages.map(|message| self.guarded(message, guard)).collect();
@@ -208,18 +216,33 @@ impl ChatFormat {
                 !is_assistant || token.kind != TokenKind::UserDefined
             })
         };
+        let has_only_calls = message.content.is_empty() && !message.tool_calls.is_empty();
+        let calls: Vec<_> = message.tool_calls.iter().map(with_arguments_read).collect();
         let json = serde_json::to_value(message).unwrap_or_default();
-        Value::from(Serde(guard::map_strings(&json, &insert)))
+        let fields = json.as_object().into_iter().flatten().map(|(name, value)| {
+            let value = match name.as_str() {
+                "role" => value.clone(),
+                // Templates tell such a message by its missing content.
+                "content" if has_only_calls => serde_json::Value::Null,
+                "tool_calls" => guard::map_strings(&calls.as_slice().into(), &insert),
+                _ => guard::map_strings(value, &insert),
+            };
+            (name.clone(), value)
+        });
+        Value::from(Serde(fields.collect::<serde_json::Map<_, _>>()))
     }
 
     /// Eos, what the template writes behind an answer, and the known control tokens of the vocabulary.
     fn find_stops(&self) -> Vec<TokenId> {
-        let probe = Conversation::from(vec![Message::user("1"), Message::assistant("2")]);
+        const ANSWER: &str = "Zq7";
+        let probe = Conversation::from(vec![Message::user("1"), Message::assistant(ANSWER)]);
         let end_of_turn = || {
             let scene = self.scene(&probe).ok()?;
             let (opening, text) = (scene.render(1, true).ok()?, scene.render(2, false).ok()?);
             let answer = text.strip_prefix(&opening)?;
-            self.tokenizer.added_tokens().find(answer, 0).map(|found| found.id)
+            // Templates may write something in front of an answer, such as an empty `<think>`.
+            let behind = answer.rfind(ANSWER)? + ANSWER.len();
+            self.tokenizer.added_tokens().find(answer, behind).map(|found| found.id)
         };
         let known = KNOWN_STOPS.iter().filter_map(|token| self.tokenizer.token_to_id(token));
         let known = known.filter(|id| self.tokenizer.is_special(*id));
@@ -239,6 +262,42 @@ impl ChatFormat {
         }
         None
     }
+}
+
+/// The API gives arguments as JSON text, templates expect the object it holds; other text stays.
+fn with_arguments_read(call: &serde_json::Value) -> serde_json::Value {
+    let mut call = call.clone();
+    for path in ["/function/arguments", "/arguments"] {
+        let Some(arguments) = call.pointer_mut(path) else { continue };
+        let read = arguments.as_str().map(serde_json::from_str::<serde_json::Map<_, _>>);
+        if let Some(Ok(read)) = read {
+            *arguments = read.into();
+        }
+    }
+    call
+}
+
+/// The caller's settings, which must not take the place of the conversation's own.
+fn variables(
+    conversation: &Conversation,
+    guarded: &impl Fn(&str) -> String,
+) -> Result<serde_json::Map<String, serde_json::Value>> {
+    const RESERVED: [&str; 7] = [
+        "messages",
+        "tools",
+        "add_generation_prompt",
+        "bos_token",
+        "eos_token",
+        "strftime_now",
+        "raise_exception",
+    ];
+    let variables = conversation.variables.iter().map(|(name, value)| {
+        if RESERVED.contains(&name.as_str()) {
+            return Err(Error::ReservedVariable { name: name.clone() });
+        }
+        Ok((name.clone(), guard::map_strings(value, guarded)))
+    });
+    variables.collect()
 }
 
 fn assistant_turns(conversation: &Conversation) -> impl Iterator<Item = usize> {

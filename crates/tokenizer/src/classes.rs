@@ -25,6 +25,23 @@ struct Table {
 static CLASSES: LazyLock<Table> =
     LazyLock::new(|| build(&[(r"\p{L}", LETTER), (r"\p{N}", NUMBER), (r"\s", SPACE)]));
 
+/// [`class`] of the first 128 characters, which are most of all text.
+static ASCII: [u8; 128] = {
+    let mut classes = [0; 128];
+    let mut code = 0;
+    while code < 128 {
+        classes[code] = match code as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' => LETTER,
+            b'0'..=b'9' => NUMBER,
+            // Vertical tab and form feed count as white space for regular expressions.
+            b' ' | b'\t'..=b'\r' => SPACE,
+            _ => 0,
+        };
+        code += 1;
+    }
+    classes
+};
+
 static CASES: LazyLock<Table> = LazyLock::new(|| {
     build(&[(r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}]", UPPER), (r"[\p{Ll}\p{Lm}\p{Lo}]", LOWER), (r"\p{M}", MARK)])
 });
@@ -32,7 +49,10 @@ static CASES: LazyLock<Table> = LazyLock::new(|| {
 /// The class of a character: one of the constants above, or 0 for everything else.
 #[inline]
 pub(crate) fn class(c: char) -> u8 {
-    CLASSES.find(c)
+    match ASCII.get(c as usize) {
+        Some(class) => *class,
+        None => CLASSES.find(c),
+    }
 }
 
 /// Whether a character is a capital, a small letter, both or a mark.
@@ -85,6 +105,13 @@ fn ranges(pattern: &str) -> Vec<(char, char)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_short_table_equals_the_long_one() {
+        for c in '\0'..='\u{7f}' {
+            assert_eq!(class(c), CLASSES.find(c), "{c:?}");
+        }
+    }
 
     #[test]
     fn classes_of_known_characters() {

@@ -1,11 +1,11 @@
 //! Conversations in the shape of the OpenAI API: who said what, in order.
 //!
 //! Only text is carried; parts of another type (images, sound) are an error that names them. Tool calls and tools
-//! are passed to the template as they came.
+//! are passed to the template as they came; arguments that stand as JSON text are read first.
 
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -30,6 +30,9 @@ pub struct Message {
     pub tool_call_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// What the assistant thought before it answered, where it is kept apart from the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,11 +41,21 @@ pub struct Conversation {
     /// Definitions of the tools the assistant may call.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub tools: Vec<Value>,
+    /// Settings that some templates know by name, such as `enable_thinking`.
+    #[serde(default, rename = "chat_template_kwargs", skip_serializing_if = "Map::is_empty")]
+    pub variables: Map<String, Value>,
 }
 
 impl Message {
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into(), tool_calls: Vec::new(), tool_call_id: None, name: None }
+        Self {
+            role,
+            content: content.into(),
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+            name: None,
+            reasoning_content: None,
+        }
     }
 
     pub fn system(content: impl Into<String>) -> Self {
@@ -60,7 +73,7 @@ impl Message {
 
 impl From<Vec<Message>> for Conversation {
     fn from(messages: Vec<Message>) -> Self {
-        Self { messages, tools: Vec::new() }
+        Self { messages, ..Self::default() }
     }
 }
 

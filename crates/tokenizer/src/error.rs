@@ -7,7 +7,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    #[error("tokenizer file isn't the JSON it should be")]
+    #[error("tokenizer file isn't the JSON it should be: {0}")]
     Json(#[from] serde_json::Error),
     #[error("`{field}` is `{value}`, but hearth reads {expected}")]
     Unsupported { field: &'static str, value: String, expected: &'static str },
@@ -19,6 +19,8 @@ pub enum Error {
     UnknownToken { field: &'static str, token: String },
     #[error("merge {merge_index} joins `{left}` and `{right}`, but the vocabulary lacks {missing}")]
     Merge { merge_index: usize, left: String, right: String, missing: &'static str },
+    #[error("token {id} has `{bytes}` bytes, but no vocabulary that hearth reads has more than {limit}")]
+    LongToken { id: TokenId, bytes: usize, limit: usize },
     #[error("line {line} of the rank file {problem}")]
     RankLine { line: usize, problem: &'static str },
     #[error("a Unigram or WordPiece vocabulary needs an unknown token, but none is named")]
@@ -42,6 +44,10 @@ pub enum Error {
         #[source]
         source: Box<minijinja::Error>,
     },
+    #[error("no thread could be started to render the chat template: {0}")]
+    TemplateThread(#[source] std::io::Error),
+    #[error("template variable `{name}` is the conversation's own and can't be set")]
+    ReservedVariable { name: String },
     #[error("conversation has no assistant message, so there is nothing to learn from")]
     NothingToLearn,
     #[error("every token of the conversation is the assistant's, so there is nothing to answer")]

@@ -6,12 +6,12 @@
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, ErrorKind};
-use serde::Serialize;
 
 use crate::error::{Error, Result};
 
 mod date;
 mod python_json;
+mod python_text;
 
 pub use date::Date;
 
@@ -19,12 +19,17 @@ pub use date::Date;
 /// a second and 64 MB of a hostile one.
 const FUEL: u64 = 1_000_000;
 const RECURSION_LIMIT: usize = 200;
+/// Room for taking apart a list in a list in a list, as deep as the instructions allow (about 200 000); of these bytes
+/// only those are used that a template comes to need.
+const STACK_BYTES: usize = 512 << 20;
 const NAME: &str = "chat_template";
 
 #[derive(Debug)]
 pub(crate) struct Template {
     environment: Environment<'static>,
     pub(crate) source: String,
+    /// Whether values could be nested deeper than a usual stack can take apart.
+    can_nest: bool,
 }
 
 /// What a template sees beside the messages.
@@ -34,6 +39,8 @@ pub(crate) struct Surroundings {
     pub(crate) bos_token: String,
     pub(crate) eos_token: String,
     pub(crate) date: Date,
+    /// What the caller adds by name (`enable_thinking`).
+    pub(crate) variables: Value,
 }
 
 impl Template {
@@ -42,13 +49,22 @@ impl Template {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(syntax_error)?);
+        // Otherwise an error keeps the values around it.
+        environment.set_debug(false);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(RECURSION_LIMIT);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_filter("tojson", to_json);
+        environment.add_filter("string", |value: &Value| python_text::text(value));
+        environment.add_filter("join", join);
+        environment.set_formatter(|out, _, value| {
+            out.write_str(&python_text::text(value)?).map_err(|_| ErrorKind::WriteFailure.into())
+        });
         environment.add_template_owned(NAME, without_generation_tags(source)).map_err(syntax_error)?;
-        Ok(Self { environment, source: source.to_owned() })
+        // Without one no value outlives a turn of a loop to be put into another.
+        let can_nest = source.contains("namespace");
+        Ok(Self { environment, source: source.to_owned(), can_nest })
     }
 
     pub(crate) fn render(
@@ -67,39 +83,59 @@ impl Template {
             bos_token => around.bos_token.as_str(),
             eos_token => around.eos_token.as_str(),
             strftime_now => Value::from_function(strftime_now),
+            ..around.variables.clone()
         };
-        let render = || self.environment.get_template(NAME)?.render(context);
-        render().map_err(|source: minijinja::Error| Error::TemplateRender {
+        // The context is dropped in here, too: what a template has nested is taken apart by recursion.
+        let render = move || self.environment.get_template(NAME)?.render(context);
+        let rendered = if self.can_nest { with_deep_stack(render)? } else { render() };
+        rendered.map_err(|source: minijinja::Error| Error::TemplateRender {
             num_messages: messages.len(),
             source: Box::new(source),
         })
     }
 }
 
+fn with_deep_stack<R: Send>(run: impl FnOnce() -> R + Send) -> Result<R> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, run);
+        let joined = thread.map_err(Error::TemplateThread)?.join();
+        Ok(joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
 fn raise_exception(message: &str) -> Result<String, minijinja::Error> {
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, message.to_owned()))
 }
 
-/// `json.dumps(value, ensure_ascii=False)`: minijinja's own filter escapes HTML and leaves out Python's spaces.
+/// `json.dumps` without ASCII escapes: minijinja's own filter escapes HTML and leaves out Python's spaces.
 #[expect(clippy::needless_pass_by_value, reason = "minijinja hands options over by value")]
 fn to_json(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<String, minijinja::Error> {
     let indent = options.get::<Option<usize>>("indent")?.or(indent);
-    // Accepted and without effect, as text here is always UTF-8 and order is always the message's.
-    let _: Option<bool> = options.get("ensure_ascii")?;
-    options.assert_all_used()?;
-    let mut out = Vec::new();
-    let written = match indent {
-        Some(width) => {
-            let spaces = vec![b' '; width.min(16)];
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(&spaces);
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
+    let separators: Option<Vec<String>> = options.get("separators")?;
+    let separators = match separators.as_deref() {
+        Some([item, key]) => (item.clone(), key.clone()),
+        None => (", ".to_owned(), ": ".to_owned()),
+        Some(other) => {
+            let detail = format!("`separators` are two texts, not {}", other.len());
+            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, detail));
         }
-        None => value
-            .serialize(&mut serde_json::Serializer::with_formatter(&mut out, python_json::PythonFormatter)),
     };
-    let failed = |detail: String| minijinja::Error::new(ErrorKind::BadSerialization, detail);
-    written.map_err(|error| failed(error.to_string()))?;
-    String::from_utf8(out).map_err(|error| failed(error.to_string()))
+    let json = python_json::Options {
+        indent,
+        separators,
+        ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+        sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
+    };
+    options.assert_all_used()?;
+    let failed =
+        |error: serde_json::Error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string());
+    python_text::check_depth(value, 0)?;
+    serde_json::to_value(value).and_then(|value| json.to_string(value)).map_err(failed)
+}
+
+fn join(value: &Value, between: Option<String>) -> Result<String, minijinja::Error> {
+    let items: Result<Vec<String>, _> = value.try_iter()?.map(|item| python_text::text(&item)).collect();
+    Ok(items?.join(between.as_deref().unwrap_or_default()))
 }
 
 /// Training frameworks mark answers by `{% generation %}`; rendering ignores it, and so does Jinja's own grammar.
@@ -137,6 +173,7 @@ mod tests {
             bos_token: "<s>".into(),
             eos_token: "</s>".into(),
             date: Date::new(2026, 2, 3),
+            variables: minijinja::context! { extra => true },
         };
         Template::compile(source)?.render(&messages, &around, true)
     }
@@ -152,6 +189,7 @@ mod tests {
             ),
             ("{{ messages[0]['content'].strip().split(' ')[1] }}", "\"q\""),
             ("{{ strftime_now('%d %b %Y') }}", "03 Feb 2026"),
+            ("{{ extra }} {{ [extra, 1.0] }}", "True [True, 1.0]"),
             ("{% if tools is none and strftime_now is defined %}yes{% endif %}", "yes"),
             (
                 "{%- for m in messages %}\n    {%- generation -%} {{ m.role }} {%- endgeneration %}\n{%- endfor %}",
@@ -175,6 +213,8 @@ mod tests {
             "{% for a in range(99999) %}{% for b in range(99999) %}{{ b }}{% endfor %}{% endfor %}",
             "{% set ns = namespace(x='aaaa') %}{% for a in range(64) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
             "{{ 'a' * 90000000000 }}",
+            "{% set ns = namespace(x=[]) %}{% for a in range(9999) %}{% for b in range(9) %}{% set ns.x = [ns.x] %}{% endfor %}{% endfor %}{{ ns.x }}",
+            "{% set ns = namespace(x=[]) %}{% for a in range(9999) %}{% for b in range(9) %}{% set ns.x = {'k': ns.x} %}{% endfor %}{% endfor %}{{ ns.x | tojson }}",
             "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
             "{% include '/etc/passwd' %}",
             "{{ messages[0].content.nothing.at_all }}",

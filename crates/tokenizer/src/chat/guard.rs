@@ -86,12 +86,39 @@ fn for_each_string(value: &Value, f: &mut impl FnMut(&str)) {
     }
 }
 
-/// The same value with `f` applied to each string and each key.
+/// Names that templates look values up by: they are the format's own words, not anybody's text.
+const FIELDS: [&str; 20] = [
+    "type",
+    "function",
+    "name",
+    "arguments",
+    "id",
+    "description",
+    "parameters",
+    "properties",
+    "required",
+    "items",
+    "enum",
+    "default",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "additionalProperties",
+    "return",
+    "text",
+    "content",
+    "role",
+];
+
+/// The same value with `f` applied to each string and each key that isn't one of the format's.
 pub(crate) fn map_strings(value: &Value, f: &impl Fn(&str) -> String) -> Value {
     match value {
         Value::String(text) => Value::String(f(text)),
         Value::Array(items) => items.iter().map(|item| map_strings(item, f)).collect(),
-        Value::Object(fields) => fields.iter().map(|(key, item)| (f(key), map_strings(item, f))).collect(),
+        Value::Object(fields) => {
+            let name = |key: &str| if FIELDS.contains(&key) { key.to_owned() } else { f(key) };
+            fields.iter().map(|(key, item)| (name(key), map_strings(item, f))).collect()
+        }
         other => other.clone(),
     }
 }

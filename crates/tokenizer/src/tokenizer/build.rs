@@ -14,6 +14,10 @@ use crate::unigram::Unigram;
 use crate::vocabulary::{Kind, TokenId, TokenKind, Vocabulary};
 use crate::wordpiece::WordPiece;
 
+/// Looking for a token at each place of a text costs up to its length each time, so that has a limit. The longest in
+/// published vocabularies are runs of a few hundred spaces.
+const MAX_TOKEN_BYTES: usize = 4096;
+
 /// What all kinds of file come down to.
 #[derive(Debug)]
 pub(crate) struct Parts {
@@ -158,6 +162,10 @@ impl Parts {
     }
 
     fn check_ids(&self) -> Result<()> {
+        for (id, token) in self.tokens.iter().enumerate().filter(|(_, token)| token.len() > MAX_TOKEN_BYTES) {
+            let (id, limit) = (id as TokenId, MAX_TOKEN_BYTES);
+            return Err(Error::LongToken { id, bytes: token.len(), limit });
+        }
         let vocab_size = self.tokens.len();
         let ControlIds { bos, eos, unk, pad, .. } = self.ids;
         for (field, id) in [("bos", bos), ("eos", eos), ("unk", unk), ("pad", pad)] {
