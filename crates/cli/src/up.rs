@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use hearth_artifacts::atomic;
 use hearth_artifacts::hash::sha256;
 use hearth_artifacts::progress::Progress;
 use hearth_engine::{Engine, Sampling};
@@ -33,6 +34,7 @@ use hearth_knowledge::embed::Embedder;
 use hearth_knowledge::folder::read_folder;
 use hearth_knowledge::knowledge_base::{Config, KnowledgeBase};
 use hearth_serve::{Assistant, Server, State};
+use serde::{Deserialize, Serialize};
 
 use crate::args::{AddressArgs, UpArgs};
 use crate::commands::Context;
@@ -65,7 +67,7 @@ struct Job<'a> {
     skipped: Vec<String>,
     state: Arc<State>,
     run: RunFolder,
-    /// Seconds it took to build the knowledge base.
+    /// Seconds it took to build the knowledge base, in whichever run that was.
     base_seconds: f64,
     started: Instant,
 }
@@ -80,7 +82,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<()> {
     if server.is_some() {
         warn_of_guests(context, &args.address);
     }
-    let corpus = read(context, &args.folder)?;
+    let corpus = read_folder(&args.folder, &context.terminal)?;
     if let Some(questions) = &args.questions {
         questions::check_file(questions, &corpus)?;
     }
@@ -93,8 +95,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<()> {
     let run = RunFolder::open(&context.machine.home, &name, &fingerprint)?;
     let skipped = corpus.skipped.iter().map(|s| format!("{}: {}", s.path.display(), s.reason)).collect();
     let started = Instant::now();
-    let base = build(context, &name, &corpus, embedder.as_ref(), &args.folder)?;
-    let base_seconds = started.elapsed().as_secs_f64();
+    let (base, base_seconds) = build(context, &name, &corpus, embedder.as_ref(), &args.folder)?;
     let engine = context.machine.engine(&model, max_context(args));
     let state = Arc::new(State::new(Arc::clone(&engine), Assistant::base(&local.name), args.seed));
     let job = Job {
@@ -148,14 +149,6 @@ fn check(args: &UpArgs) -> Result<()> {
     Ok(())
 }
 
-fn read(context: &Context, folder: &Path) -> Result<Corpus> {
-    let corpus = read_folder(folder, &context.terminal)?;
-    for skipped in &corpus.skipped {
-        context.terminal.say(&format!("not read: {}: {}", skipped.path.display(), skipped.reason));
-    }
-    Ok(corpus)
-}
-
 /// The folder's own name, in characters that a model name may have.
 fn name_of(folder: &Path) -> Result<String> {
     let folder = fs_err::canonicalize(folder)?;
@@ -185,27 +178,39 @@ fn fingerprint(args: &UpArgs, corpus: &Corpus, local: &Local, embedder: &TextEmb
     Ok(sha256(parts.as_bytes()))
 }
 
-/// Opens the knowledge base of this folder if it is current, else builds it.
+/// What a knowledge base cost, kept beside it for the reports of later runs.
+#[derive(Debug, Serialize, Deserialize)]
+struct Cost {
+    /// Of the documents it was built from.
+    corpus: String,
+    seconds: f64,
+}
+
+/// Opens the knowledge base of this folder if it is current, else builds it. With the seconds that building it took.
 fn build(
     context: &Context,
     name: &str,
     corpus: &Corpus,
     embedder: &TextEmbedder,
     folder: &Path,
-) -> Result<Arc<KnowledgeBase>> {
+) -> Result<(Arc<KnowledgeBase>, f64)> {
+    let start = Instant::now();
     let place = sha256(fs_err::canonicalize(folder)?.as_os_str().as_encoded_bytes());
     let home = context.machine.home.knowledge().join(format!("up-{name}-{}", &place[..8]));
     let config = knowledge_config();
-    if let Ok(base) = KnowledgeBase::open(&home) {
-        if base.is_current(&corpus.hash(), &config, embedder.name()) {
-            return Ok(Arc::new(base));
+    let cost_path = home.join("cost.json");
+    if let (Ok(base), Ok(cost)) = (KnowledgeBase::open(&home), atomic::read_json::<Cost>(&cost_path)) {
+        if base.is_current(&corpus.hash(), &config, embedder.name()) && cost.corpus == corpus.hash() {
+            return Ok((Arc::new(base), cost.seconds));
         }
     }
     let base = KnowledgeBase::build(corpus, &config, embedder, &context.terminal, &home)
         .context("the knowledge base can't be built")?;
     let (documents, chunks) = (base.documents().len(), base.chunks().len());
     context.terminal.say(&format!("knowledge base: {documents} documents, {chunks} chunks"));
-    Ok(Arc::new(base))
+    let seconds = start.elapsed().as_secs_f64();
+    atomic::write_json(&cost_path, &Cost { corpus: corpus.hash(), seconds })?;
+    Ok((Arc::new(base), seconds))
 }
 
 /// Room for the long prompt, a question and its answer, and for conversations on the page.

@@ -269,8 +269,7 @@ fn a_real_embedder_gives_the_vectors_of_transformers() {
         assert_eq!(embedded.token_counts[index], expected["ids"].as_array().unwrap().len(), "`{text}`");
         let expected: Vec<f64> =
             expected["vector"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
-        let cosine: f64 =
-            embedded.vectors[index].iter().zip(&expected).map(|(a, b)| f64::from(*a) * b).sum();
+        let cosine: f64 = embedded.vectors[index].iter().zip(&expected).map(|(a, b)| f64::from(*a) * b).sum();
         assert!(cosine > COSINE, "`{text}`: cosine {cosine}");
     }
 }

@@ -34,8 +34,10 @@ fn report(context: &Context) -> Value {
     let machine = &context.machine;
     let measured = Measured::now(&machine.pool);
     let memory = Memory::now();
-    let models: Vec<Value> =
-        table::TABLE.iter().map(|row| model(row, &measured, memory.map(|memory| memory.available))).collect();
+    let models: Vec<Value> = table::TABLE
+        .iter()
+        .filter_map(|row| model(row, &measured, memory.map(|memory| memory.available)))
+        .collect();
     json!({
         "what": "doctor",
         "cpu": {
@@ -62,18 +64,20 @@ fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
-fn model(row: &table::Row, measured: &Measured, available: Option<u64>) -> Value {
-    let bytes = row.bytes as f64;
+/// What a model of the table would do here; none for one that comes as a folder, whose size the table doesn't know.
+fn model(row: &table::Row, measured: &Measured, available: Option<u64>) -> Option<Value> {
+    let (_, file_bytes, _) = row.file?;
+    let bytes = file_bytes as f64;
     let is_chat = row.kind == hearth_hub::Kind::Chat;
     let weights = bytes * 8.0 / BITS_PER_WEIGHT;
     let decode = DECODE_SHARE * measured.bytes_per_s / bytes;
     let prefill = PREFILL_SHARE * measured.int8_per_s / (2.0 * weights);
-    json!({
-        "name": row.name, "file_mib": row.bytes >> 20,
-        "fits": available.map(|available| row.bytes + SPARE_BYTES <= available),
+    Some(json!({
+        "name": row.name, "file_mib": file_bytes >> 20,
+        "fits": available.map(|available| file_bytes + SPARE_BYTES <= available),
         "prompt_tokens_per_s": round(prefill),
         "tokens_per_s": is_chat.then(|| round(decode)),
-    })
+    }))
 }
 
 fn home(context: &Context) -> Value {

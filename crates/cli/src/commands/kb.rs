@@ -29,9 +29,6 @@ fn folder(context: &Context, name: &str) -> Result<PathBuf> {
 fn create(context: &Context, args: &KbCreateArgs) -> Result<()> {
     let folder = folder(context, &args.name)?;
     let corpus = read_folder(&args.folder, &context.terminal)?;
-    for skipped in &corpus.skipped {
-        context.terminal.say(&format!("not read: {}: {}", skipped.path.display(), skipped.reason));
-    }
     let embedder = context.machine.embedder(&args.embedder, &context.terminal)?;
     let base = KnowledgeBase::build(&corpus, &knowledge_config(), &embedder, &context.terminal, &folder)?;
     let (documents, chunks) = (base.documents().len(), base.chunks().len());
