@@ -58,7 +58,9 @@ def main():
     }
     asked = collections.Counter()
     seen, problems = set(), []
-    lines = (EXAMPLES / "handbook-questions.jsonl").read_text(encoding="utf-8").splitlines()
+    # The second file was written later and never used to choose anything about the program.
+    files = ["handbook-questions.jsonl", "handbook-questions-unseen.jsonl"]
+    lines = [line for file in files for line in (EXAMPLES / file).read_text(encoding="utf-8").splitlines()]
     for number, line in enumerate(lines, 1):
         entry = json.loads(line)
         question, answers, source = entry["question"], entry["answers"], entry["source"]
