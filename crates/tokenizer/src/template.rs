@@ -133,9 +133,9 @@ fn to_json(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<Stri
     serde_json::to_value(value).and_then(|value| json.to_string(value)).map_err(failed)
 }
 
-fn join(value: &Value, between: Option<String>) -> Result<String, minijinja::Error> {
+fn join(value: &Value, between: Option<&str>) -> Result<String, minijinja::Error> {
     let items: Result<Vec<String>, _> = value.try_iter()?.map(|item| python_text::text(&item)).collect();
-    Ok(items?.join(between.as_deref().unwrap_or_default()))
+    Ok(items?.join(between.unwrap_or_default()))
 }
 
 /// Training frameworks mark answers by `{% generation %}`; rendering ignores it, and so does Jinja's own grammar.

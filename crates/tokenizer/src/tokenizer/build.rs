@@ -162,9 +162,9 @@ impl Parts {
     }
 
     fn check_ids(&self) -> Result<()> {
-        for (id, token) in self.tokens.iter().enumerate().filter(|(_, token)| token.len() > MAX_TOKEN_BYTES) {
-            let (id, limit) = (id as TokenId, MAX_TOKEN_BYTES);
-            return Err(Error::LongToken { id, bytes: token.len(), limit });
+        let mut lengths = self.tokens.iter().map(String::len).zip(0..);
+        if let Some((bytes, id)) = lengths.find(|(bytes, _)| *bytes > MAX_TOKEN_BYTES) {
+            return Err(Error::LongToken { id, bytes, limit: MAX_TOKEN_BYTES });
         }
         let vocab_size = self.tokens.len();
         let ControlIds { bos, eos, unk, pad, .. } = self.ids;

@@ -100,7 +100,7 @@ fn deep_nesting_and_wild_steps_are_errors() {
         |json| json["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": "/////w=="}),
         |json| {
             json["normalizer"] =
-                json!({"type": "Replace", "pattern": {"Regex": "(a{1000}){1000}"}, "content": ""})
+                json!({"type": "Replace", "pattern": {"Regex": "(a{1000}){1000}"}, "content": ""});
         },
         |json| json["normalizer"] = json!({"type": "Replace", "pattern": {"Regex": "("}, "content": ""}),
         |json| json["pre_tokenizer"] = json!({"type": "Metaspace", "replacement": "_"}),

@@ -19,7 +19,7 @@ impl Ranks {
         let mut file = String::new();
         for id in 0..num_ranks {
             if let Ok(bytes) = theirs.decode_bytes(&[id]) {
-                file.push_str(&format!("{} {id}\n", crate::unigram::base64(&bytes)));
+                file.extend([crate::unigram::base64(&bytes), format!(" {id}\n")]);
             }
         }
         Self { ours: Tokenizer::from_tiktoken(file.as_bytes(), encoding).unwrap(), theirs }

@@ -31,7 +31,7 @@ fn vocabulary() -> Vec<String> {
     tokens
 }
 
-fn wordpiece(normalizer: Value, max_chars: usize) -> Value {
+fn wordpiece(normalizer: &Value, max_chars: usize) -> Value {
     let tokens = vocabulary();
     let vocab: serde_json::Map<String, Value> =
         tokens.iter().zip(0..).map(|(token, id)| (token.clone(), Value::from(id))).collect();
@@ -58,11 +58,11 @@ fn bert(clean: bool, chinese: bool, strip: Option<bool>, lowercase: bool) -> Val
 
 static PAIRS: LazyLock<Vec<Pair>> = LazyLock::new(|| {
     vec![
-        Pair::load(&wordpiece(bert(true, true, None, true), 100)),
-        Pair::load(&wordpiece(bert(true, true, Some(false), true), 12)),
-        Pair::load(&wordpiece(bert(false, true, Some(true), false), 100)),
-        Pair::load(&wordpiece(bert(true, false, None, false), 100)),
-        Pair::load(&wordpiece(Value::Null, 100)),
+        Pair::load(&wordpiece(&bert(true, true, None, true), 100)),
+        Pair::load(&wordpiece(&bert(true, true, Some(false), true), 12)),
+        Pair::load(&wordpiece(&bert(false, true, Some(true), false), 100)),
+        Pair::load(&wordpiece(&bert(true, false, None, false), 100)),
+        Pair::load(&wordpiece(&Value::Null, 100)),
     ]
 });
 
