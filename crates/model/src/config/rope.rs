@@ -136,6 +136,11 @@ impl Rotation {
             }
             frequencies.iter_mut().zip(factors).for_each(|(f, factor)| *f /= f64::from(*factor));
         }
+        if let Some(frequency) = frequencies.iter().find(|frequency| !frequency.is_finite()) {
+            let theta = self.theta;
+            let what = format!("the rotation by `rope_theta` {theta} has a frequency of {frequency}");
+            return Err(config_error(what));
+        }
         Ok(Rope { frequencies: frequencies.into(), magnitude: self.scaling.magnitude(), interleaved })
     }
 }
