@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
     use hearth_kernels::pool::Pool;
     use hearth_model::{Decoder, Result};
@@ -25,7 +25,10 @@ mod tests {
                 assert!(!error.to_string().is_empty());
                 false
             }
-            Err(_) => panic!("{what} panics"),
+            Err(panic) => {
+                println!("{what} panics");
+                resume_unwind(panic)
+            }
         }
     }
 
