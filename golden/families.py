@@ -140,6 +140,13 @@ CASES = {
         "sliding_window": 20,
         "original_max_position_embeddings": 256,
     },
+    # Both sequences are shorter than the original length.
+    "phi3-longrope": {
+        "model_type": "phi3",
+        "rope_theta": 10000.0,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.3, 1.7, 2.0], "long_factor": [1.0, 2.0, 4.0, 8.0]},
+        "original_max_position_embeddings": 128,
+    },
 }
 
 # One shorter than every window, one longer than windows and than a page of keys.

@@ -45,6 +45,7 @@ CASES = {
     # Six layers: the last sees everything.
     "gemma3": {"model_type": "gemma3_text", "num_hidden_layers": 6, "rope_theta": 1e6, **GEMMA},
     "phi3": {"model_type": "phi3", "rope_theta": 10000.0, "partial_rotary_factor": 0.5, "sliding_window": 20},
+    "phi3-longrope": {**families.CASES["phi3-longrope"], "sliding_window": 64},
 }
 
 ARCHITECTURES = {
@@ -77,9 +78,11 @@ def main(llama_cpp, out_folder):
     sys.path[:0] = [llama_cpp, str(Path(llama_cpp) / "gguf-py")]
     lines = []
     for name, differences in CASES.items():
-        with tempfile.TemporaryDirectory() as folder:
-            case = families.case(name, SMALL | differences, Path(folder))
-            convert(Path(folder), case["config"], Path(out_folder) / f"{name}.gguf")
+        with tempfile.TemporaryDirectory() as scratch:
+            # The converter writes the folder's name into the file.
+            folder = Path(scratch) / "tiny"
+            case = families.case(name, SMALL | differences, folder)
+            convert(folder, case["config"], Path(out_folder) / f"{name}.gguf")
         lines.append("  " + json.dumps({"name": name, "sequences": case["sequences"]}))
     with open(Path(out_folder) / "logits.json", "w", encoding="utf-8") as out:
         out.write('{"cases": [\n' + ",\n".join(lines) + "\n]}\n")

@@ -144,6 +144,10 @@ impl ModelConfig {
                 return Err(config_error(format!("`{name}` leads to {value}, expected a positive number")));
             }
         }
+        if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps >= 0.0) {
+            let what = format!("`rms_norm_eps` is {}, expected 0 or a little more", self.rms_norm_eps);
+            return Err(config_error(what));
+        }
         Ok(self)
     }
 }

@@ -153,7 +153,7 @@ mod tests {
                 "`mamba` isn't supported yet; supported are llama, mistral",
             ),
             ("llama", json!({"hidden_act": "relu"}), "`hidden_act` relu isn't supported"),
-            ("llama", json!({"rope_scaling": {"type": "longrope"}}), "`rope_type` longrope isn't supported"),
+            ("llama", json!({"rope_scaling": {"type": "spiral"}}), "`rope_type` spiral isn't supported"),
             ("llama", json!({"rope_scaling": {"type": "linear"}}), "`factor` is missing"),
             (
                 "llama",

@@ -27,7 +27,8 @@ pub(super) fn read(keys: &Keys<'_>, family: Family, gguf: &Gguf) -> Result<Model
         let what = format!("`attention.value_length` {of_values} isn't `attention.key_length` {head_dim}");
         return Err(config_error(what));
     }
-    let rope = rotation(keys, head_dim)?.rope(head_dim, gguf.interleaved)?;
+    let rotation = rotation(keys, head_dim)?;
+    let rope = rotation.rope(head_dim, gguf.interleaved)?;
     let embedding = keys.file.require("token_embd.weight")?;
     Ok(ModelConfig {
         family,
@@ -38,7 +39,7 @@ pub(super) fn read(keys: &Keys<'_>, family: Family, gguf: &Gguf) -> Result<Model
         num_kv_heads: keys.optional_size("attention.head_count_kv")?.unwrap_or(num_heads),
         head_dim,
         intermediate_size: keys.size("feed_forward_length")?,
-        max_seq_len: keys.size("context_length")?,
+        max_seq_len: rotation.max_seq_len,
         rms_norm_eps: keys.require("attention.layer_norm_rms_epsilon")?,
         interleaved: gguf.interleaved,
         norms_from_one: false,
@@ -54,11 +55,21 @@ pub(super) fn read(keys: &Keys<'_>, family: Family, gguf: &Gguf) -> Result<Model
 }
 
 fn rotation(keys: &Keys<'_>, head_dim: usize) -> Result<Rotation> {
-    if keys.file.tensor("rope_factors_long.weight").is_some() {
-        return Err(config_error(
-            "`rope_factors_long.weight`: rotations that depend on the length (longrope) aren't supported yet"
-                .into(),
-        ));
+    let longest = keys.size("context_length")?;
+    let attention_factor = keys.find::<f32>("rope.scaling.attn_factor")?.unwrap_or(1.0);
+    let rotation = Rotation {
+        theta: keys.find("rope.freq_base")?.unwrap_or(10_000.0),
+        rotary_dim: keys.optional_size("rope.dimension_count")?.unwrap_or(head_dim),
+        scaling: Scaling::None,
+        factors: keys.file.tensor("rope_freqs.weight").map(|factors| factors.to_f32()),
+        magnitude: 1.0,
+        max_seq_len: longest,
+    };
+    if let Some(short) = keys.file.tensor("rope_factors_short.weight") {
+        let original = keys.size("rope.scaling.original_context_length")?;
+        let max_seq_len = longest.min(original);
+        let factors = Some(short.to_f32());
+        return Ok(Rotation { factors, magnitude: attention_factor, max_seq_len, ..rotation });
     }
     let factor = keys.find::<f32>("rope.scaling.factor")?;
     let scaling = match (keys.find::<&str>("rope.scaling.type")?, factor) {
@@ -71,11 +82,9 @@ fn rotation(keys: &Keys<'_>, head_dim: usize) -> Result<Rotation> {
             factor,
             original_max_seq_len: keys
                 .optional_size("rope.scaling.original_context_length")?
-                .map_or_else(|| keys.size("context_length"), Ok)?,
+                .unwrap_or(longest),
             beta_fast: keys.find("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
             beta_slow: keys.find("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
-            magnitude: keys.find("rope.scaling.attn_factor")?.unwrap_or(1.0)
-                * Scaling::yarn_magnitude(factor),
             truncated: true,
         },
         (Some("linear" | "yarn"), None) => {
@@ -86,12 +95,11 @@ fn rotation(keys: &Keys<'_>, head_dim: usize) -> Result<Rotation> {
             return Err(config_error(what));
         }
     };
-    Ok(Rotation {
-        theta: keys.find("rope.freq_base")?.unwrap_or(10_000.0),
-        rotary_dim: keys.optional_size("rope.dimension_count")?.unwrap_or(head_dim),
-        scaling,
-        factors: keys.file.tensor("rope_freqs.weight").map(|factors| factors.to_f32()),
-    })
+    let magnitude = match scaling {
+        Scaling::Yarn { factor, .. } => attention_factor * Scaling::yarn_magnitude(factor),
+        _ => 1.0,
+    };
+    Ok(Rotation { scaling, magnitude, ..rotation })
 }
 
 impl Keys<'_> {

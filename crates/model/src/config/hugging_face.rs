@@ -27,7 +27,8 @@ pub(super) fn read(json: &Json<'_>, family: Family, hugging_face: &HuggingFace) 
     check_size("num_layers", num_layers)?;
     let head_dim = json.find("head_dim")?.unwrap_or(hidden_size / num_heads.max(1));
     check_size("head_dim", head_dim)?;
-    let rope = json.rotation("full_attention", head_dim, hugging_face.rope_theta)?.rope(head_dim, false)?;
+    let rotation = json.rotation("full_attention", head_dim, hugging_face.rope_theta)?;
+    let rope = rotation.rope(head_dim, false)?;
     Ok(ModelConfig {
         family,
         vocab_size: json.require("vocab_size")?,
@@ -37,7 +38,7 @@ pub(super) fn read(json: &Json<'_>, family: Family, hugging_face: &HuggingFace) 
         num_kv_heads: json.find("num_key_value_heads")?.unwrap_or(num_heads),
         head_dim,
         intermediate_size: json.require("intermediate_size")?,
-        max_seq_len: json.require("max_position_embeddings")?,
+        max_seq_len: rotation.max_seq_len,
         rms_norm_eps: json.require("rms_norm_eps")?,
         interleaved: false,
         norms_from_one: false,
@@ -150,8 +151,14 @@ impl<'a> Json<'a> {
         let rotation = if has_own {
             self.rotation("sliding_attention", head_dim, theta)?
         } else {
-            let theta = self.find("rope_local_base_freq")?.unwrap_or(theta);
-            Rotation { theta, rotary_dim: head_dim, scaling: Scaling::None, factors: None }
+            Rotation {
+                theta: self.find("rope_local_base_freq")?.unwrap_or(theta),
+                rotary_dim: head_dim,
+                scaling: Scaling::None,
+                factors: None,
+                magnitude: 1.0,
+                max_seq_len: self.require("max_position_embeddings")?,
+            }
         };
         rotation.rope(head_dim, false)
     }
@@ -172,50 +179,69 @@ impl<'a> Json<'a> {
             Some(part) => part,
             None => self.find("partial_rotary_factor")?.unwrap_or(1.0),
         };
-        let rotary_dim = (head_dim as f64 * part) as usize;
-        Ok(Rotation { theta, rotary_dim, scaling: rope.scaling(self)?, factors: None })
+        let rotation = Rotation {
+            theta,
+            rotary_dim: (head_dim as f64 * part) as usize,
+            scaling: Scaling::None,
+            factors: None,
+            magnitude: 1.0,
+            max_seq_len: self.require("max_position_embeddings")?,
+        };
+        rope.stretched(self, rotation)
     }
 
-    /// What `rope_type` (`type` before transformers 4.43) asks for; `config` is the whole file.
-    fn scaling(&self, config: &Self) -> Result<Scaling> {
+    /// A rotation as `rope_type` (`type` before transformers 4.43) asks for; `config` is the whole file.
+    fn stretched(&self, config: &Self, plain: Rotation) -> Result<Rotation> {
         let kind = match self.find::<String>("rope_type")? {
             Some(kind) => kind,
             None => self.find("type")?.unwrap_or_else(|| "default".into()),
         };
-        let original = || match self.find("original_max_position_embeddings")? {
-            Some(length) => Ok(length),
-            None => config.require("max_position_embeddings"),
+        let original = match self.find("original_max_position_embeddings")? {
+            Some(length) => length,
+            None => config.find("original_max_position_embeddings")?.unwrap_or(plain.max_seq_len),
         };
-        match kind.as_str() {
+        let magnitude: Option<f32> = self.find("attention_factor")?;
+        let scaling = match kind.as_str() {
             // The dynamic kind begins to stretch beyond `max_position_embeddings`, where this program ends.
-            "default" | "dynamic" => Ok(Scaling::None),
-            "linear" => Ok(Scaling::Linear { factor: self.require("factor")? }),
-            "llama3" => Ok(Scaling::Llama3 {
+            "default" | "dynamic" => Scaling::None,
+            "linear" => Scaling::Linear { factor: self.require("factor")? },
+            "llama3" => Scaling::Llama3 {
                 factor: self.require("factor")?,
                 low_freq_factor: self.require("low_freq_factor")?,
                 high_freq_factor: self.require("high_freq_factor")?,
-                original_max_seq_len: original()?,
-            }),
+                original_max_seq_len: original,
+            },
             "yarn" => {
-                let factor = self.require("factor")?;
                 for key in ["mscale", "mscale_all_dim"] {
                     if let Some(value) = self.find::<f32>(key)? {
                         refuse(key, &value.to_string(), "none")?;
                     }
                 }
-                let magnitude: Option<f32> = self.find("attention_factor")?;
-                Ok(Scaling::Yarn {
+                let factor = self.require("factor")?;
+                let scaling = Scaling::Yarn {
                     factor,
-                    original_max_seq_len: original()?,
+                    original_max_seq_len: original,
                     beta_fast: self.find("beta_fast")?.unwrap_or(32.0),
                     beta_slow: self.find("beta_slow")?.unwrap_or(1.0),
-                    magnitude: magnitude.unwrap_or_else(|| Scaling::yarn_magnitude(factor)),
                     truncated: self.find("truncate")?.unwrap_or(true),
-                })
+                };
+                let magnitude = magnitude.unwrap_or_else(|| Scaling::yarn_magnitude(factor));
+                return Ok(Rotation { scaling, magnitude, ..plain });
             }
-            other => Err(config_error(format!(
-                "`rope_type` {other} isn't supported yet, only default, linear, dynamic, yarn and llama3"
-            ))),
-        }
+            "longrope" | "su" => {
+                let factors = Some(self.require("short_factor")?);
+                let stretch = plain.max_seq_len as f32 / original as f32;
+                let factor = self.find("factor")?.unwrap_or(stretch);
+                let magnitude = magnitude.unwrap_or_else(|| Scaling::longrope_magnitude(factor, original));
+                let max_seq_len = plain.max_seq_len.min(original);
+                return Ok(Rotation { factors, magnitude, max_seq_len, ..plain });
+            }
+            other => {
+                return Err(config_error(format!(
+                    "`rope_type` {other} isn't supported yet, only default, linear, dynamic, yarn, llama3 and longrope"
+                )));
+            }
+        };
+        Ok(Rotation { scaling, ..plain })
     }
 }

@@ -1,6 +1,5 @@
 //! Phi-3 (Abdin et al. 2024): a Llama whose q, k and v share one matrix, and gate and up another.
-//!
-//! Left out: the long variants, whose rotation depends on the length of the prompt (`longrope`).
+//! The long variants run up to their original length (see `rope`).
 
 use super::family::{Family, Gguf, HuggingFace, Traits};
 use super::names::{self, Names, Place};

@@ -1,7 +1,8 @@
 //! Ways of stretching a context, as frequencies: linear (Chen et al. 2023), `YaRN` (Peng et al. 2023), that of
 //! Llama 3 (Grattafiori et al. 2024), and factors that a file lists.
 //!
-//! Left out: what changes with the length of the prompt (longrope), because cached keys would be wrong.
+//! `LongRoPE` (Ding et al. 2024) lists factors for prompts up to the original length and others for longer ones. Keys
+//! that are cached can't change, so such a model runs with the first, and its context ends at the original length.
 
 use std::f64::consts::PI;
 
@@ -20,6 +21,10 @@ pub(super) struct Rotation {
     pub(super) scaling: Scaling,
     /// What each frequency is divided by.
     pub(super) factors: Option<Vec<f32>>,
+    /// Factor on the rotated channels.
+    pub(super) magnitude: f32,
+    /// Where the frequencies end to be right.
+    pub(super) max_seq_len: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +42,6 @@ pub(super) enum Scaling {
         beta_fast: f32,
         /// Turns below which it is stretched whole.
         beta_slow: f32,
-        /// Factor on the rotated channels.
-        magnitude: f32,
         /// The two borders are rounded outwards to whole pairs.
         truncated: bool,
     },
@@ -55,6 +58,11 @@ impl Scaling {
     /// `YaRN`'s factor on attention for a stretch by `factor`.
     pub(super) fn yarn_magnitude(factor: f32) -> f32 {
         if factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 }
+    }
+
+    /// `LongRoPE`'s factor on attention for a stretch by `factor`.
+    pub(super) fn longrope_magnitude(factor: f32, original_max_seq_len: usize) -> f32 {
+        if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original_max_seq_len as f32).ln()).sqrt() }
     }
 
     fn apply(self, plain: &[f64], theta: f32) -> Vec<f64> {
@@ -87,21 +95,16 @@ impl Scaling {
         }
     }
 
-    fn magnitude(self) -> f32 {
-        if let Self::Yarn { magnitude, .. } = self { magnitude } else { 1.0 }
-    }
-
     /// What must be a positive number, by its name.
     fn numbers(self) -> Vec<(&'static str, f64)> {
         match self {
             Self::None => vec![],
             Self::Linear { factor } => vec![("factor", f64::from(factor))],
-            Self::Yarn { factor, original_max_seq_len, beta_fast, beta_slow, magnitude, .. } => vec![
+            Self::Yarn { factor, original_max_seq_len, beta_fast, beta_slow, .. } => vec![
                 ("factor", f64::from(factor)),
                 ("original_max_position_embeddings", original_max_seq_len as f64),
                 ("beta_fast", f64::from(beta_fast)),
                 ("beta_slow", f64::from(beta_slow)),
-                ("attention_factor", f64::from(magnitude)),
             ],
             Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_seq_len } => vec![
                 ("factor", f64::from(factor)),
@@ -121,7 +124,9 @@ impl Rotation {
             let what = format!("`rotary_dim` {rotary_dim} isn't an even part of `head_dim` {head_dim}");
             return Err(config_error(what));
         }
-        let numbers = [("rope_theta", f64::from(self.theta))].into_iter().chain(self.scaling.numbers());
+        let own = [("rope_theta", self.theta), ("attention_factor", self.magnitude)];
+        let own = own.map(|(name, value)| (name, f64::from(value)));
+        let numbers = own.into_iter().chain(self.scaling.numbers());
         for (name, value) in numbers {
             if !(value.is_finite() && value > 0.0) {
                 return Err(config_error(format!("`{name}` of the rotation is {value}, expected above 0")));
@@ -136,6 +141,11 @@ impl Rotation {
             }
             frequencies.iter_mut().zip(factors).for_each(|(f, factor)| *f /= f64::from(*factor));
         }
-        Ok(Rope { frequencies: frequencies.into(), magnitude: self.scaling.magnitude(), interleaved })
+        if let Some(frequency) = frequencies.iter().find(|frequency| !frequency.is_finite()) {
+            let theta = self.theta;
+            let what = format!("the rotation by `rope_theta` {theta} has a frequency of {frequency}");
+            return Err(config_error(what));
+        }
+        Ok(Rope { frequencies: frequencies.into(), magnitude: self.magnitude, interleaved })
     }
 }
