@@ -143,10 +143,11 @@ fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(len) = rest[start..].find("%}") else {
+        // From behind the `{%`: the percent sign of `{%}` doesn't close the tag as well.
+        let Some(len) = rest[start + 2..].find("%}") else {
             break;
         };
-        let end = start + len + 2;
+        let end = start + 2 + len + 2;
         let inside = &rest[start + 2..end - 2];
         let name = inside.trim_matches(['-', '+']).trim();
         out.push_str(&rest[..start]);
@@ -220,6 +221,7 @@ mod tests {
             "{{ messages[0].content.nothing.at_all }}",
             "{{ nothing() }}",
             "{% if %}",
+            "o f{%} %{% if af",
             "{% for",
         ] {
             assert!(render(source).is_err(), "{source}");
