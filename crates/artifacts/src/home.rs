@@ -1,6 +1,6 @@
 //! The layout of `$HEARTH_HOME` (default `~/.hearth`) and the locks that keep two processes apart.
 //!
-//! models/ runs/ knowledge/ cache/ — each stage owns its own folder; nothing else is written.
+//! models/ runs/ knowledge/ chats/ cache/ — each stage owns its own folder; nothing else is written.
 
 use std::fs::TryLockError;
 use std::io::Write;
@@ -42,6 +42,10 @@ impl Home {
 
     pub fn knowledge(&self) -> PathBuf {
         self.root.join("knowledge")
+    }
+
+    pub fn chats(&self) -> PathBuf {
+        self.root.join("chats")
     }
 
     pub fn cache(&self) -> PathBuf {

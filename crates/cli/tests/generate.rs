@@ -69,13 +69,19 @@ fn guesses_change_nothing_and_choices_differ() {
     assert_ne!(several["choices"][1]["text"], several["text"]);
     let best = json(&scene, &["--temperature", "1.5", "--seed", "3", "--best-of", "3"]);
     let mean = |choice: &Value| {
-        choice["logprobs"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).sum::<f64>()
+        let logprobs = choice["logprobs"].as_array().unwrap();
+        logprobs.iter().map(|x| x.as_f64().unwrap()).sum::<f64>() / logprobs.len() as f64
     };
     let choices = several["choices"].as_array().unwrap();
-    assert!(choices.iter().all(|choice| mean(choice) <= mean(&best) + 1e-9));
+    let expected = choices.iter().max_by(|a, b| mean(a).total_cmp(&mean(b))).unwrap();
+    assert_eq!(best["text"], expected["text"]);
     let beams = json(&scene, &["--beams", "4"]);
-    assert_eq!(beams["choices"].as_array().unwrap().len(), 4);
-    assert!(mean(&beams) >= mean(&plain) - 1e-6, "greedy is one of the ways a beam can go");
+    let scores: Vec<f64> =
+        beams["choices"].as_array().unwrap().iter().map(|beam| beam["score"].as_f64().unwrap()).collect();
+    assert!(scores.len() == 4 && scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+    assert_eq!(beams["choices"][0]["ids"], beams["ids"]);
+    let greedy = json(&scene, &["--beams", "1"]);
+    assert_eq!(greedy["ids"], plain["ids"], "one beam is greedy");
 }
 
 #[test]
@@ -133,7 +139,7 @@ fn a_conversation_from_a_pipe_remembers_saves_and_loads() {
     let first = chat(&scene, &["--json"], &lines).expect(0);
     let answers: Vec<Value> = first.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(answers.len(), 2, "{}", first.stdout);
-    assert!(answers[1]["cached_tokens"].as_u64() > answers[0]["prompt_tokens"].as_u64());
+    assert!(answers[1]["cached_tokens"].as_u64() >= answers[0]["prompt_tokens"].as_u64());
     let saved: Value = serde_json::from_slice(&std::fs::read(&save).unwrap()).unwrap();
     assert_eq!(saved["version"], 1);
     assert_eq!(saved["messages"][0]["content"], "the kiln\nand the fire");

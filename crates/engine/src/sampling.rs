@@ -149,7 +149,8 @@ impl Sampler {
 
     fn counts_tokens(&self) -> bool {
         let Sampling { repetition_penalty, frequency_penalty, presence_penalty, .. } = self.sampling;
-        repetition_penalty != 1.0 || frequency_penalty != 0.0 || presence_penalty != 0.0
+        let is_off = |value: f32, off: f32| value.total_cmp(&off).is_eq();
+        !(is_off(repetition_penalty, 1.0) && is_off(frequency_penalty, 0.0) && is_off(presence_penalty, 0.0))
     }
 
     /// Chooses the next token of the answer and counts it.

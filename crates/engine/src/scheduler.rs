@@ -178,10 +178,12 @@ impl Scheduler {
         let drafts = self.speculator.propose(&mut self.active, &self.config, &self.pool);
         let share = |(sequence, drafts): (&Sequence, Vec<TokenId>)| {
             let missing = sequence.tokens.len() - sequence.cache.len();
-            let count = match () {
-                () if sequence.over => 0,
-                () if sequence.is_prefilling() => missing.min(chunk),
-                () => missing,
+            let count = if sequence.over {
+                0
+            } else if sequence.is_prefilling() {
+                missing.min(chunk)
+            } else {
+                missing
             };
             Share { count, drafts }
         };

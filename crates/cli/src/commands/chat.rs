@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, args: ChatArgs) -> Result<()> {
     let terminal = &context.terminal;
     let engine = context.machine.guessing_engine(&model, args.context, &args.speculation, terminal)?;
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let folder = context.machine.home.root().join("chats");
+    let folder = context.machine.home.chats();
     let system = args.system.as_deref().map(Message::system);
     let mut chat = Chat {
         kept: folder.join(format!("{seconds}-{}.json", std::process::id())),

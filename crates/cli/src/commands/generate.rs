@@ -88,7 +88,10 @@ fn constraint(args: &ShapeArgs) -> Result<Option<Constraint>> {
 /// `@FILE` is what the file holds.
 fn text_or_file(text: &str) -> Result<String> {
     match text.strip_prefix('@') {
-        Some(path) => Ok(fs_err::read_to_string(path).context("hint: `@` names a file")?),
+        Some(path) => {
+            let text = fs_err::read_to_string(path);
+            text.with_context(|| format!("`{path}` can't be read (`@` names a file)"))
+        }
         None => Ok(text.to_owned()),
     }
 }

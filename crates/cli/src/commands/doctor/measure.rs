@@ -9,12 +9,12 @@ use hearth_kernels::pool::Pool;
 use hearth_kernels::quant::Format;
 
 /// Far beyond any cache of a desktop processor.
-const READ_BYTES: usize = 384 << 20;
+const READ_BYTES: usize = 256 << 20;
 /// A layer of a small model, and a chunk of a prompt.
 const SIZE: usize = 1024;
 const ROWS: usize = 256;
 /// The best counts: whatever else the machine does can only slow a run down.
-const REPEAT: usize = 5;
+const REPEAT: usize = 4;
 
 /// With all threads of the pool.
 pub(super) struct Measured {
