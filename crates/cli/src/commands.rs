@@ -64,6 +64,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Kb(command) => kb::run(&context, &command),
         Command::Serve(args) => serve::run(&context, &args),
         Command::Bench(command) => bench::run(&context, &command),
-        Command::Doctor => doctor::run(&context),
+        Command::Doctor => {
+            doctor::run(&context);
+            Ok(())
+        }
     }
 }

@@ -49,7 +49,11 @@ fn wrong_arguments_say_what_would_be_right() {
             &["no model is called `nonesuch`", "smollm2-135m"],
         ),
         (&["up", &docs, "--no-serve", "--model", &no_model], 1, &["/no-model`", "config.json"]),
-        (&["up", &docs, "--no-serve", "--model", "hf:org/name#../x"], 1, &["`hf:org/name#../x`", "after `#`"]),
+        (
+            &["up", &docs, "--no-serve", "--model", "hf:org/name#../x"],
+            1,
+            &["`hf:org/name#../x`", "after `#`"],
+        ),
         (&["up", &docs, "--no-serve"], 1, &["HEARTH_OFFLINE", "qwen2.5-coder-0.5b-instruct"]),
         (&["pull", "nonesuch"], 1, &["no model is called `nonesuch`"]),
         (&["rm", "nonesuch"], 1, &["no model is called `nonesuch`", "hearth models"]),

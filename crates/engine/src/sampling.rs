@@ -207,7 +207,7 @@ impl Sampler {
         let Some(mirostat) = self.sampling.mirostat else {
             return filters::draw(&filters::keep(candidates, &self.sampling), uniform);
         };
-        let kept = mirostat.keep(candidates, self.max_surprise);
+        let kept = Mirostat::keep(candidates, self.max_surprise);
         let id = filters::draw(&kept, uniform);
         self.max_surprise = mirostat.learn(&kept, id, self.max_surprise);
         id

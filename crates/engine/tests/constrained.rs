@@ -227,7 +227,7 @@ mod tests {
             (Constraint::JsonSchema(r##"{"$ref": "#/nowhere"}"##.into()), "JSON schema: "),
             (Constraint::Regex("(a".into()), "regular expression: "),
             (Constraint::Grammar("start: nothing".into()), "grammar: "),
-            (Constraint::Grammar("".into()), "grammar: "),
+            (Constraint::Grammar(String::new()), "grammar: "),
         ];
         for (constraint, expected) in cases {
             let message = refused(constraint);

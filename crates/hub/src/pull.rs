@@ -139,7 +139,7 @@ impl Hub {
         let mut failures = Vec::new();
         for (index, source) in entry.sources.iter().enumerate() {
             let error = match self.try_source(entry, source, progress) {
-                Ok((file, sha256)) => return self.finish(entry, source, file, sha256, failures, progress),
+                Ok(fetched) => return self.finish(entry, source, fetched, failures, progress),
                 Err(error) => error,
             };
             if !error.is_of_the_source() {
@@ -217,8 +217,7 @@ impl Hub {
         &self,
         entry: &Entry,
         source: &Source,
-        file: String,
-        sha256: String,
+        (file, sha256): (String, String),
         failures: Vec<Failure>,
         progress: &dyn Progress,
     ) -> Result<Local> {

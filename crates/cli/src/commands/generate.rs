@@ -45,7 +45,9 @@ pub(super) fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
         answers.truncate(args.n);
     }
     if !context.json {
-        answers.iter().for_each(|answer| context.print(&answer.text));
+        for answer in &answers {
+            context.print(&answer.text);
+        }
         return Ok(());
     }
     let mut line = answer_json(&answers[0]);

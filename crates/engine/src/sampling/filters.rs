@@ -111,7 +111,7 @@ impl Mirostat {
     }
 
     /// Candidates whose surprise is within the bound; at least one.
-    pub(super) fn keep(self, mut candidates: Candidates, max_surprise: f64) -> Candidates {
+    pub(super) fn keep(mut candidates: Candidates, max_surprise: f64) -> Candidates {
         let total = sum(&candidates);
         let kept = candidates.iter().take_while(|&&(_, p)| -(p / total).log2() <= max_surprise).count();
         candidates.truncate(kept.max(1));

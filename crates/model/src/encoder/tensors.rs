@@ -42,7 +42,7 @@ pub(super) struct Config {
     pub(super) max_position_embeddings: usize,
     pub(super) type_vocab_size: usize,
     pub(super) layer_norm_eps: f32,
-    /// The row of a text's first token: RoBERTa's tables begin behind the padding token.
+    /// The row of a text's first token: `RoBERTa`'s tables begin behind the padding token.
     pub(super) first_position: usize,
     /// Tokens of a text at most.
     pub(super) max_tokens: usize,

@@ -18,11 +18,12 @@ const REPEAT: usize = 4;
 
 /// With all threads of the pool.
 pub(super) struct Measured {
-    pub(super) bytes_per_s: f64,
+    /// A second, as everything here.
+    pub(super) bytes: f64,
     /// Multiplications and additions of dense f32.
-    pub(super) f32_per_s: f64,
+    pub(super) f32_operations: f64,
     /// The same of 8-bit weights by rounded activations.
-    pub(super) int8_per_s: f64,
+    pub(super) int8_operations: f64,
 }
 
 impl Measured {
@@ -36,9 +37,9 @@ impl Measured {
         let packed = PackedMatrix::from_blocks(Format::Q8_0, SIZE, SIZE, &vec![0; bytes * SIZE]);
         let int8_s = best(|| matmul(pool, &x, &packed, black_box(&mut y)));
         Self {
-            bytes_per_s: READ_BYTES as f64 / read(pool),
-            f32_per_s: operations / f32_s,
-            int8_per_s: operations / int8_s,
+            bytes: READ_BYTES as f64 / read(pool),
+            f32_operations: operations / f32_s,
+            int8_operations: operations / int8_s,
         }
     }
 }

@@ -13,9 +13,9 @@ use crate::encoder::Encoder;
 /// A folder whose files a test may change before it is opened.
 struct Folder {
     fixture: Fixture,
-    folder: tempfile::TempDir,
+    place: tempfile::TempDir,
     config: Value,
-    /// Rows of zeros before the position table, as RoBERTa has.
+    /// Rows of zeros before the position table, as `RoBERTa` has.
     first_position: usize,
 }
 
@@ -27,14 +27,14 @@ impl Folder {
             "max_position_embeddings": POSITIONS, "type_vocab_size": 2, "layer_norm_eps": EPS,
             "hidden_act": "gelu", "pad_token_id": 1,
         });
-        let folder = tempfile::tempdir().unwrap();
-        let folder = Self { fixture: Fixture::new(Storage::Dense), folder, config, first_position: 0 };
+        let place = tempfile::tempdir().unwrap();
+        let folder = Self { fixture: Fixture::new(Storage::Dense), place, config, first_position: 0 };
         folder.put("tokenizer.json", &tokenizer_json());
         folder
     }
 
     fn path(&self) -> &Path {
-        self.folder.path()
+        self.place.path()
     }
 
     fn put(&self, name: &str, json: &Value) {
@@ -53,7 +53,8 @@ impl Folder {
                 if name == "emb.pos" {
                     values.splice(0..0, vec![0.0; self.first_position * HIDDEN]);
                 }
-                let is_vector = name.ends_with(".b") || name.ends_with("ln.w");
+                let is_vector =
+                    name.strip_suffix('b').is_some_and(|rest| rest.ends_with('.')) || name.ends_with("ln.w");
                 let cols = if name.ends_with("fo.w") { INNER } else { HIDDEN };
                 let shape = if is_vector { vec![values.len()] } else { vec![values.len() / cols, cols] };
                 let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
