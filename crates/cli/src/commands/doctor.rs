@@ -208,7 +208,7 @@ fn page(report: &Value) -> String {
         lines.push(format!(
             "  {:32} {:>9} {:>14} {:>14}  {fits}",
             text(&model["name"]),
-            model["file_mib"],
+            text(&model["file_mib"]),
             speed(&model["prompt_tokens_per_s"]),
             speed(&model["tokens_per_s"])
         ));
