@@ -1,6 +1,6 @@
 //! Questions through all ways within the time budget; the report, and the winner as the assistant.
 //!
-//! The budget is divided as it goes: pairs may take an eighth, training three eighths of what is left then, and
+//! The budget is divided as it goes: pairs may take a fifth, training three eighths of what is left then, and
 //! the number of questions is what fits into the rest, judged by a first group of each way.
 
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub(super) fn run(job: &Job<'_>) -> Result<Comparison> {
     for skipped in &job.skipped {
         ledger.notes.push(format!("Not read: {skipped}"));
     }
-    let pairs = job.run.once("pairs.json", || questions::make_pairs(job, &announcer, clock.left() / 8))?;
+    let pairs = job.run.once("pairs.json", || questions::make_pairs(job, &announcer, clock.left() / 5))?;
     ledger.pairs_seconds = pairs.seconds;
     let sets = job.run.once("questions.json", || questions::sets(job, &pairs))?;
     note_questions(&pairs, &sets, &mut ledger);
