@@ -61,6 +61,9 @@ pub(crate) fn hash(folder: &Path, mut of_file: impl FnMut(&Path) -> Result<Strin
 /// What a hub says of a repository.
 #[derive(Debug, Deserialize)]
 struct Repository {
+    /// `org/name`, as it was asked for.
+    #[serde(skip)]
+    name: String,
     /// The commit.
     sha: String,
     siblings: Vec<Listed>,
@@ -82,10 +85,11 @@ fn list(client: &Client, endpoint: &str, repository: &str, revision: &str) -> Re
     let url = format!("{endpoint}/api/models/{repository}/revision/{revision}?blobs=true");
     let (body, _) = client.text(&url, "application/json")?;
     let bad = |reason: String| Error::BadListing { url: redact(&url), reason };
-    let listed: Repository = serde_json::from_str(&body).map_err(|error| bad(error.to_string()))?;
+    let mut listed: Repository = serde_json::from_str(&body).map_err(|error| bad(error.to_string()))?;
     if listed.sha.is_empty() || !listed.sha.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(bad(format!("`{}` is no commit", listed.sha)));
     }
+    listed.name = repository.into();
     Ok(listed)
 }
 
@@ -169,7 +173,6 @@ impl Hub {
         building: &Path,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let Source::HubFolder { repository, .. } = source else { return Ok(()) };
         let names: Vec<_> = listed.siblings.iter().map(|file| file.rfilename.as_str()).collect();
         check_complete(source, &names)?;
         for file in listed.siblings.iter().filter(|file| is_wanted(&file.rfilename)) {
@@ -185,7 +188,7 @@ impl Hub {
                 ..entry.clone()
             };
             let origin = Source::Hub {
-                repository: repository.clone(),
+                repository: listed.name.clone(),
                 revision: listed.sha.clone(),
                 file: file.rfilename.clone(),
             };
