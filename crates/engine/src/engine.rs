@@ -1,15 +1,19 @@
 //! The handle to a running engine: submit from any thread, read results as they come.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
+use hearth_kernels::attention::PAGE;
 use hearth_kernels::pool::Pool;
 use hearth_model::{Adapter, Decoder, Model};
+use hearth_tensor::kv::KvCache;
 
 use crate::constraint::Compiler;
+use crate::counters::{Computed, Counters, Load};
 use crate::request::{Completion, Error, Event, Request, Result};
 use crate::scheduler::Scheduler;
 use crate::sequence::{Job, Output};
@@ -26,6 +30,26 @@ pub struct EngineConfig {
     pub prefill_chunk: usize,
     /// Bytes of keys and values kept of finished sequences.
     pub prefix_cache_bytes: usize,
+    /// Bytes of keys and values in all at most, of running sequences and kept ones.
+    pub kv_bytes: usize,
+    /// Requests that may wait, and prompt tokens of them; more are refused with [`Error::QueueFull`].
+    pub max_queue_requests: usize,
+    pub max_queue_tokens: usize,
+}
+
+impl EngineConfig {
+    /// A small batch, no prefix cache and no limits on memory or queue: what a single caller needs.
+    pub const fn new(max_context: usize) -> Self {
+        Self {
+            max_context,
+            max_batch: 8,
+            prefill_chunk: 256,
+            prefix_cache_bytes: 0,
+            kv_bytes: usize::MAX,
+            max_queue_requests: usize::MAX,
+            max_queue_tokens: usize::MAX,
+        }
+    }
 }
 
 /// A model that generates. Dropping it ends the scheduler's thread.
@@ -33,42 +57,12 @@ pub struct EngineConfig {
 pub struct Engine {
     model: Arc<Model>,
     pool: Arc<Pool>,
-    max_context: usize,
-    max_batch: usize,
+    config: EngineConfig,
     counters: Arc<Counters>,
     compiler: OnceLock<Compiler>,
     adapters: Arc<RwLock<BTreeMap<String, Arc<Decoder>>>>,
     jobs: Mutex<Option<Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What an engine has computed since it started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Computed {
-    /// Tokens that went through the model: of prompts, of answers, and guesses.
-    pub tokens: u64,
-    /// Guesses of speculation, and those that were right.
-    pub drafted_tokens: u64,
-    pub accepted_tokens: u64,
-}
-
-// Nothing else is published through these counters, so the weakest ordering will do.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    tokens: AtomicU64,
-    drafted: AtomicU64,
-    accepted: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) fn count(&self, tokens: usize) {
-        self.tokens.fetch_add(tokens as u64, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_drafts(&self, drafted: usize, accepted: usize) {
-        self.drafted.fetch_add(drafted as u64, Ordering::Relaxed);
-        self.accepted.fetch_add(accepted as u64, Ordering::Relaxed);
-    }
 }
 
 /// The events of one request, of all its choices. Dropping it cancels the request.
@@ -177,12 +171,13 @@ impl Engine {
         speculation: Speculation,
     ) -> Self {
         let max_context = config.max_context.min(model.config().max_seq_len);
+        let config = EngineConfig { max_context, ..config };
         let counters = Arc::<Counters>::default();
         let (sender, receiver) = channel();
         let scheduler = Scheduler::new(
             Arc::clone(&model),
             Arc::clone(&pool),
-            EngineConfig { max_context, ..config },
+            config,
             Speculator::new(speculation),
             Arc::clone(&counters),
         );
@@ -190,8 +185,7 @@ impl Engine {
         Self {
             model,
             pool,
-            max_context,
-            max_batch: config.max_batch,
+            config,
             counters,
             compiler: OnceLock::new(),
             adapters: Arc::default(),
@@ -210,7 +204,7 @@ impl Engine {
 
     /// Positions of a sequence at most.
     pub fn max_context(&self) -> usize {
-        self.max_context
+        self.config.max_context
     }
 
     /// Makes an adapter available to requests under a name; an old one of that name is replaced.
@@ -222,9 +216,12 @@ impl Engine {
 
     /// What was computed so far.
     pub fn computed(&self) -> Computed {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counters { tokens, drafted, accepted } = &*self.counters;
-        Computed { tokens: load(tokens), drafted_tokens: load(drafted), accepted_tokens: load(accepted) }
+        self.counters.computed()
+    }
+
+    /// What waits, runs and lies in memory right now.
+    pub fn load(&self) -> Load {
+        self.counters.load()
     }
 
     /// Queues a request. What is wrong with it is known at once.
@@ -236,8 +233,8 @@ impl Engine {
     /// have seeds of their own, made from the request's ([`crate::sampling::choice_seed`]).
     pub fn submit_choices(&self, request: Request, n: usize) -> Result<Stream> {
         self.check(&request)?;
-        if !(1..=self.max_batch).contains(&n) {
-            return Err(Error::Count { name: "n", value: n, most: self.max_batch });
+        if !(1..=self.config.max_batch).contains(&n) {
+            return Err(Error::Count { name: "n", value: n, most: self.config.max_batch });
         }
         let decoder = match &request.adapter {
             None => None,
@@ -257,6 +254,8 @@ impl Engine {
         let outputs = (0..n).map(output).collect();
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = jobs.as_ref().ok_or(Error::Stopped)?;
+        // Under the lock of the jobs, so that two requests never take the same last place.
+        self.counters.enqueue(&request, &self.config)?;
         sender.send(Job { request, decoder, matcher, outputs }).map_err(|_| Error::Stopped)?;
         Ok(Stream { events: receiver, num_choices: n, canceller })
     }
@@ -274,9 +273,25 @@ impl Engine {
         if request.prompt.is_empty() {
             return Err(Error::EmptyPrompt);
         }
-        if request.prompt.len() >= self.max_context {
+        if request.prompt.len() >= self.config.max_context {
             let prompt_tokens = request.prompt.len();
-            return Err(Error::ContextTooLong { prompt_tokens, max_context: self.max_context });
+            return Err(Error::ContextTooLong { prompt_tokens, max_context: self.config.max_context });
+        }
+        if request.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(Error::DeadlinePassed { generated_tokens: 0 });
+        }
+        self.check_memory(request)
+    }
+
+    /// Alone at the latest, a request must fit: others are paused for it.
+    fn check_memory(&self, request: &Request) -> Result<()> {
+        let positions = request.prompt.len().saturating_add(request.max_tokens);
+        let tokens = positions.min(self.config.max_context);
+        // One page more: the first page that is written may still be shared, and is copied then.
+        let num_pages = tokens.div_ceil(PAGE) + 1;
+        let needed_bytes = num_pages * KvCache::new(self.model.decoder.page_layout()).page_bytes();
+        if needed_bytes > self.config.kv_bytes {
+            return Err(Error::MemoryBudget { tokens, needed_bytes, budget_bytes: self.config.kv_bytes });
         }
         Ok(())
     }

@@ -2,9 +2,13 @@
 //!
 //! * [`request`] — what is asked and what comes back
 //! * [`engine`] — the handle: submit from any thread, results as a stream
-//! * `scheduler` — the loop: admission, chunked prefill, batched decoding, prefix reuse
+//! * [`counters`] — what was computed and what is held, for metrics and for a queue with an end
+//! * `queue` — who comes next
+//! * `scheduler` — the loop: chunked prefill, batched decoding
+//! * `admission` — who gets a place and memory, who gives it back, what is kept
+//! * `pace` — how long a prompt may make others wait
 //! * `sequence` — one answer under way
-//! * `prefix` — finished sequences whose keys and values may serve the next request
+//! * `prefix` — keys and values that the next request may begin with
 //! * [`speculate`] — guesses at the next tokens, checked together
 //! * [`constraint`] — JSON schemas, regular expressions and grammars that the text must fit
 //! * [`sampling`] — logits to a token
@@ -15,7 +19,11 @@
 
 pub mod request;
 pub mod engine;
+pub mod counters;
+mod queue;
 mod scheduler;
+mod admission;
+mod pace;
 mod sequence;
 mod prefix;
 pub mod speculate;
@@ -27,7 +35,8 @@ pub mod score;
 pub mod bench;
 
 pub use constraint::Constraint;
-pub use engine::{Canceller, Computed, Engine, EngineConfig, Stream};
+pub use counters::{Computed, Load};
+pub use engine::{Canceller, Engine, EngineConfig, Stream};
 pub use request::{Completion, Error, Event, Finish, Request, Result, Token, Usage};
 pub use sampling::{Dry, Mirostat, Sampling};
 pub use speculate::Speculation;
