@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hearth_kernels::attention::PAGE;
+use hearth_model::Decoder;
 use hearth_tensor::kv::KvCache;
 
+use crate::keeping::Loaded;
 use crate::prefix::{Found, common_len};
 use crate::queue::Waiting;
 use crate::request::{Error, Event};
@@ -76,8 +78,8 @@ impl Scheduler {
         let mut num_held = 0;
         self.queue.begin_round();
         while num_held < self.config.max_batch {
-            let Some(waiting) = self.queue.pick(self.config.max_batch) else { return };
-            match self.look_at(&waiting.job) {
+            let Some(mut waiting) = self.queue.pick(self.config.max_batch) else { return };
+            match self.look_at(&mut waiting) {
                 Verdict::Runs(found) => self.start(waiting, found),
                 Verdict::Held => {
                     num_held += 1;
@@ -88,16 +90,24 @@ impl Scheduler {
         }
     }
 
-    fn look_at(&mut self, job: &Job) -> Verdict {
+    fn look_at(&mut self, waiting: &mut Waiting) -> Verdict {
+        let job = &waiting.job;
         let taken: usize = self.active.iter().map(Sequence::num_places).sum();
         if taken + job.outputs.len() > self.config.max_batch {
             return Verdict::NoRoom;
         }
-        let decoder = job.decoder.as_ref().unwrap_or(&self.base);
+        let decoder = &self.decoder_of(job);
         let tokens = &job.request.prompt;
         // The last prompt token is always computed: its logits choose the first token of the answer.
         let limit = tokens.len() - 1;
         let mut found = self.prefixes.find(tokens, limit, decoder);
+        match self.load(waiting, decoder, found.num_pages) {
+            Loaded::Nothing => {}
+            Loaded::All => found = self.prefixes.find(&waiting.job.request.prompt, limit, decoder),
+            Loaded::Some => return Verdict::Held,
+        }
+        let job = &waiting.job;
+        let tokens = &job.request.prompt;
         for other in self.active.iter().filter(|other| Arc::ptr_eq(&other.decoder, decoder)) {
             let common = common_len(&other.tokens, tokens).min(limit);
             let ready = common.min(other.cache.len());
@@ -119,7 +129,7 @@ impl Scheduler {
         self.counters.dequeue(&job.request);
         self.counters.cached.add(cached);
         self.counters.prompt.add(computed);
-        let decoder = job.decoder.clone().unwrap_or_else(|| Arc::clone(&self.base));
+        let decoder = self.decoder_of(&job);
         let mut sequence = Sequence::start(job, decoder, found, self.model.tokenizer());
         self.num_admitted += 1;
         sequence.order = self.num_admitted;
@@ -130,6 +140,10 @@ impl Scheduler {
         // Nothing is computed for a request that asks for nothing.
         sequence.over = sequence.request.max_tokens == 0;
         self.active.push(sequence);
+    }
+
+    fn decoder_of(&self, job: &Job) -> Arc<Decoder> {
+        Arc::clone(job.adapted.as_ref().map_or(&self.base, |adapted| &adapted.decoder))
     }
 
     /// Whether so many positions fit beside what runs, if what is only kept goes.
@@ -146,12 +160,12 @@ impl Scheduler {
     }
 
     /// Bytes of all keys and values; what siblings share counts for each.
-    fn used_bytes(&self) -> usize {
+    pub(crate) fn used_bytes(&self) -> usize {
         let own: usize = self.active.iter().map(Sequence::own_bytes).sum();
         own + self.prefixes.num_pages() * self.page_bytes()
     }
 
-    fn page_bytes(&self) -> usize {
+    pub(crate) fn page_bytes(&self) -> usize {
         KvCache::new(self.base.page_layout()).page_bytes()
     }
 
@@ -207,6 +221,8 @@ impl Scheduler {
         if self.active.iter().any(|sequence| sequence.over) {
             self.keep_whole_pages();
         }
+        let decoders: Vec<Arc<Decoder>> =
+            self.active.iter().filter(|s| s.over).map(|s| Arc::clone(&s.decoder)).collect();
         let (over, active) = self.active.drain(..).partition(|sequence: &Sequence| sequence.over);
         self.active = active;
         for sequence in Vec::from_iter::<Vec<Sequence>>(over) {
@@ -217,11 +233,15 @@ impl Scheduler {
                 self.prefixes.insert(sequence.node, tokens, &sequence.cache.pages()[sequence.num_kept]);
             }
         }
+        for decoder in decoders {
+            self.save_reused(&decoder);
+        }
         let mut idle = self.prefixes.num_idle_pages() * self.page_bytes();
         while idle > self.config.prefix_cache_bytes && self.prefixes.evict() {
             idle -= self.page_bytes();
         }
-        self.counters.hold(self.active.len(), self.used_bytes(), idle);
+        self.counters.hold(self.active.len(), self.used_bytes());
+        self.counters.hold_idle(idle);
     }
 }
 

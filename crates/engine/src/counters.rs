@@ -3,7 +3,7 @@
 //! The scheduler's thread writes, any thread reads; who submits takes a place in the queue here. The speed behind
 //! "try again in" is measured: what ran through the engine lately, in tokens a second.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crate::engine::EngineConfig;
 use crate::request::{Error, Request, Result};
@@ -40,6 +40,8 @@ pub struct Load {
     /// Bytes of all keys and values, and of those only kept for later.
     pub kv_bytes: usize,
     pub idle_kv_bytes: usize,
+    /// The most bytes of keys and values at any time.
+    pub peak_kv_bytes: usize,
 }
 
 // Nothing else is published through these counters, so the weakest ordering will do.
@@ -64,8 +66,10 @@ pub(crate) struct Counters {
     running: AtomicUsize,
     kv_bytes: AtomicUsize,
     idle_kv_bytes: AtomicUsize,
+    peak_kv_bytes: AtomicUsize,
     /// Thousandths of a token a second.
     speed: AtomicU64,
+    is_stopping: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +113,7 @@ impl Counters {
             running: self.running.load(ORDER),
             kv_bytes: self.kv_bytes.load(ORDER),
             idle_kv_bytes: self.idle_kv_bytes.load(ORDER),
+            peak_kv_bytes: self.peak_kv_bytes.load(ORDER),
         }
     }
 
@@ -135,6 +140,14 @@ impl Counters {
         Ok(())
     }
 
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, ORDER);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(ORDER)
+    }
+
     pub(crate) fn dequeue(&self, request: &Request) {
         self.waiting_requests.fetch_sub(1, ORDER);
         self.waiting_tokens.fetch_sub(request.prompt.len(), ORDER);
@@ -156,10 +169,14 @@ impl Counters {
         self.speed.store(mean as u64, ORDER);
     }
 
-    pub(crate) fn hold(&self, running: usize, kv_bytes: usize, idle_kv_bytes: usize) {
+    pub(crate) fn hold(&self, running: usize, kv_bytes: usize) {
         self.running.store(running, ORDER);
         self.kv_bytes.store(kv_bytes, ORDER);
-        self.idle_kv_bytes.store(idle_kv_bytes, ORDER);
+        self.peak_kv_bytes.fetch_max(kv_bytes, ORDER);
+    }
+
+    pub(crate) fn hold_idle(&self, bytes: usize) {
+        self.idle_kv_bytes.store(bytes, ORDER);
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use hearth_artifacts::hash::Hasher;
 use hearth_kernels::attention::PAGE;
 use hearth_kernels::pool::Pool;
 use hearth_model::{Adapter, Decoder, Model};
@@ -18,6 +19,7 @@ use crate::request::{Completion, Error, Event, Request, Result};
 use crate::scheduler::Scheduler;
 use crate::sequence::{Job, Output};
 use crate::speculate::{Speculation, Speculator};
+use crate::store::{Store, StoreConfig};
 
 /// Limits of one engine.
 #[derive(Debug, Clone, Copy)]
@@ -60,9 +62,16 @@ pub struct Engine {
     config: EngineConfig,
     counters: Arc<Counters>,
     compiler: OnceLock<Compiler>,
-    adapters: Arc<RwLock<BTreeMap<String, Arc<Decoder>>>>,
+    adapters: RwLock<BTreeMap<String, Adapted>>,
     jobs: Mutex<Option<Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A decoder with an adapter, and what names the adapter's weights.
+#[derive(Debug, Clone)]
+pub(crate) struct Adapted {
+    pub(crate) decoder: Arc<Decoder>,
+    pub(crate) hash: String,
 }
 
 /// The events of one request, of all its choices. Dropping it cancels the request.
@@ -150,7 +159,7 @@ impl Stream {
 impl Engine {
     /// Starts the scheduler's thread, without speculation.
     pub fn start(model: Arc<Model>, pool: Arc<Pool>, config: EngineConfig) -> Self {
-        Self::start_checked(model, pool, config, Speculation::Off)
+        Self::start_checked(model, pool, config, (Speculation::Off, None))
     }
 
     /// Starts the scheduler's thread.
@@ -161,14 +170,31 @@ impl Engine {
         speculation: Speculation,
     ) -> Result<Self> {
         speculation.check(&model)?;
-        Ok(Self::start_checked(model, pool, config, speculation))
+        Ok(Self::start_checked(model, pool, config, (speculation, None)))
+    }
+
+    /// Starts the scheduler's thread; keys and values of prompts outlive the process.
+    pub fn start_with_store(
+        model: Arc<Model>,
+        pool: Arc<Pool>,
+        config: EngineConfig,
+        speculation: Speculation,
+        store: StoreConfig,
+    ) -> Result<Self> {
+        speculation.check(&model)?;
+        let folder = store.folder.clone();
+        let store = Store::open(store).map_err(|error| Error::Store {
+            folder: folder.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self::start_checked(model, pool, config, (speculation, Some(store))))
     }
 
     fn start_checked(
         model: Arc<Model>,
         pool: Arc<Pool>,
         config: EngineConfig,
-        speculation: Speculation,
+        (speculation, store): (Speculation, Option<Store>),
     ) -> Self {
         let max_context = config.max_context.min(model.config().max_seq_len);
         let config = EngineConfig { max_context, ..config };
@@ -178,7 +204,7 @@ impl Engine {
             Arc::clone(&model),
             Arc::clone(&pool),
             config,
-            Speculator::new(speculation),
+            (Speculator::new(speculation), store),
             Arc::clone(&counters),
         );
         let thread = std::thread::spawn(move || scheduler.run(&receiver));
@@ -188,7 +214,7 @@ impl Engine {
             config,
             counters,
             compiler: OnceLock::new(),
-            adapters: Arc::default(),
+            adapters: RwLock::default(),
             jobs: Mutex::new(Some(sender)),
             thread: Mutex::new(Some(thread)),
         }
@@ -210,8 +236,17 @@ impl Engine {
     /// Makes an adapter available to requests under a name; an old one of that name is replaced.
     pub fn add_adapter(&self, name: &str, adapter: &Adapter) {
         let decoder = Arc::new(adapter.apply(&self.model.decoder));
+        let mut hasher = Hasher::default();
+        for param in adapter.params() {
+            for value in param.data.iter() {
+                hasher.update(&value.to_le_bytes());
+            }
+        }
+        let scale = adapter.config.lora_alpha / adapter.config.r as f32;
+        let targets = adapter.config.target_modules.join(",");
+        let hash = format!("{}|{scale}|{targets}", hasher.finish());
         let mut adapters = self.adapters.write().unwrap_or_else(PoisonError::into_inner);
-        adapters.insert(name.into(), decoder);
+        adapters.insert(name.into(), Adapted { decoder, hash });
     }
 
     /// What was computed so far.
@@ -236,7 +271,7 @@ impl Engine {
         if !(1..=self.config.max_batch).contains(&n) {
             return Err(Error::Count { name: "n", value: n, most: self.config.max_batch });
         }
-        let decoder = match &request.adapter {
+        let adapted = match &request.adapter {
             None => None,
             Some(name) => {
                 let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
@@ -256,7 +291,7 @@ impl Engine {
         let sender = jobs.as_ref().ok_or(Error::Stopped)?;
         // Under the lock of the jobs, so that two requests never take the same last place.
         self.counters.enqueue(&request, &self.config)?;
-        sender.send(Job { request, decoder, matcher, outputs }).map_err(|_| Error::Stopped)?;
+        sender.send(Job { request, adapted, matcher, outputs }).map_err(|_| Error::Stopped)?;
         Ok(Stream { events: receiver, num_choices: n, canceller })
     }
 
@@ -311,12 +346,24 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
-    fn drop(&mut self) {
+impl Engine {
+    /// Ends every request with [`Error::Stopped`], keeps what is worth keeping on disk, and waits for that.
+    pub fn stop(&self) {
+        self.counters.stop();
+        self.join();
+    }
+
+    fn join(&self) {
         drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // A panic of the scheduler has closed every stream already.
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.join();
     }
 }

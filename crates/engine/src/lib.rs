@@ -9,6 +9,7 @@
 //! * `pace` — how long a prompt may make others wait
 //! * `sequence` — one answer under way
 //! * `prefix` — keys and values that the next request may begin with
+//! * `keeping`, [`store`] — the same on disk, over the end of the process
 //! * [`speculate`] — guesses at the next tokens, checked together
 //! * [`constraint`] — JSON schemas, regular expressions and grammars that the text must fit
 //! * [`sampling`] — logits to a token
@@ -26,6 +27,8 @@ mod admission;
 mod pace;
 mod sequence;
 mod prefix;
+mod keeping;
+pub mod store;
 pub mod speculate;
 pub mod constraint;
 pub mod sampling;
@@ -40,3 +43,4 @@ pub use engine::{Canceller, Engine, EngineConfig, Stream};
 pub use request::{Completion, Error, Event, Finish, Request, Result, Token, Usage};
 pub use sampling::{Dry, Mirostat, Sampling};
 pub use speculate::Speculation;
+pub use store::StoreConfig;

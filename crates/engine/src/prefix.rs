@@ -260,13 +260,21 @@ impl PrefixTree {
         self.nodes[id.0].as_mut().expect("a node stays while its page is held")
     }
 
-    /// Whole pages not saved yet, most recently used first and none before its parent: those a second sequence
-    /// used, or all of them. They count as saved from now on.
-    pub(crate) fn unsaved(&mut self, decoder: &Arc<Decoder>, all: bool) -> Vec<(Vec<TokenId>, Page)> {
+    /// Whole pages not saved yet with the tokens up to their end, at most so many, most recently used first and none
+    /// before its parent: those that a second sequence used, or all. They count as saved from now on.
+    pub(crate) fn unsaved(
+        &mut self,
+        decoder: &Arc<Decoder>,
+        most: usize,
+        all: bool,
+    ) -> Vec<(Vec<TokenId>, Page)> {
         let root = self.root(decoder);
         let mut open = BTreeSet::from([(u64::MAX, root)]);
         let mut found = Vec::new();
         while let Some((_, id)) = open.pop_last() {
+            if found.len() == most {
+                break;
+            }
             let node = self.node(id);
             open.extend(node.children.values().map(|&child| (self.node(child).last_used, child)));
             if !node.is_saved && node.key.len() == PAGE && (all || node.is_reused) {

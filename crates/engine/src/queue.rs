@@ -31,6 +31,8 @@ struct Client {
 /// A job that isn't running yet.
 pub(crate) struct Waiting {
     pub(crate) job: Job,
+    /// Pages that were read from disk for it.
+    pub(crate) num_loaded: usize,
     arrival: u64,
     /// It was looked at in this round and had better wait.
     is_held: bool,
@@ -61,7 +63,7 @@ impl Queue {
             client.served = client.served.max(least.unwrap_or(0));
         }
         self.num_arrived += 1;
-        client.waiting.push_back(Waiting { job, arrival: self.num_arrived, is_held: false });
+        client.waiting.push_back(Waiting { job, num_loaded: 0, arrival: self.num_arrived, is_held: false });
     }
 
     /// Begins a round: every job may be looked at again.
@@ -126,7 +128,7 @@ mod tests {
             client: Some(client.into()),
             ..Request::greedy(vec![1; prompt_tokens], max_tokens, Vec::new())
         };
-        Job { request, decoder: None, matcher: None, outputs: Vec::new() }
+        Job { request, adapted: None, matcher: None, outputs: Vec::new() }
     }
 
     /// Serves one job at a time, whole, and says whose it was.

@@ -162,6 +162,8 @@ pub enum Error {
     MemoryBudget { tokens: usize, needed_bytes: usize, budget_bytes: usize },
     #[error("the deadline passed after {generated_tokens} tokens of the answer")]
     DeadlinePassed { generated_tokens: usize },
+    #[error("`{folder}` can't hold keys and values: {reason}")]
+    Store { folder: String, reason: String },
     #[error("the request was cancelled")]
     Cancelled,
     #[error("the engine has stopped")]

@@ -5,8 +5,8 @@
 //! computed independently.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use hearth_kernels::pool::Pool;
@@ -20,8 +20,10 @@ use crate::engine::EngineConfig;
 use crate::pace::Pace;
 use crate::prefix::PrefixTree;
 use crate::queue::Queue;
+use crate::request::{Error, Event};
 use crate::sequence::{Job, Sequence};
 use crate::speculate::Speculator;
+use crate::store::{Chain, Store};
 
 pub(crate) struct Scheduler {
     pub(crate) base: Arc<Decoder>,
@@ -38,6 +40,9 @@ pub(crate) struct Scheduler {
     pub(crate) paused: VecDeque<Sequence>,
     pub(crate) active: Vec<Sequence>,
     pub(crate) num_admitted: u64,
+    pub(crate) store: Option<Store>,
+    /// Where the chains of decoders in use begin.
+    pub(crate) chains: Vec<(Weak<Decoder>, Chain)>,
 }
 
 /// What one sequence computes in a step.
@@ -82,7 +87,7 @@ impl Scheduler {
         model: Arc<Model>,
         pool: Arc<Pool>,
         config: EngineConfig,
-        speculator: Speculator,
+        (speculator, store): (Speculator, Option<Store>),
         counters: Arc<Counters>,
     ) -> Self {
         Self {
@@ -99,6 +104,8 @@ impl Scheduler {
             paused: VecDeque::new(),
             active: Vec::new(),
             num_admitted: 0,
+            store,
+            chains: Vec::new(),
         }
     }
 
@@ -108,8 +115,12 @@ impl Scheduler {
             if self.active.is_empty() && self.paused.is_empty() && self.queue.is_empty() {
                 match jobs.recv() {
                     Ok(job) => self.queue.push(job),
-                    Err(_) => return,
+                    Err(_) => break,
                 }
+            }
+            if self.counters.is_stopping() {
+                self.end_all();
+                break;
             }
             for job in jobs.try_iter() {
                 self.queue.push(job);
@@ -119,6 +130,21 @@ impl Scheduler {
             self.step();
             self.retire();
         }
+        self.save_all();
+    }
+
+    /// Ends what waits and what runs.
+    fn end_all(&mut self) {
+        self.queue.retain(|job| {
+            for output in &job.outputs {
+                output.send(Event::Failed(Error::Stopped));
+            }
+            false
+        });
+        for sequence in self.active.iter_mut().chain(&mut self.paused) {
+            sequence.fail(&Error::Stopped);
+        }
+        self.retire();
     }
 
     /// Computes one step of every sequence, a forward pass for each adapter in use.
@@ -145,6 +171,7 @@ impl Scheduler {
                 sequence.end_empty();
             }
         }
+        self.counters.hold(self.active.len(), self.used_bytes());
         self.keep_whole_pages();
         let prompt = shares.iter().filter(|share| share.is_prompt).map(|share| share.count).sum();
         let num_decoding = shares.iter().filter(|share| !share.is_prompt && share.count > 0).count();
@@ -213,11 +240,11 @@ impl Scheduler {
     /// Goes on with a sequence from the logits of its rows: one, and one for each draft.
     fn choose(&mut self, i: usize, logits: &Tensor, row: usize, drafts: &[TokenId]) {
         let max_context = self.config.max_context;
-        let mut num_chosen = 0;
+        let mut num_chosen = self.active[i].siblings.len();
         let mut forks = self.active[i].fork(self.model.tokenizer());
         for fork in &mut forks {
+            self.counters.generated.add(1);
             fork.accept(logits.row(row), max_context);
-            num_chosen += 1;
         }
         self.active.append(&mut forks);
         let sequence = &mut self.active[i];
@@ -225,8 +252,10 @@ impl Scheduler {
         let mut valid = sequence.tokens.len();
         let mut num_right = 0;
         for at in 0..=drafts.len() {
-            let id = sequence.accept(logits.row(row + at), max_context);
+            // Before the token is sent: who has read an answer finds it counted.
+            self.counters.generated.add(1);
             num_chosen += 1;
+            let id = sequence.accept(logits.row(row + at), max_context);
             if sequence.over || id.is_none() || id != drafts.get(at).copied() {
                 break;
             }
@@ -234,7 +263,6 @@ impl Scheduler {
             valid += 1;
         }
         sequence.cache.truncate(valid);
-        self.counters.generated.add(num_chosen);
         self.queue.charge(sequence.client(), 0, num_chosen);
         if !drafts.is_empty() {
             sequence.drafting.learn(drafts.len(), num_right);

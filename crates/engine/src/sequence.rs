@@ -9,7 +9,7 @@ use hearth_tensor::kv::KvCache;
 use hearth_tokenizer::{StreamDecoder, TokenId, Tokenizer};
 
 use crate::constraint::Matcher;
-use crate::engine::Canceller;
+use crate::engine::{Adapted, Canceller};
 use crate::prefix::{Found, NodeId};
 use crate::request::{Error, Event, Finish, Request, Token, Usage};
 use crate::sampling::{Sampler, choice_seed, top_logprobs};
@@ -35,7 +35,7 @@ impl Output {
 pub(crate) struct Job {
     pub(crate) request: Request,
     /// The decoder with the request's adapter; `None` is the base.
-    pub(crate) decoder: Option<Arc<Decoder>>,
+    pub(crate) adapted: Option<Adapted>,
     pub(crate) matcher: Option<Matcher>,
     /// The first choice and its siblings, which share the prompt.
     pub(crate) outputs: Vec<Output>,
