@@ -64,14 +64,18 @@ impl Machine {
         args: &SpeculationArgs,
         progress: &dyn Progress,
     ) -> Result<Arc<Engine>> {
+        let speculation = self.speculation(args, progress)?;
+        let (model, pool) = (Arc::clone(model), Arc::clone(&self.pool));
+        Ok(Arc::new(Engine::start_with(model, pool, engine_config(max_context), speculation)?))
+    }
+
+    pub(crate) fn speculation(&self, args: &SpeculationArgs, progress: &dyn Progress) -> Result<Speculation> {
         let max_draft = args.max_draft;
-        let speculation = match &args.draft {
+        Ok(match &args.draft {
             Some(name) => Speculation::Draft { model: self.model(name, progress)?.1, max_draft },
             None if args.prompt_lookup => Speculation::PromptLookup { max_draft },
             None => Speculation::Off,
-        };
-        let (model, pool) = (Arc::clone(model), Arc::clone(&self.pool));
-        Ok(Arc::new(Engine::start_with(model, pool, engine_config(max_context), speculation)?))
+        })
     }
 
     /// Pulls and loads a text embedder.
