@@ -9,16 +9,20 @@
 //! * [`pack`] — GGUF blocks or dense rows to panels, and back
 //! * `words` — the integers of a row and block, to and from panels
 //! * [`activations`] — f32 rows to 16-bit blocks
-//! * `scalar`, `avx2`, `avx512` — the inner loops, equal to the bit
+//! * `blocks` — the inner loops over few and over many rows, for the `registers` of AVX2 and AVX-512
+//! * `wide` — products with many rows
+//! * `scalar` — the reference the loops are equal to, to the bit
 
 mod activations;
 #[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
+mod blocks;
 mod pack;
+#[cfg(target_arch = "x86_64")]
+mod registers;
 mod scalar;
 mod transposed;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 mod words;
 
 use crate::cpu::Level;
@@ -39,11 +43,6 @@ pub(crate) const BLOCK: usize = 32;
 /// Bytes of activations that several panels read one after the other: a quarter of a small second-level cache.
 const CACHED: usize = 128 << 10;
 
-/// Bytes of weights that are asked for before they are needed, as one stream through a panel and into the next:
-/// the processor's own prefetcher stops at every page of 4 KiB. Farther costs more at the start of a task.
-#[cfg(target_arch = "x86_64")]
-pub(crate) const AHEAD: usize = 16 << 10;
-
 /// How a panel stores its weights: `scale * (q - offset) + min`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packing {
@@ -57,7 +56,7 @@ pub(crate) enum Packing {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlockPacking {
-    /// Stored bits: 4, 5 or 8. Eight-bit integers are stored plus 128.
+    /// Stored bits: 4, 5, 6 or 8. Eight-bit integers are stored plus 128.
     pub(crate) bits: u8,
     /// A minimum per block beside the scale; without it the integers are centred.
     pub(crate) min: bool,
@@ -129,6 +128,10 @@ pub fn matmul_quantised(pool: &Pool, x: &Activations, w: &PackedMatrix, y: &mut 
     let Packing::Blocks(packing) = w.packing() else { panic!("the matrix is dense") };
     assert_eq!(x.cols(), w.cols(), "columns of x vs. columns of w");
     assert_eq!(y.len(), x.rows() * w.rows(), "y isn't [{}, {}]", x.rows(), w.rows());
+    #[cfg(target_arch = "x86_64")]
+    if x.rows() >= wide::wide_from(level()) {
+        return wide::matmul_wide(pool, level(), x, (w, packing), y);
+    }
     let (rows, parts) = (w.rows(), Parts::new(y));
     let task = |index: usize, first: usize, count: usize| {
         let width = PANEL.min(rows - index * PANEL);
@@ -168,10 +171,10 @@ fn run_blocks(job: BlockJob<'_>) {
     match level() {
         // SAFETY: the level was detected; y has room for `count` rows.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { avx512::run(job) },
+        Level::Avx512 => unsafe { blocks::avx512::narrow(job) },
         // SAFETY: the level was detected; y has room for `count` rows.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => unsafe { avx2::run(job) },
+        Level::Avx2 => unsafe { blocks::avx2::narrow(job) },
         // SAFETY: y has room for `count` rows.
         _ => unsafe { scalar::run(job) },
     }

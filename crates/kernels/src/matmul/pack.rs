@@ -5,6 +5,7 @@
 //! covers columns 2t and 2t + 1: the low and the high 16-bit word of each row's 32-bit lane.
 //! * 4 bits: a line of 64 bytes holds four steps, step `4·line + n` in nibble n of each word.
 //! * 5 bits: the 4-bit part, then a line whose words hold the fifth bit of step t in bit t.
+//! * 6 bits: the same, then a line of sixth bits.
 //! * 8 bits: a line holds two steps, step `2·line + n` in byte n of each word.
 
 use std::mem::MaybeUninit;
@@ -287,7 +288,7 @@ impl BlockPacking {
             Format::Q8_0 => (8, false, false),
             Format::Q2K => (4, true, true),
             Format::Q3K => (4, false, true),
-            Format::Q6K => (8, false, true),
+            Format::Q6K => (6, false, true),
             // Their integers are looked up in a table whose values take eight bits.
             Format::IQ4NL | Format::IQ4XS => (8, false, false),
         };
@@ -373,9 +374,9 @@ impl Place {
         (self.step / 4 * 64 + self.word + self.step % 4 / 2, self.step % 2 * 4)
     }
 
-    /// Byte and bit of the fifth bit.
-    fn fifth_bit(&self) -> (usize, usize) {
-        (256 + self.word + self.step / 8, self.step % 8)
+    /// Byte and bit of the fifth bit, or of the sixth a line behind.
+    fn high_bit(&self, which: usize) -> (usize, usize) {
+        (which * 64 + self.word + self.step / 8, self.step % 8)
     }
 }
 
@@ -387,9 +388,8 @@ pub(crate) fn stored(packing: BlockPacking, quants: &[u8], lane: usize, column: 
     }
     let (at, shift) = place.nibble();
     let low = quants[at] >> shift & 15;
-    if packing.bits == 4 {
-        return low;
-    }
-    let (at, bit) = place.fifth_bit();
-    low | (quants[at] >> bit & 1) << 4
+    (4..usize::from(packing.bits)).fold(low, |q, which| {
+        let (at, bit) = place.high_bit(which);
+        q | (quants[at] >> bit & 1) << which
+    })
 }
