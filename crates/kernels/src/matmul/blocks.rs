@@ -19,7 +19,6 @@ const AHEAD: usize = 16 << 10;
 /// Compiles the loops for one instruction set.
 macro_rules! instruction_set {
     ($(#[$doc:meta])* $name:ident, $words:ident, $features:literal) => {
-        #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise, passed on")]
         $(#[$doc])*
         pub(super) mod $name {
             use super::super::registers::{Words, $words};
@@ -204,7 +203,7 @@ unsafe fn narrow_tile<W: Words, const BITS: u8, const MIN: bool, const HALVES: b
 /// `x` are blocks of the activations.
 #[inline(always)]
 #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers every row")]
-unsafe fn add_scaled<W: Words, const HALVES: bool, const M: usize>(
+pub(super) unsafe fn add_scaled<W: Words, const HALVES: bool, const M: usize>(
     activations: &Activations,
     x: [usize; M],
     half: usize,
@@ -278,7 +277,7 @@ unsafe fn widen_quarter<W: Words, const BITS: u8>(quants: *const u8, quarter: us
         if BITS == 8 {
             let byte = W::splat(0x00FF_00FF);
             let (a, b) = (load(quarter * 2), load(quarter * 2 + 1));
-            return [a.and(byte), a.right(8), b.and(byte), b.right(8)];
+            return [a.and(byte), b.and(byte), a.right(8), b.right(8)];
         }
         let (line, nibble) = (load(quarter), W::splat(0x000F_000F));
         let mut words =
@@ -322,13 +321,13 @@ unsafe fn widen_blocks<W: Words, const BITS: u8>(
 }
 
 /// Bytes of a widened block: sixteen steps of sixteen pairs.
-pub(super) const WIDE_BLOCK: usize = BLOCK * PANEL * 2;
+const WIDE_BLOCK: usize = BLOCK * PANEL * 2;
 
 /// # Safety
 /// As of `widen`.
 #[inline(always)]
 #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers all values")]
-unsafe fn widen_scales<W: Words>(count: usize, scales: *const u8, floats: *mut f32) {
+pub(super) unsafe fn widen_scales<W: Words>(count: usize, scales: *const u8, floats: *mut f32) {
     for i in 0..count {
         // SAFETY: the caller's promise.
         unsafe { W::f16_lanes(scales.add(i * PANEL * 2)).store(floats.add(i * PANEL)) };

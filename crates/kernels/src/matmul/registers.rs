@@ -275,6 +275,48 @@ mod x86 {
         sum
     }
 
+    impl Avx512Words {
+        /// Adds to each i32 the products of the four unsigned bytes of its lane in `weights` with the four signed
+        /// ones at `x` plus `BYTES`.
+        ///
+        /// # Safety
+        /// To be inlined where AVX-512 VNNI is enabled; the bytes must be readable.
+        #[inline(always)]
+        pub(in super::super) unsafe fn add_byte_products<const BYTES: usize>(
+            self,
+            weights: Self,
+            x: *const i8,
+        ) -> Self {
+            // SAFETY: the caller's promise.
+            Self(unsafe { multiply_add_bytes::<BYTES>(self.0, weights.0, x) })
+        }
+    }
+
+    /// Assembly for the reason of [`multiply_add`].
+    ///
+    /// # Safety
+    /// The four bytes at `x` plus `BYTES` must be readable.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    unsafe fn multiply_add_bytes<const BYTES: usize>(
+        mut sum: __m512i,
+        weights: __m512i,
+        x: *const i8,
+    ) -> __m512i {
+        // SAFETY: reads the four bytes the caller promises; writes `sum` alone.
+        unsafe {
+            asm!(
+                "vpdpbusd {sum}, {weights}, dword ptr [{x} + {bytes}]{{1to16}}",
+                sum = inout(zmm_reg) sum,
+                weights = in(zmm_reg) weights,
+                x = in(reg) x,
+                bytes = const BYTES,
+                options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        sum
+    }
+
     /// Assembly, because LLVM splits the intrinsic into a broadcast, a product and an addition: three
     /// instructions, which pays where one sum's latency counts and costs a third where there are several.
     ///

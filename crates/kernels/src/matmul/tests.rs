@@ -89,7 +89,10 @@ fn every_level_gives_the_bits_of_the_scalar_loop() {
         for (m, rows, cols) in cases.into_iter().chain([(31, 16, 512), (301, 17, 1280)]) {
             let w = PackedMatrix::from_blocks(format, rows, cols, &blocks(format, rows, cols, &mut random));
             let x = random.values(m * cols);
-            at_every_level(|| product(&w, &x, 1));
+            let sixteen = at_every_level(|| product(&w, &x, 1));
+            let w = w.with_input_bits(InputBits::Eight);
+            let eight = at_every_level(|| product(&w, &x, 1));
+            assert_ne!(sixteen, eight, "{format:?}: inputs of 8 and of 16 bits");
         }
     }
 }
@@ -100,10 +103,12 @@ fn a_row_alone_equals_the_row_in_a_batch_with_any_thread_count() {
     for format in FORMATS {
         let w = PackedMatrix::from_blocks(format, 70, 512, &blocks(format, 70, 512, &mut random));
         let x = random.values(43 * 512);
-        let batch = product(&w, &x, 1);
-        assert_eq!(batch, product(&w, &x, 3), "{format:?}: threads");
-        for (x, y) in x.chunks_exact(512).zip(batch.chunks_exact(70)) {
-            assert_eq!(product(&w, x, 1), y, "{format:?}: alone");
+        for w in [w.clone(), w.with_input_bits(InputBits::Eight)] {
+            let batch = product(&w, &x, 1);
+            assert_eq!(batch, product(&w, &x, 3), "{format:?}: threads");
+            for (x, y) in x.chunks_exact(512).zip(batch.chunks_exact(70)) {
+                assert_eq!(product(&w, x, 1), y, "{format:?}: alone");
+            }
         }
     }
 }

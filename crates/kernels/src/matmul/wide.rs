@@ -1,15 +1,16 @@
 //! Products with many rows of x: weights are widened once for all of them.
 //!
-//! The columns are walked in chunks whose widened weights fit the first-level cache beside a tile of x. Between
-//! chunks a row's sums wait in y as f32, which they were before, so that the chunks change no bit.
+//! The columns are walked in chunks whose widened weights stay near the core. Between chunks a row's sums wait in y
+//! as f32, which they were before, so that the chunks change no bit.
 
-use super::blocks::{WIDE_BLOCK, avx2, avx512};
-use super::{Activations, BLOCK, BlockPacking, PANEL, PackedMatrix, grain};
+use super::blocks::{avx2, avx512};
+use super::{Activations, BLOCK, BlockPacking, InputBits, PANEL, PackedMatrix, bytes, grain};
 use crate::cpu::Level;
 use crate::pool::{Parts, Pool};
 
-/// Blocks of columns in a chunk at most: 18 KiB of widened weights; SmolLM2's 576 columns are one chunk.
-const CHUNK: usize = 18;
+/// Bytes of widened weights in a chunk at most. More than a first-level cache holds costs little, since each line is
+/// used by eight rows; fewer chunks save rounds of sums through y.
+const CHUNK: usize = 36 << 10;
 
 /// Bytes of a chunk's activations that all panels of a task read one after the other: half of a small
 /// second-level cache.
@@ -18,7 +19,7 @@ const CACHED: usize = 256 << 10;
 /// Some widened blocks of one panel with the activations of one product: what an inner loop works on.
 #[derive(Clone, Copy)]
 pub(super) struct WideJob<'a> {
-    /// Sixteen lines of 64 bytes a block.
+    /// Sixteen lines of 64 bytes a block; eight if `byte_x` isn't empty.
     pub(super) words: *const u8,
     /// Scales and minima of each block, sixteen f32 a value.
     pub(super) scales: *const f32,
@@ -26,6 +27,8 @@ pub(super) struct WideJob<'a> {
     pub(super) first_block: usize,
     pub(super) num_blocks: usize,
     pub(super) x: &'a Activations,
+    /// The activations as [`super::bytes`] wants them, if they have eight bits and the level a loop for them.
+    pub(super) byte_x: &'a [i8],
     /// Rows of x to compute.
     pub(super) first: usize,
     pub(super) count: usize,
@@ -40,7 +43,7 @@ pub(super) fn wide_from(level: Level) -> usize {
     match level {
         Level::Avx512 => avx512::WIDE_FROM,
         Level::Avx2 => avx2::WIDE_FROM,
-        _ => usize::MAX,
+        Level::Scalar => usize::MAX,
     }
 }
 
@@ -53,10 +56,14 @@ pub(super) fn matmul_wide(
     y: &mut [f32],
 ) {
     let (rows, blocks, parts) = (w.rows(), x.blocks(), Parts::new(y));
-    let chunk = blocks.div_ceil(blocks.div_ceil(CHUNK));
-    let together = (CACHED / (chunk * BLOCK * 2)).next_multiple_of(24).min(x.rows());
+    let with_bytes = level == Level::Avx512 && x.bits() == InputBits::Eight;
+    let byte_x = if with_bytes { bytes::arrange(pool, x) } else { Vec::new() };
+    // Bytes of a widened integer, and of one of x.
+    let width = if with_bytes { 1 } else { 2 };
+    let chunk = blocks.div_ceil(blocks.div_ceil(CHUNK / (BLOCK * PANEL * width)));
+    let together = (CACHED / (chunk * BLOCK * width)).next_multiple_of(24).min(x.rows());
     pool.for_each_range(w.panels(), grain(w), |panels| {
-        let mut words = vec![Line([0; 64]); chunk * WIDE_BLOCK / 64];
+        let mut words = vec![Line([0; 64]); chunk * BLOCK * PANEL * width / 64];
         let mut scales = vec![0.0; chunk * packing.scales() * PANEL];
         let mut lanes = vec![0.0; if panels.end * PANEL > rows { together * PANEL } else { 0 }];
         for first in (0..x.rows()).step_by(together) {
@@ -70,9 +77,9 @@ pub(super) fn matmul_wide(
                     let from = (quants.as_ptr(), panel[at..].as_ptr());
                     let to = (words.as_mut_ptr().cast(), scales.as_mut_ptr());
                     // SAFETY: a panel holds every block and its scales; the buffers hold a chunk.
-                    unsafe { widen(level, packing, num_blocks, from, to) };
-                    let width = PANEL.min(rows - index * PANEL);
-                    let (y, y_row) = match width {
+                    unsafe { widen((level, with_bytes), packing, num_blocks, from, to) };
+                    let outputs = PANEL.min(rows - index * PANEL);
+                    let (y, y_row) = match outputs {
                         PANEL => {
                             let len = (count - 1) * rows + PANEL;
                             // SAFETY: this task alone writes these columns; the last row ends inside y.
@@ -81,28 +88,28 @@ pub(super) fn matmul_wide(
                         }
                         _ => (lanes.as_mut_ptr(), PANEL),
                     };
-                    let (words, scales) = (words.as_ptr().cast(), scales.as_ptr());
                     let job = WideJob {
-                        words,
-                        scales,
+                        words: words.as_ptr().cast(),
+                        scales: scales.as_ptr(),
                         packing,
                         first_block,
                         num_blocks,
                         x,
+                        byte_x: &byte_x,
                         first,
                         count,
                         y,
                         y_row,
                     };
                     // SAFETY: words and scales hold the chunk; y has room for `count` rows.
-                    unsafe { run(level, job) };
-                    if width == PANEL || first_block + num_blocks < blocks {
+                    unsafe { run((level, with_bytes), job) };
+                    if outputs == PANEL || first_block + num_blocks < blocks {
                         continue;
                     }
                     for (row, lanes) in lanes.chunks_exact(PANEL).take(count).enumerate() {
                         // SAFETY: this task alone writes these columns of this row.
-                        let out = unsafe { parts.slice((first + row) * rows + index * PANEL, width) };
-                        out.copy_from_slice(&lanes[..width]);
+                        let out = unsafe { parts.slice((first + row) * rows + index * PANEL, outputs) };
+                        out.copy_from_slice(&lanes[..outputs]);
                     }
                 }
             }
@@ -118,29 +125,33 @@ struct Line([u8; 64]);
 /// # Safety
 /// As of the levels' `widen`.
 unsafe fn widen(
-    level: Level,
+    path: (Level, bool),
     packing: BlockPacking,
     count: usize,
     from: (*const u8, *const u8),
     to: (*mut u8, *mut f32),
 ) {
-    match level {
+    match path {
         // SAFETY: the level was detected; the caller's promise.
-        Level::Avx512 => unsafe { avx512::widen(packing, count, from, to) },
-        // SAFETY: the level was detected; the caller's promise.
-        Level::Avx2 => unsafe { avx2::widen(packing, count, from, to) },
-        _ => unreachable!("`wide_from` sends no rows here"),
+        (Level::Avx512, true) => unsafe { bytes::widen(packing, count, from, to) },
+        // SAFETY: as above.
+        (Level::Avx512, false) => unsafe { avx512::widen(packing, count, from, to) },
+        // SAFETY: as above.
+        (Level::Avx2, _) => unsafe { avx2::widen(packing, count, from, to) },
+        (Level::Scalar, _) => unreachable!("`wide_from` sends no rows here"),
     }
 }
 
 /// # Safety
 /// As of the levels' `wide`.
-unsafe fn run(level: Level, job: WideJob<'_>) {
-    match level {
+unsafe fn run(path: (Level, bool), job: WideJob<'_>) {
+    match path {
         // SAFETY: the level was detected; the caller's promise.
-        Level::Avx512 => unsafe { avx512::wide(job) },
-        // SAFETY: the level was detected; the caller's promise.
-        Level::Avx2 => unsafe { avx2::wide(job) },
-        _ => unreachable!("`wide_from` sends no rows here"),
+        (Level::Avx512, true) => unsafe { bytes::rows(job) },
+        // SAFETY: as above.
+        (Level::Avx512, false) => unsafe { avx512::wide(job) },
+        // SAFETY: as above.
+        (Level::Avx2, _) => unsafe { avx2::wide(job) },
+        (Level::Scalar, _) => unreachable!("`wide_from` sends no rows here"),
     }
 }

@@ -16,9 +16,10 @@ const WORDS: usize = 8;
 #[inline(always)]
 pub(super) fn put_words(bits: u8, quants: &mut [u8], lane: usize, q: &[u8; BLOCK]) {
     if bits == 8 {
-        for (line, q) in q.as_chunks::<4>().0.iter().enumerate() {
-            let word = u32::from_le_bytes(*q);
-            put_word(quants, line, lane, word & 0xFF00_00FF | (word & 0xFF00) << 8 | word >> 8 & 0xFF00);
+        for (pair, q) in q.as_chunks::<8>().0.iter().enumerate() {
+            let [a, b, c, d, e, f, g, h] = *q;
+            put_word(quants, pair * 2, lane, u32::from_le_bytes([a, e, b, f]));
+            put_word(quants, pair * 2 + 1, lane, u32::from_le_bytes([c, g, d, h]));
         }
         return;
     }
@@ -120,7 +121,7 @@ fn line_word(line: &[u8; 64], lane: usize) -> u32 {
 fn stored_of<const BITS: usize>(words: &[u32; WORDS], column: usize) -> u32 {
     let odd = column % 2 * 16;
     if BITS == 8 {
-        return words[column / 4] >> (odd + column % 4 / 2 * 8) & 255;
+        return words[column / 8 * 2 + column % 4 / 2] >> (odd + column % 8 / 4 * 8) & 255;
     }
     let low = words[column / 8] >> (odd + column % 8 / 2 * 4) & 15;
     (4..BITS).fold(low, |q, line| q | (words[line] >> (odd + column / 2) & 1) << line)
