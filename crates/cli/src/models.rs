@@ -85,7 +85,7 @@ impl Machine {
 }
 
 fn engine_config(max_context: usize) -> EngineConfig {
-    EngineConfig { max_context, max_batch: 8, prefill_chunk: 256, prefix_cache_bytes: PREFIX_CACHE_BYTES }
+    EngineConfig { max_batch: 32, prefix_cache_bytes: PREFIX_CACHE_BYTES, ..EngineConfig::new(max_context) }
 }
 
 /// The encoder as the knowledge base and the server see it.
