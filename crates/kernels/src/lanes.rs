@@ -58,7 +58,7 @@ mod x86 {
     use super::Lanes;
 
     #[derive(Clone, Copy)]
-    pub(crate) struct Avx2Lanes(__m256, __m256);
+    pub(crate) struct Avx2Lanes(pub(crate) __m256, pub(crate) __m256);
 
     // SAFETY: needs AVX2 and FMA, as the trait's contract says.
     unsafe impl Lanes for Avx2Lanes {
@@ -102,7 +102,7 @@ mod x86 {
     }
 
     #[derive(Clone, Copy)]
-    pub(crate) struct Avx512Lanes(__m512);
+    pub(crate) struct Avx512Lanes(pub(crate) __m512);
 
     // SAFETY: needs AVX-512 F, as the trait's contract says.
     unsafe impl Lanes for Avx512Lanes {
