@@ -89,7 +89,7 @@ impl Machine {
 }
 
 fn engine_config(max_context: usize) -> EngineConfig {
-    EngineConfig { max_batch: 32, prefix_cache_bytes: PREFIX_CACHE_BYTES, ..EngineConfig::new(max_context) }
+    EngineConfig { prefix_cache_bytes: PREFIX_CACHE_BYTES, ..EngineConfig::new(max_context) }
 }
 
 /// The encoder as the knowledge base and the server see it.

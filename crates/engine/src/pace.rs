@@ -42,7 +42,7 @@ impl Pace {
         if self.prompt_ms == 0.0 {
             return MIN_CHUNK.min(most);
         }
-        let crowd = (2.0 * num_prompts as f32 / num_decoding as f32).max(1.0);
+        let crowd = (3.0 * num_prompts as f32 / num_decoding as f32).max(1.0);
         let usual = (STRETCH * decode_ms).max(FAST_ENOUGH_MS - decode_ms);
         let added_ms = (STRETCH * crowd * decode_ms).min(SLOW_MS - decode_ms).max(usual);
         let chunk = (added_ms / self.prompt_ms) as usize;
@@ -103,7 +103,7 @@ mod tests {
             assert!(steps.len() < 1000, "4000 tokens take no end: {done} so far");
         }
         steps.sort_by(f32::total_cmp);
-        let stretch = if num_decoding == 1 { 3.5 } else { 2.3 };
+        let stretch = if num_decoding == 1 { 4.7 } else { 2.3 };
         let allowed = (stretch * alone).max(30.0).max(alone + prompt_ms * MIN_CHUNK as f32);
         let worst = steps[steps.len() - 1];
         assert!(worst <= allowed, "{worst} ms beside {num_decoding} sequences, alone {alone} ms");

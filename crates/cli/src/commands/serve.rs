@@ -23,7 +23,7 @@ use crate::up::{serve_until_cancelled, warn_of_guests};
 /// Keys and values of a model at most: some 22 000 tokens of `smollm2-135m`.
 const KV_BYTES: usize = 1 << 30;
 /// Of them, those of prompts and answers that are over.
-const PREFIX_CACHE_BYTES: usize = 192 << 20;
+const PREFIX_CACHE_BYTES: usize = 160 << 20;
 /// Prompt tokens that may wait for a place in the queue: a thousand for each request.
 const QUEUE_TOKENS_A_REQUEST: usize = 1000;
 /// Where the system doesn't tell how much memory there is.
@@ -67,13 +67,16 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     Ok(())
 }
 
-/// What every engine gets: one model may take what is left beside its weights, several leave room for each other.
+/// What every engine gets: one model may take what is left beside its weights; of several, two find room together if
+/// they can.
 fn config(args: &ServeArgs, locals: &[Local], budget: usize) -> Result<EngineConfig> {
     let largest = locals.iter().map(|local| local.bytes as usize).max().unwrap_or(0);
     let Some(left) = budget.checked_sub(largest).filter(|left| *left > 0) else {
         bail!("the largest model has {largest} bytes, the memory budget is {budget} bytes");
     };
-    let kv_bytes = KV_BYTES.min(if locals.len() > 1 { left / 2 } else { left });
+    // Packed weights may be a little larger than their file.
+    let of_two = (budget / 2).checked_sub(largest + largest / 8).filter(|left| *left > 0);
+    let kv_bytes = KV_BYTES.min(if locals.len() > 1 { of_two.unwrap_or(left / 2) } else { left });
     Ok(EngineConfig {
         max_batch: args.max_batch.max(1),
         prefix_cache_bytes: PREFIX_CACHE_BYTES.min(kv_bytes / 2),
