@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 mod cased;
 mod families;
 
-pub(crate) use families::{CL100K, GPT2, O200K, ignores_merges};
+pub(crate) use families::{CL100K, O200K};
+pub use families::{GPT2, SPLIT_NAMES, ignores_merges, split_patterns};
 
 /// One step of a pre-tokenizer; each splits what the one before has left whole.
 #[derive(Clone, Debug)]
