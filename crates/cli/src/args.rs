@@ -288,6 +288,26 @@ pub(crate) enum TokenizerCommand {
         after_help = "Example:\n  hearth tokenizer encode --tokenizer smollm2-135m --file README.md --json"
     )]
     Encode(EncodeArgs),
+    /// Ids to text
+    #[command(
+        after_help = "Example:\n  hearth tokenizer decode --tokenizer smollm2-135m 504 1789\n  hearth tokenizer encode --file README.md --json | hearth tokenizer decode"
+    )]
+    Decode(DecodeArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DecodeArgs {
+    /// A model, a GGUF file, a folder or a tokenizer.json
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub(crate) tokenizer: String,
+    /// Ids; without any, they are read from the file
+    pub(crate) ids: Vec<u32>,
+    /// File of ids: numbers, or what `encode --json` prints; standard input without it
+    #[arg(long, conflicts_with = "ids")]
+    pub(crate) file: Option<PathBuf>,
+    /// Spell control tokens instead of leaving them out
+    #[arg(long)]
+    pub(crate) special: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -329,6 +349,24 @@ pub(crate) enum BenchCommand {
     /// LoRA training tokens a second on a model
     #[command(after_help = "Example:\n  hearth bench lora --model smollm2-135m --json")]
     Lora(LoraArgs),
+    /// Megabytes of text a second into ids
+    #[command(
+        after_help = "Example:\n  hearth bench tokenizer --tokenizer smollm2-135m --text README.md --threads 1 --json"
+    )]
+    Tokenizer(TokenizerBenchArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TokenizerBenchArgs {
+    /// A model, a GGUF file, a folder or a tokenizer.json
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub(crate) tokenizer: String,
+    /// UTF-8 text
+    #[arg(long)]
+    pub(crate) text: PathBuf,
+    /// Repetitions; the median counts
+    #[arg(long, default_value_t = 9)]
+    pub(crate) repeat: usize,
 }
 
 #[derive(Debug, ClapArgs)]

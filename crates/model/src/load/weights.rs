@@ -33,7 +33,7 @@ enum File<'a> {
 
 impl<'a> Source<'a> {
     pub(super) fn gguf(file: &'a GgufFile, config: &ModelConfig) -> Self {
-        let names = config.family.gguf_names().expect("the family was found by its name in GGUF files");
+        let names = config.family.gguf_names();
         Self { file: File::Gguf(file), names, used: Mutex::default() }
     }
 
