@@ -98,7 +98,10 @@ pub fn attention(
         pool.run(tiles.len(), &|index| {
             let tile = &tiles[tiles.len() - 1 - index];
             let looks = tile.looks();
-            put(tile, tile.spans().fold(tile.quads(), |quads, span| tile.then(quads, span, &looks)));
+            put(
+                tile,
+                tile.spans().fold(tile.quads(), |quads, span| tile.then(quads, span, looks.as_deref())),
+            );
         });
         return;
     }
@@ -116,7 +119,7 @@ fn run_spans(pool: &Pool, tiles: &[Tile<'_>], put: impl Fn(&Tile<'_>, Vec<Quad>)
     let done: Vec<Mutex<Option<Vec<Quad>>>> = places.iter().map(|_| Mutex::new(None)).collect();
     pool.run(places.len(), &|task| {
         let (index, span) = places[task];
-        let quads = tiles[index].span(span, &looks[index]);
+        let quads = tiles[index].span(span, looks[index].as_deref());
         *done[task].lock().unwrap_or_else(PoisonError::into_inner) = Some(quads);
     });
     let mut done = done.into_iter();
@@ -247,7 +250,7 @@ impl Tile<'_> {
     }
 
     /// What all queries see in one span.
-    fn span(&self, span: usize, looks: &Option<Vec<Looks>>) -> Vec<Quad> {
+    fn span(&self, span: usize, looks: Option<&[Looks]>) -> Vec<Quad> {
         let mut quads = self.quads();
         let last = ((span + 1) * SPAN).min(self.pages.len());
         for index in (span * SPAN).max(self.first_seen(0) / PAGE)..last {
@@ -259,7 +262,7 @@ impl Tile<'_> {
                     i < quad.len
                         && quad.first[i] < start + PAGE
                         && quad.visible[i] > start
-                        && looks.as_ref().is_none_or(|looks| {
+                        && looks.is_none_or(|looks| {
                             let (row, _) = self.place(n * TOGETHER + i);
                             looks[row].at(index)
                         })
@@ -278,7 +281,7 @@ impl Tile<'_> {
     }
 
     /// `quads` and, behind what they have seen, one more span.
-    fn then(&self, mut quads: Vec<Quad>, span: usize, looks: &Option<Vec<Looks>>) -> Vec<Quad> {
+    fn then(&self, mut quads: Vec<Quad>, span: usize, looks: Option<&[Looks]>) -> Vec<Quad> {
         merge(&mut quads, &self.span(span, looks));
         quads
     }

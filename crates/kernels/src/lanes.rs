@@ -122,7 +122,9 @@ mod x86 {
             // SAFETY: the caller's function is compiled for AVX2.
             let low = unsafe { _mm256_cvtepi8_epi32(bytes) };
             // SAFETY: as above.
-            let high = unsafe { _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(bytes)) };
+            let above = unsafe { _mm_srli_si128::<8>(bytes) };
+            // SAFETY: as above.
+            let high = unsafe { _mm256_cvtepi8_epi32(above) };
             // SAFETY: as above.
             let low = unsafe { _mm256_cvtepi32_ps(low) };
             // SAFETY: as above.

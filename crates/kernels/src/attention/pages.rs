@@ -209,9 +209,9 @@ impl PageLayout {
                 for head in rows.chunks_mut(self.head_dim) {
                     for group in head.chunks_mut(GROUP) {
                         let (scale, inverse) = scale_of(group);
-                        group
-                            .iter_mut()
-                            .for_each(|value| *value = f32::from(rounded(*value * inverse)) * scale);
+                        for value in group {
+                            *value = f32::from(rounded(*value * inverse)) * scale;
+                        }
                     }
                 }
             }

@@ -95,6 +95,7 @@ fn walk_avx2(kv_type: KvType, step: Step<'_>, quad: &mut Quad) {
 /// # Safety
 /// To be inlined where the instructions of `L` are enabled.
 #[inline(always)]
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise, passed on")]
 unsafe fn walk_any<L: Lanes>(kv_type: KvType, step: Step<'_>, quad: &mut Quad) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -109,6 +110,7 @@ unsafe fn walk_any<L: Lanes>(kv_type: KvType, step: Step<'_>, quad: &mut Quad) {
 /// # Safety
 /// As of [`walk_any`].
 #[inline(always)]
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise, passed on")]
 unsafe fn walk_some<L: Lanes, E: Element>(step: Step<'_>, quad: &mut Quad) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -139,6 +141,7 @@ unsafe impl Element for f32 {
     const BYTES: usize = 4;
 
     #[inline(always)]
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "an address and what is there")]
     unsafe fn load<L: Lanes>(words: *const f32, index: usize) -> L {
         // SAFETY: the caller's promise.
         unsafe { L::load(words.add(index)) }
@@ -154,6 +157,7 @@ unsafe impl Element for F16 {
     const BYTES: usize = 2;
 
     #[inline(always)]
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "an address and what is there")]
     unsafe fn load<L: Lanes>(words: *const f32, index: usize) -> L {
         // SAFETY: the caller's promise.
         unsafe { L::load_f16(words.cast::<u16>().add(index)) }
@@ -166,6 +170,7 @@ unsafe impl Element for i8 {
     const BYTES: usize = 1;
 
     #[inline(always)]
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "an address and what is there")]
     unsafe fn load<L: Lanes>(words: *const f32, index: usize) -> L {
         // SAFETY: the caller's promise.
         unsafe { L::load_i8(words.cast::<i8>().add(index)) }
