@@ -18,6 +18,7 @@ use crate::vocabulary::{Kind, TokenId, TokenKind, Vocabulary};
 use crate::wordpiece::WordPiece;
 
 mod build;
+mod parallel;
 mod token_table;
 mod word_cache;
 
@@ -160,6 +161,7 @@ impl Tokenizer {
     }
 
     /// Cuts where no token reaches across: in front of each space, or only in front of a run of them.
+    #[inline]
     fn for_each_word<'t>(&self, text: &'t str, mut word: impl FnMut(&'t str)) {
         let glue = match &self.glue {
             Some(glue) => glue.as_slice(),
@@ -192,6 +194,7 @@ impl Tokenizer {
         }
     }
 
+    #[inline]
     fn encode_word<'t>(
         &self,
         bpe: &Bpe,
@@ -201,19 +204,51 @@ impl Tokenizer {
         ids: &mut Vec<TokenId>,
     ) {
         let bytes = word.as_bytes();
+        let key = cache.short_key(bytes);
+        let Some(key) = key else {
+            return self.encode_long_word(bpe, word, scratch, cache, ids);
+        };
+        if !cache.repeat_short(key, ids) {
+            let start = ids.len();
+            self.encode_new_word(bpe, word, token_table::hash(bytes), scratch, ids);
+            cache.insert_short(key, &ids[start..]);
+        }
+    }
+
+    fn encode_long_word<'t>(
+        &self,
+        bpe: &Bpe,
+        word: &'t str,
+        scratch: &mut Scratch,
+        cache: &mut WordCache<'t>,
+        ids: &mut Vec<TokenId>,
+    ) {
+        let bytes = word.as_bytes();
         let hash = token_table::hash(bytes);
+        if cache.repeat(bytes, hash, ids) {
+            return;
+        }
+        let start = ids.len();
+        self.encode_new_word(bpe, word, hash, scratch, ids);
+        cache.insert(bytes, hash, start..ids.len());
+    }
+
+    fn encode_new_word(
+        &self,
+        bpe: &Bpe,
+        word: &str,
+        hash: u64,
+        scratch: &mut Scratch,
+        ids: &mut Vec<TokenId>,
+    ) {
+        let bytes = word.as_bytes();
         if let Some(id) = self.tokens.find_hashed(bytes, hash) {
             if bpe.is_whole(word, id, scratch) {
                 ids.push(id);
                 return;
             }
         }
-        if cache.repeat(bytes, hash, ids) {
-            return;
-        }
-        let start = ids.len();
         bpe.merge(word, scratch, ids);
-        cache.insert(bytes, hash, start..ids.len());
     }
 
     fn with_space_prefix<'t>(&self, text: Cow<'t, str>, is_first: bool) -> Cow<'t, str> {

@@ -15,12 +15,12 @@ use hearth_serve::{Assistant, Server, State};
 
 use super::Context;
 use super::doctor::Memory;
-use crate::args::ServeArgs;
+use crate::args::{KvArgs, ServeArgs};
 use crate::models::Machine;
 use crate::terminal::Notes;
 use crate::up::{serve_until_cancelled, warn_of_guests};
 
-/// Keys and values of a model at most: some 22 000 tokens of `smollm2-135m`.
+/// Keys and values of a model at most: some 45 000 tokens of `smollm2-135m`.
 const KV_BYTES: usize = 1 << 30;
 /// Of them, those of prompts and answers that are over.
 const PREFIX_CACHE_BYTES: usize = 160 << 20;
@@ -39,7 +39,8 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     let total = Memory::now().map_or(USUAL_MEMORY, |memory| memory.total as usize);
     let budget = args.memory_budget.unwrap_or(total / 4 * 3);
     let config = config(args, &locals, budget)?;
-    let serving = Serving { machine: context.machine.clone(), config, disk_cache: args.disk_cache };
+    let serving =
+        Serving { machine: context.machine.clone(), config, kv: args.kv, disk_cache: args.disk_cache };
     let speculation = context.machine.speculation(&args.speculation, &context.terminal)?;
     let engine = Arc::new(serving.start(first, speculation)?);
     let left = budget.saturating_sub(engine.bytes());
@@ -91,12 +92,13 @@ fn config(args: &ServeArgs, locals: &[Local], budget: usize) -> Result<EngineCon
 struct Serving {
     machine: Machine,
     config: EngineConfig,
+    kv: KvArgs,
     disk_cache: usize,
 }
 
 impl Serving {
     fn start(&self, local: &Local, speculation: Speculation) -> Result<Engine> {
-        let model = self.machine.open(&local.path)?;
+        let model = self.machine.open_with(&local.path, self.kv)?;
         let (pool, config) = (Arc::clone(&self.machine.pool), self.config);
         if self.disk_cache == 0 {
             return Ok(Engine::start_with(model, pool, config, speculation)?);
