@@ -15,8 +15,15 @@ pub(crate) enum Piece {
     Text(String),
     Reasoning(String),
     /// A call begins; calls of an answer are counted from 0.
-    Call { index: usize, id: String, name: String },
-    Arguments { index: usize, text: String },
+    Call {
+        index: usize,
+        id: String,
+        name: String,
+    },
+    Arguments {
+        index: usize,
+        text: String,
+    },
 }
 
 /// A call that is whole.
@@ -89,7 +96,14 @@ pub(crate) struct Splitter {
 impl Splitter {
     pub(crate) fn new(marks: Marks) -> Self {
         let place = if marks.is_thinking { Place::Reasoning } else { Place::Start };
-        Self { marks, place, held: String::new(), reader: CallReader::default(), num_calls: 0, has_thought: false }
+        Self {
+            marks,
+            place,
+            held: String::new(),
+            reader: CallReader::default(),
+            num_calls: 0,
+            has_thought: false,
+        }
     }
 
     pub(crate) fn has_calls(&self) -> bool {
@@ -122,7 +136,11 @@ impl Splitter {
         };
         match self.place {
             Place::Reasoning => push_text(&mut pieces, rest, Piece::Reasoning),
-            _ => push_text(&mut pieces, if self.has_calls() { rest.trim_end().into() } else { rest }, Piece::Text),
+            _ => push_text(
+                &mut pieces,
+                if self.has_calls() { rest.trim_end().into() } else { rest },
+                Piece::Text,
+            ),
         }
         pieces
     }

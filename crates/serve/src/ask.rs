@@ -48,11 +48,19 @@ impl Ask {
     /// What the prompt would cost: for those who only count.
     pub(crate) async fn count(self, state: &Arc<State>) -> Result<usize> {
         let state = Arc::clone(state);
-        generate::blocking(move || Ok(prepare(&state, self.assistant, self.conversation, &self.tools, self.max_tokens)?.prompt.len())).await
+        generate::blocking(move || {
+            Ok(prepare(&state, self.assistant, self.conversation, &self.tools, self.max_tokens)?.prompt.len())
+        })
+        .await
     }
 
     /// Searches documents, renders the prompt and queues it.
-    pub(crate) async fn start(self, state: &Arc<State>, caller: &Caller, param: &'static str) -> Result<Asking> {
+    pub(crate) async fn start(
+        self,
+        state: &Arc<State>,
+        caller: &Caller,
+        param: &'static str,
+    ) -> Result<Asking> {
         let Self { assistant, conversation, asked, max_tokens, logprobs, tools, request } = self;
         let is_grounded = assistant.grounding.is_some();
         let (name, adapter) = (assistant.name.clone(), assistant.adapter.clone());
@@ -70,7 +78,10 @@ impl Ask {
         let dialect = Dialect::of_template(chat.template());
         if let Some(constraint) = tools.constraint(dialect) {
             if job.constraint.is_some() {
-                return Err(Error::parameter("tool_choice", "a call that must be made leaves no room for `response_format`"));
+                return Err(Error::parameter(
+                    "tool_choice",
+                    "a call that must be made leaves no room for `response_format`",
+                ));
             }
             job.constraint = Some(constraint);
         }
@@ -113,7 +124,11 @@ pub(crate) fn finish_reason(finish: Finish, has_calls: bool) -> &'static str {
 
 /// The parts of each whole answer.
 pub(crate) fn answers(splitters: Vec<Splitter>, completions: &[Completion]) -> Vec<Answer> {
-    splitters.into_iter().zip(completions).map(|(splitter, completion)| splitter.whole(&completion.text)).collect()
+    splitters
+        .into_iter()
+        .zip(completions)
+        .map(|(splitter, completion)| splitter.whole(&completion.text))
+        .collect()
 }
 
 /// The assistant's system text, then its passages, then ids.

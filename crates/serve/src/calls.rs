@@ -122,7 +122,8 @@ impl CallReader {
             return Read::More;
         }
         let end = skipped + length;
-        let Some((name, arguments)) = call_of(&text[skipped..end]).filter(|(name, _)| !self.is_bare || knows(name))
+        let Some((name, arguments)) =
+            call_of(&text[skipped..end]).filter(|(name, _)| !self.is_bare || knows(name))
         else {
             return self.no_call(text);
         };
@@ -158,7 +159,10 @@ fn call_of(object: &str) -> Option<(String, String)> {
 enum Head {
     More,
     /// The usual form: everything before the arguments' brace is `length` bytes.
-    Call { name: String, length: usize },
+    Call {
+        name: String,
+        length: usize,
+    },
     Other,
 }
 
@@ -166,7 +170,9 @@ enum Head {
 fn head(text: &str) -> Head {
     let mut rest = text;
     let mut name = None;
-    for expected in [&["{"][..], &["\"name\""], &[":"], &[], &[","], &["\"arguments\"", "\"parameters\""], &[":"]] {
+    for expected in
+        [&["{"][..], &["\"name\""], &[":"], &[], &[","], &["\"arguments\"", "\"parameters\""], &[":"]]
+    {
         rest = rest.trim_start();
         if rest.is_empty() {
             return Head::More;

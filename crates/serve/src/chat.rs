@@ -206,4 +206,3 @@ impl Parts for ChatWriter {
         usage.into_iter().chain([Frame::end()]).collect()
     }
 }
-

@@ -77,7 +77,10 @@ pub(crate) async fn complete(
     let writer = Writer {
         head,
         state: Arc::clone(&state),
-        echoes: prompts.iter().map(|prompt| if is_echo { prompt.text.clone() } else { String::new() }).collect(),
+        echoes: prompts
+            .iter()
+            .map(|prompt| if is_echo { prompt.text.clone() } else { String::new() })
+            .collect(),
         n: asked.n,
         has_logprobs: logprobs.is_some(),
         include_usage: asked.include_usage,
@@ -145,7 +148,9 @@ fn prompts(state: &State, field: PromptField) -> Result<Vec<Prompt>> {
     let vocab_size = state.engine().model().config().vocab_size;
     let from_text = |text: String| Ok(Prompt { ids: tokenizer.wrap(&tokenizer.encode(&text)), text });
     let from_ids = |ids: Vec<TokenId>| match ids.iter().find(|&&id| id as usize >= vocab_size) {
-        Some(&id) => Err(Error::parameter("prompt", format!("token id {id} isn't in the vocabulary of {vocab_size}"))),
+        Some(&id) => {
+            Err(Error::parameter("prompt", format!("token id {id} isn't in the vocabulary of {vocab_size}")))
+        }
         None => Ok(Prompt { text: tokenizer.decode(&ids), ids }),
     };
     let prompts: Vec<Prompt> = match field {
@@ -155,7 +160,10 @@ fn prompts(state: &State, field: PromptField) -> Result<Vec<Prompt>> {
         PromptField::ManyIds(prompts) => prompts.into_iter().map(from_ids).collect::<Result<_>>()?,
     };
     if prompts.is_empty() || prompts.len() > MAX_PROMPTS {
-        return Err(Error::parameter("prompt", format!("{} prompts, expected 1 to {MAX_PROMPTS}", prompts.len())));
+        return Err(Error::parameter(
+            "prompt",
+            format!("{} prompts, expected 1 to {MAX_PROMPTS}", prompts.len()),
+        ));
     }
     if let Some(index) = prompts.iter().position(|prompt| prompt.ids.is_empty()) {
         return Err(Error::parameter("prompt", format!("prompt {index} is empty")));
@@ -169,7 +177,8 @@ fn echoed(writer: &Writer, jobs: Vec<Request>, num_top: usize, mut meter: Meter)
     let engine = writer.state.engine();
     for (index, job) in jobs.into_iter().enumerate() {
         let failed = |error| Error::from_engine(error, "prompt", false);
-        let Scored { mut tokens, next } = score::prompt(engine, job.adapter.as_deref(), &job.prompt, num_top).map_err(failed)?;
+        let Scored { mut tokens, next } =
+            score::prompt(engine, job.adapter.as_deref(), &job.prompt, num_top).map_err(failed)?;
         let prompt_tokens = tokens.len();
         // An evaluation asks for one greedy token at most, and that is known already.
         let (answer, finish) = match job.max_tokens {

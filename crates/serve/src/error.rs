@@ -64,7 +64,9 @@ pub enum Error {
     ForeignHost { host: String },
     #[error("the page at `{origin}` may not use this server")]
     ForeignOrigin { origin: String },
-    #[error("this server asks for a key: send `Authorization: Bearer sk-hearth-…`; `hearth keys create NAME` makes one")]
+    #[error(
+        "this server asks for a key: send `Authorization: Bearer sk-hearth-…`; `hearth keys create NAME` makes one"
+    )]
     NoKey,
     #[error("the key ending in `{end}` isn't known here, or was revoked")]
     WrongKey { end: String },
@@ -236,7 +238,9 @@ impl Error {
 
     fn retry_after_s(&self) -> Option<u64> {
         match self {
-            Self::TooManyRequests { retry_after_s, .. } | Self::QuotaUsed { retry_after_s, .. } => Some(*retry_after_s),
+            Self::TooManyRequests { retry_after_s, .. } | Self::QuotaUsed { retry_after_s, .. } => {
+                Some(*retry_after_s)
+            }
             Self::Engine(hearth_engine::Error::QueueFull { retry_after_s, .. }) => Some(*retry_after_s),
             _ => None,
         }

@@ -213,8 +213,8 @@ pub(crate) fn respond(streams: Vec<Stream>, mut parts: impl Parts, mut meter: Me
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         let send = |frame: Frame| {
-            let event = SseEvent::default().data(frame.data);
-            let event = frame.event.into_iter().fold(event, SseEvent::event);
+            // The name first, as everybody writes it.
+            let event = frame.event.into_iter().fold(SseEvent::default(), SseEvent::event).data(frame.data);
             match sender.try_send(Ok(event)) {
                 Ok(()) => true,
                 Err(mpsc::error::TrySendError::Closed(_)) => false,

@@ -32,7 +32,9 @@ pub(crate) struct Guard {
 pub(crate) async fn watch(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let allowed = guard.allowed(request.headers());
     let mut response = match guard.check(request.headers()) {
-        Ok(()) if allowed.is_some() && request.method() == Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        Ok(()) if allowed.is_some() && request.method() == Method::OPTIONS => {
+            StatusCode::NO_CONTENT.into_response()
+        }
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     };
@@ -42,11 +44,16 @@ pub(crate) async fn watch(State(guard): State<Guard>, request: Request, next: Ne
             (ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST")),
             (
                 ACCESS_CONTROL_ALLOW_HEADERS,
-                HeaderValue::from_static("authorization, content-type, x-api-key, x-hearth-app, x-request-id, anthropic-version"),
+                HeaderValue::from_static(
+                    "authorization, content-type, x-api-key, x-hearth-app, x-request-id, anthropic-version",
+                ),
             ),
             (ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id, retry-after")),
             (VARY, HeaderValue::from_static("origin")),
-            (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin")),
+            (
+                HeaderName::from_static("cross-origin-resource-policy"),
+                HeaderValue::from_static("cross-origin"),
+            ),
         ] {
             response.headers_mut().insert(name, value);
         }
@@ -82,7 +89,11 @@ impl Guard {
         };
         let own =
             origin.split_once("://").is_some_and(|(_, origin_host)| origin_host.eq_ignore_ascii_case(&host));
-        if own || self.allowed(headers).is_some() { Ok(()) } else { Err(Error::ForeignOrigin { origin: origin.into_owned() }) }
+        if own || self.allowed(headers).is_some() {
+            Ok(())
+        } else {
+            Err(Error::ForeignOrigin { origin: origin.into_owned() })
+        }
     }
 }
 

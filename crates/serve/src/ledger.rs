@@ -93,7 +93,11 @@ impl Ledger {
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version != 0 && version != VERSION {
-            return Err(Error::LedgerVersion { path: path.display().to_string(), version, expected: VERSION });
+            return Err(Error::LedgerVersion {
+                path: path.display().to_string(),
+                version,
+                expected: VERSION,
+            });
         }
         connection.execute_batch(TABLES)?;
         connection.pragma_update(None, "user_version", VERSION)?;
@@ -136,7 +140,8 @@ impl Ledger {
     /// Whether anybody must show a key at all.
     pub fn has_keys(&self) -> Result<bool> {
         let connection = self.connection();
-        let mut select = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM keys WHERE revoked_s IS NULL)")?;
+        let mut select =
+            connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM keys WHERE revoked_s IS NULL)")?;
         Ok(select.query_row([], |row| row.get(0))?)
     }
 
@@ -153,7 +158,8 @@ impl Ledger {
         let found = found.into_iter().filter(|key| key.revoked_s.is_none());
         let found: Vec<Key> = found.filter(|key| key.id == id_or_name || key.name == id_or_name).collect();
         for key in &found {
-            self.connection().execute("UPDATE keys SET revoked_s = ?2 WHERE id = ?1", params![key.id, now_s()])?;
+            self.connection()
+                .execute("UPDATE keys SET revoked_s = ?2 WHERE id = ?1", params![key.id, now_s()])?;
         }
         Ok(found)
     }
@@ -184,7 +190,10 @@ impl Ledger {
 
     /// Price of a million tokens of a model's prompts and answers, in a currency of one's own.
     pub fn set_price(&self, model: &str, prompt: f64, completion: f64) -> Result<()> {
-        self.connection().execute("INSERT OR REPLACE INTO prices VALUES (?1, ?2, ?3)", params![model, prompt, completion])?;
+        self.connection().execute(
+            "INSERT OR REPLACE INTO prices VALUES (?1, ?2, ?3)",
+            params![model, prompt, completion],
+        )?;
         Ok(())
     }
 

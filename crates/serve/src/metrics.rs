@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hearth_engine::{Engine, Usage};
 
 /// Seconds, from a tiny model's token to a long prompt on a slow machine.
-const BOUNDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const BOUNDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 // Nothing else is published through these counters, so the weakest ordering will do.
 const ORDER: Ordering = Ordering::Relaxed;
@@ -36,7 +37,8 @@ impl Histogram {
         }
         let count = self.count.load(ORDER);
         let seconds = self.micros.load(ORDER) as f64 / 1e6;
-        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {seconds}\n{name}_count {count}");
+        let _ =
+            writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {seconds}\n{name}_count {count}");
     }
 }
 
@@ -82,13 +84,29 @@ impl Metrics {
         for (name, help, value) in [
             ("hearth_requests_started_total", "Requests that reached the engine.", counter(&self.started)),
             ("hearth_requests_finished_total", "Requests answered whole.", counter(&self.finished)),
-            ("hearth_requests_aborted_total", "Requests given up or failed on the way.", counter(&self.aborted)),
+            (
+                "hearth_requests_aborted_total",
+                "Requests given up or failed on the way.",
+                counter(&self.aborted),
+            ),
             ("hearth_requests_refused_total", "Responses with status 400 or above.", counter(&self.refused)),
-            ("hearth_prompt_tokens_total", "Prompt tokens of counted requests.", counter(&self.prompt_tokens)),
-            ("hearth_cached_tokens_total", "Of those, reused from the prefix cache.", counter(&self.cached_tokens)),
+            (
+                "hearth_prompt_tokens_total",
+                "Prompt tokens of counted requests.",
+                counter(&self.prompt_tokens),
+            ),
+            (
+                "hearth_cached_tokens_total",
+                "Of those, reused from the prefix cache.",
+                counter(&self.cached_tokens),
+            ),
             ("hearth_completion_tokens_total", "Generated tokens.", counter(&self.completion_tokens)),
             ("hearth_engine_tokens_total", "Tokens that went through the model.", computed.tokens),
-            ("hearth_engine_pauses_total", "Sequences that gave their memory to older ones.", computed.pauses),
+            (
+                "hearth_engine_pauses_total",
+                "Sequences that gave their memory to older ones.",
+                computed.pauses,
+            ),
         ] {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
         }
@@ -102,7 +120,11 @@ impl Metrics {
         ] {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
         }
-        self.first_token.write(&mut out, "hearth_time_to_first_token_seconds", "From request to first token.");
+        self.first_token.write(
+            &mut out,
+            "hearth_time_to_first_token_seconds",
+            "From request to first token.",
+        );
         self.inter_token.write(&mut out, "hearth_inter_token_seconds", "Between two tokens of a request.");
         self.total.write(&mut out, "hearth_request_seconds", "From request to its end.");
         out
@@ -127,7 +149,13 @@ mod tests {
         [0.0005, 0.02, 0.02, 100.0].into_iter().for_each(|seconds| histogram.observe(seconds));
         let mut text = String::new();
         histogram.write(&mut text, "h", "x");
-        for line in ["h_bucket{le=\"0.001\"} 1", "h_bucket{le=\"0.025\"} 3", "h_bucket{le=\"30\"} 3", "h_bucket{le=\"+Inf\"} 4", "h_count 4"] {
+        for line in [
+            "h_bucket{le=\"0.001\"} 1",
+            "h_bucket{le=\"0.025\"} 3",
+            "h_bucket{le=\"30\"} 3",
+            "h_bucket{le=\"+Inf\"} 4",
+            "h_count 4",
+        ] {
             assert!(text.lines().any(|written| written == line), "{line} in {text}");
         }
     }

@@ -33,8 +33,7 @@ pub(crate) async fn document() -> Json<Value> {
         });
         let mut operation = json!({ "summary": summary, "responses": answers });
         if method == "post" {
-            operation["requestBody"] =
-                json!({ "required": true, "content": { "application/json": { "schema": { "type": "object" } } } });
+            operation["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": { "type": "object" } } } });
         }
         if let Some(name) = path.split_once('{').and_then(|(_, rest)| rest.strip_suffix('}')) {
             operation["parameters"] =

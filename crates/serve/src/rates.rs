@@ -29,7 +29,10 @@ impl Rates {
         if bucket.left < 1.0 {
             // A key that may send nothing at all is told to wait for a day.
             let seconds = if per_minute == 0 { 86_400.0 } else { (1.0 - bucket.left) * 60.0 / most };
-            return Err(Error::TooManyRequests { per_minute, retry_after_s: (seconds - 1e-6).ceil().max(1.0) as u64 });
+            return Err(Error::TooManyRequests {
+                per_minute,
+                retry_after_s: (seconds - 1e-6).ceil().max(1.0) as u64,
+            });
         }
         bucket.left -= 1.0;
         Ok(())

@@ -20,7 +20,12 @@ pub(crate) fn is_plain(request: &Request) -> bool {
         && request.stop.is_empty()
 }
 
-pub(crate) fn prompt(engine: &Engine, adapter: Option<&str>, ids: &[TokenId], num_top: usize) -> Result<Scored> {
+pub(crate) fn prompt(
+    engine: &Engine,
+    adapter: Option<&str>,
+    ids: &[TokenId],
+    num_top: usize,
+) -> Result<Scored> {
     let mut rows = Vec::with_capacity(ids.len());
     let mut is_finite = true;
     engine.score(adapter, ids, |i, logits| {

@@ -24,7 +24,9 @@ use crate::fields::MAX_BODY_BYTES;
 use crate::guard::{self, Guard};
 use crate::listen::{self, Tls};
 use crate::state::State;
-use crate::{anthropic, chat, completions, embeddings, models, openapi, page, rerank, responses, status, tokens};
+use crate::{
+    anthropic, chat, completions, embeddings, models, openapi, page, rerank, responses, status, tokens,
+};
 
 /// How long answers that are under way may go on after the server was asked to stop.
 const GRACE: Duration = Duration::from_secs(3);
@@ -96,7 +98,11 @@ impl Server {
     }
 
     /// Answers until `shutdown` is over, then lets answers under way finish for a few seconds.
-    pub async fn serve(self, state: Arc<State>, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    pub async fn serve(
+        self,
+        state: Arc<State>,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<()> {
         let is_loopback = self.address.ip().is_loopback();
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let guard = Guard { is_loopback, allowed_origins: self.options.allowed_origins.into() };
@@ -115,7 +121,8 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .max_blocking_threads(MAX_ANSWERS)
-            .enable_all().build()?;
+            .enable_all()
+            .build()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let result = runtime.block_on(self.serve(state, async {

@@ -25,7 +25,8 @@ pub(crate) async fn health(Extract(state): Extract<Arc<State>>) -> Json<Value> {
 /// Whether a request sent now would be taken on: not while the server stops.
 pub(crate) async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
     let load = state.engine().load();
-    let body = json!({ "ready": !state.is_stopping(), "waiting": load.waiting_requests, "running": load.running });
+    let body =
+        json!({ "ready": !state.is_stopping(), "waiting": load.waiting_requests, "running": load.running });
     let status = if state.is_stopping() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(body)).into_response()
 }

@@ -58,7 +58,8 @@ pub(crate) async fn tokenize(
         true => ids.iter().map(|&id| json!({ "id": id, "piece": text(id) })).collect(),
         false => json!(ids),
     };
-    let mut body = json!({ "count": ids.len(), "max_model_len": state.engine().max_context(), "tokens": tokens });
+    let mut body =
+        json!({ "count": ids.len(), "max_model_len": state.engine().max_context(), "tokens": tokens });
     if has_texts {
         body["token_strs"] = ids.iter().map(|&id| Value::from(text(id))).collect();
     }
@@ -75,7 +76,10 @@ pub(crate) async fn detokenize(
     fields.finish()?;
     let vocab_size = state.engine().model().config().vocab_size;
     if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
-        return Err(Error::parameter("tokens", format!("token id {id} isn't in the vocabulary of {vocab_size}")));
+        return Err(Error::parameter(
+            "tokens",
+            format!("token id {id} isn't in the vocabulary of {vocab_size}"),
+        ));
     }
     let text = state.engine().model().tokenizer().decode_special(&ids);
     // vLLM's name and llama.cpp's.

@@ -16,6 +16,9 @@ use crate::fields::Fields;
 /// Longer lists don't fit into a prompt; the OpenAI API's limit.
 const MAX_TOOLS: usize = 128;
 
+/// White space as the families were trained on: a model that may write more of it may never end.
+const WHITE_SPACE: &str = r#"{"whitespace_flexible":false,"item_separator":", ","key_separator":": "}"#;
+
 /// How a family writes a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dialect {
@@ -140,10 +143,16 @@ impl Tools {
 
     pub(crate) fn new(definitions: Vec<Value>, choice: Choice, is_parallel: bool) -> Result<Self> {
         if definitions.len() > MAX_TOOLS {
-            return Err(Error::parameter("tools", format!("{} tools, at most {MAX_TOOLS}", definitions.len())));
+            return Err(Error::parameter(
+                "tools",
+                format!("{} tools, at most {MAX_TOOLS}", definitions.len()),
+            ));
         }
-        let tools: Vec<Tool> =
-            definitions.into_iter().enumerate().map(|(index, value)| tool(index, value)).collect::<Result<_>>()?;
+        let tools: Vec<Tool> = definitions
+            .into_iter()
+            .enumerate()
+            .map(|(index, value)| tool(index, value))
+            .collect::<Result<_>>()?;
         if tools.is_empty() && !matches!(choice, Choice::None | Choice::Auto) {
             return Err(Error::parameter("tool_choice", "only allowed with `tools`"));
         }
@@ -188,7 +197,8 @@ impl Tools {
             // Written by hand, because the order of the two is part of the form.
             rules += &format!(
                 "\ncall_{index}: %json {{\"type\":\"object\",\"properties\":{{\"name\":{{\"const\":{name}}},\
-                 \"{arguments}\":{parameters}}},\"required\":[\"name\",\"{arguments}\"],\"additionalProperties\":false}}"
+                 \"{arguments}\":{parameters}}},\"required\":[\"name\",\"{arguments}\"],\"additionalProperties\":false,\
+                 \"x-guidance\":{WHITE_SPACE}}}"
             );
             alternatives.push(format!("call_{index}"));
         }
@@ -255,7 +265,8 @@ fn as_text(conversation: &mut Conversation) {
 
 fn tool(index: usize, value: Value) -> Result<Tool> {
     let wrong = |reason: String| Error::parameter(format!("tools[{index}]"), reason);
-    let definition: Definition = serde_json::from_value(value.clone()).map_err(|error| wrong(error.to_string()))?;
+    let definition: Definition =
+        serde_json::from_value(value.clone()).map_err(|error| wrong(error.to_string()))?;
     if definition.kind != "function" {
         return Err(wrong(format!("the type `{}` isn't supported; use `function`", definition.kind)));
     }

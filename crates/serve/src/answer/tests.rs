@@ -40,13 +40,25 @@ const CASES: [Case; 16] = [
         &[("time", "{}"), ("weather", "{\"a\": 1}")],
     ),
     // The other order, which can't be passed on as it comes.
-    ("", "<tool_call>{\"arguments\": {\"a\": 1}, \"name\": \"time\"}</tool_call>", "", "", &[("time", "{\"a\":1}")]),
+    (
+        "",
+        "<tool_call>{\"arguments\": {\"a\": 1}, \"name\": \"time\"}</tool_call>",
+        "",
+        "",
+        &[("time", "{\"a\":1}")],
+    ),
     // The mark without a call behind it is text.
     ("", "<tool_call> is a mark", "<tool_call> is a mark", "", &[]),
     ("", "<think>\nhm <b>\n</think>\n\nyes", "yes", "hm <b>", &[]),
     ("", "<think>no end", "", "no end", &[]),
     ("", "x <think> y </think>", "x <think> y </think>", "", &[]),
-    ("", "<think>t</think><tool_call>{\"name\": \"time\", \"arguments\": {}}</tool_call>", "", "t", &[("time", "{}")]),
+    (
+        "",
+        "<think>t</think><tool_call>{\"name\": \"time\", \"arguments\": {}}</tool_call>",
+        "",
+        "t",
+        &[("time", "{}")],
+    ),
     ("[TOOL_CALLS]", "[TOOL_CALLS] [{\"name\": \"time\", \"arguments\": {}}]", "", "", &[("time", "{}")]),
     (
         "[TOOL_CALLS]",
@@ -95,7 +107,10 @@ fn where_pieces_begin_and_end_changes_nothing() {
             let mut answer = Answer::default();
             let letters: Vec<char> = case.1.chars().collect();
             for piece in letters.chunks(size) {
-                splitter.push(&piece.iter().collect::<String>()).into_iter().for_each(|piece| answer.add(piece));
+                splitter
+                    .push(&piece.iter().collect::<String>())
+                    .into_iter()
+                    .for_each(|piece| answer.add(piece));
             }
             splitter.finish().into_iter().for_each(|piece| answer.add(piece));
             assert_eq!(answer, expected(case), "{} in pieces of {size}", case.1);

@@ -112,7 +112,10 @@ fn tools(fields: &mut Fields) -> Result<Tools> {
     let mut definitions = Vec::new();
     for (index, tool) in tools.into_iter().enumerate() {
         if let Some(kind) = tool.kind.filter(|kind| kind != "custom") {
-            return Err(Error::parameter(format!("tools[{index}]"), format!("the type `{kind}` isn't supported; use `custom`")));
+            return Err(Error::parameter(
+                format!("tools[{index}]"),
+                format!("the type `{kind}` isn't supported; use `custom`"),
+            ));
         }
         let mut function = json!({ "name": tool.name });
         if let Some(description) = tool.description {
@@ -164,7 +167,10 @@ fn turn_messages(turn: Turn, place: &str, messages: &mut Vec<Message>) -> Result
                     None => String::new(),
                     Some(content) => {
                         let content = serde_json::from_value(content);
-                        text_of(content.map_err(|error| Error::parameter(&place, error.to_string()))?, &place)?
+                        text_of(
+                            content.map_err(|error| Error::parameter(&place, error.to_string()))?,
+                            &place,
+                        )?
                     }
                 };
                 messages.push(Message { tool_call_id: Some(id), ..Message::new(Role::Tool, content) });
@@ -193,7 +199,10 @@ fn text_of(content: Content, place: &str) -> Result<String> {
         block.remove("cache_control");
         block.remove("citations");
         if kind != "text" {
-            return Err(Error::parameter(place, format!("a block `{kind}` isn't supported here; use `text`")));
+            return Err(Error::parameter(
+                place,
+                format!("a block `{kind}` isn't supported here; use `text`"),
+            ));
         }
         texts.push(string(&mut block, "text", &place)?);
         nothing_left(&block, &place)?;

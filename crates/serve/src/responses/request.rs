@@ -64,7 +64,8 @@ pub(crate) fn read(state: &State, mut fields: Fields, request: u64) -> Result<(A
     if max_tokens == 0 {
         return Err(Error::parameter("max_output_tokens", "must be at least 1"));
     }
-    let format = fields.take::<Text>("text")?.and_then(|text| text.format).unwrap_or(json!({ "type": "text" }));
+    let format =
+        fields.take::<Text>("text")?.and_then(|text| text.format).unwrap_or(json!({ "type": "text" }));
     fields.put("response_format", response_format(&format));
     let (tools, echoed_tools, echoed_choice, is_parallel) = tools(&mut fields)?;
     let metadata = fields.take::<Value>("metadata")?.unwrap_or_else(|| json!({}));
@@ -143,7 +144,12 @@ fn tools(fields: &mut Fields) -> Result<(Tools, Value, Value, bool)> {
             "none" => Choice::None,
             "auto" => Choice::Auto,
             "required" => Choice::Required,
-            _ => return Err(Error::parameter("tool_choice", format!("`{word}` isn't `none`, `auto` or `required`"))),
+            _ => {
+                return Err(Error::parameter(
+                    "tool_choice",
+                    format!("`{word}` isn't `none`, `auto` or `required`"),
+                ));
+            }
         },
     };
     let is_parallel = fields.take("parallel_tool_calls")?.unwrap_or(true);

@@ -39,7 +39,11 @@ fn a_key_is_asked_for_once_there_is_one_and_a_revoked_one_opens_nothing() {
     assert_eq!((refused.status, refused.json()["error"]["code"].clone()), (401, json!("invalid_api_key")));
     assert_eq!(accounts.chat(&bearer("sk-hearth-wrong"), &json!({})).status, 401);
     assert_eq!(accounts.chat(&bearer(&secret), &json!({})).status, 200);
-    assert_eq!(accounts.chat(&format!("x-api-key: {secret}"), &json!({})).status, 200, "as Anthropic's clients send it");
+    assert_eq!(
+        accounts.chat(&format!("x-api-key: {secret}"), &json!({})).status,
+        200,
+        "as Anthropic's clients send it"
+    );
     for open in ["/healthz", "/readyz", "/", "/openapi.json"] {
         assert_eq!(accounts.serving.get(open).status, 200, "{open}");
     }
@@ -75,7 +79,10 @@ fn limits_answer_429_and_say_when() {
     let ask = |secret: &str| accounts.chat(&bearer(secret), &json!({}));
     assert_eq!([ask(&few).status, ask(&few).status], [200, 200]);
     let refused = ask(&few);
-    assert_eq!((refused.status, refused.json()["error"]["code"].clone()), (429, json!("rate_limit_exceeded")));
+    assert_eq!(
+        (refused.status, refused.json()["error"]["code"].clone()),
+        (429, json!("rate_limit_exceeded"))
+    );
     assert!((1..=30).contains(&refused.header("retry-after").parse::<u64>().unwrap()));
     assert_eq!(ask(&small).status, 200, "what is under way is answered");
     let refused = ask(&small);
@@ -126,8 +133,11 @@ fn usage_by_key_and_app_is_what_the_engine_computed() {
 fn an_answer_given_up_half_way_is_counted_as_far_as_it_came() {
     let accounts = Accounts::start();
     let body = chat_body(&json!({ "stream": true, "max_tokens": 4000 }));
-    let mut stream =
-        client::open(accounts.serving.address(), &client::post_head("/v1/chat/completions"), body.to_string().as_bytes());
+    let mut stream = client::open(
+        accounts.serving.address(),
+        &client::post_head("/v1/chat/completions"),
+        body.to_string().as_bytes(),
+    );
     for _ in 0..4 {
         stream.chunk().unwrap();
     }

@@ -32,13 +32,16 @@ fn joined(events: &[Value]) -> Value {
     let mut inputs = String::new();
     for event in events {
         match event["type"].as_str().unwrap() {
-            "content_block_start" => message["content"].as_array_mut().unwrap().push(event["content_block"].clone()),
+            "content_block_start" => {
+                message["content"].as_array_mut().unwrap().push(event["content_block"].clone())
+            }
             "content_block_delta" => {
                 let block = message["content"].as_array_mut().unwrap().last_mut().unwrap();
                 let delta = &event["delta"];
                 match delta["type"].as_str().unwrap() {
                     "text_delta" => {
-                        let text = format!("{}{}", block["text"].as_str().unwrap(), delta["text"].as_str().unwrap());
+                        let text =
+                            format!("{}{}", block["text"].as_str().unwrap(), delta["text"].as_str().unwrap());
                         block["text"] = text.into();
                     }
                     _ => inputs += delta["partial_json"].as_str().unwrap(),
@@ -67,9 +70,12 @@ fn a_message_says_what_a_chat_completion_says() {
     assert_eq!(body["content"], json!([{ "type": "text", "text": text_of_chat(&serving) }]));
     assert_eq!((&body["stop_reason"], &body["type"]), (&json!("max_tokens"), &json!("message")));
     assert_eq!(body["usage"]["output_tokens"], 24);
-    let count = serving.post("/v1/messages/count_tokens", &json!({
-        "model": "tiny", "messages": [{ "role": "user", "content": QUESTION }],
-    }));
+    let count = serving.post(
+        "/v1/messages/count_tokens",
+        &json!({
+            "model": "tiny", "messages": [{ "role": "user", "content": QUESTION }],
+        }),
+    );
     let usage = &body["usage"];
     let prompt = usage["input_tokens"].as_u64().unwrap() + usage["cache_read_input_tokens"].as_u64().unwrap();
     assert_eq!(count.json()["input_tokens"], prompt);
@@ -102,7 +108,9 @@ fn messages_as_events_join_to_the_whole() {
         }
         assert_eq!(joined, whole, "{more}");
     }
-    let stopped = serving.post("/v1/messages", &message_body(&json!({ "stop_sequences": ["never said", stop] }))).json();
+    let stopped = serving
+        .post("/v1/messages", &message_body(&json!({ "stop_sequences": ["never said", stop] })))
+        .json();
     assert_eq!((&stopped["stop_reason"], &stopped["stop_sequence"]), (&json!("stop_sequence"), &json!(stop)));
 }
 
@@ -137,8 +145,18 @@ fn errors_have_the_shape_of_the_anthropic_api() {
         (json!({ "max_tokens": null }), 400, "invalid_request_error", "`max_tokens`"),
         (json!({ "model": "gpt" }), 404, "not_found_error", "`gpt`"),
         (json!({ "tempreature": 1 }), 400, "invalid_request_error", "`tempreature`"),
-        (json!({ "thinking": { "type": "enabled", "budget_tokens": 1024 } }), 400, "invalid_request_error", "`thinking`"),
-        (json!({ "messages": [{ "role": "system", "content": "x" }] }), 400, "invalid_request_error", "messages[0]"),
+        (
+            json!({ "thinking": { "type": "enabled", "budget_tokens": 1024 } }),
+            400,
+            "invalid_request_error",
+            "`thinking`",
+        ),
+        (
+            json!({ "messages": [{ "role": "system", "content": "x" }] }),
+            400,
+            "invalid_request_error",
+            "messages[0]",
+        ),
         (
             json!({ "messages": [{ "role": "user", "content": [{ "type": "image", "source": {} }] }] }),
             400,
@@ -195,7 +213,8 @@ fn responses_as_events_end_with_the_whole() {
         let mut more = more;
         more["stream"] = json!(true);
         let events = named_events(&respond(&serving, &more));
-        let numbers: Vec<u64> = events.iter().map(|event| event["sequence_number"].as_u64().unwrap()).collect();
+        let numbers: Vec<u64> =
+            events.iter().map(|event| event["sequence_number"].as_u64().unwrap()).collect();
         assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>());
         assert_eq!(events[0]["type"], "response.created");
         let last = &events.last().unwrap()["response"];
@@ -217,7 +236,8 @@ fn responses_as_events_end_with_the_whole() {
             .map(|event| event["delta"].as_str().unwrap())
             .collect();
         let item = &whole["output"][0];
-        let expected = if item["type"] == "message" { &item["content"][0]["text"] } else { &item["arguments"] };
+        let expected =
+            if item["type"] == "message" { &item["content"][0]["text"] } else { &item["arguments"] };
         assert_eq!(&json!(deltas), expected);
     }
 }

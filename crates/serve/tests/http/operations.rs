@@ -16,7 +16,12 @@ fn requests_have_ids_and_a_log_line_without_their_words() {
     let lines = Arc::new(Mutex::new(Vec::<Value>::new()));
     let written = Arc::clone(&lines);
     serving.state.set_log(Arc::new(move |line| written.lock().unwrap().push(line.clone())));
-    let own = client::post_with(serving.address(), "/v1/chat/completions", "x-request-id: mine-7", &chat_body(&json!({})));
+    let own = client::post_with(
+        serving.address(),
+        "/v1/chat/completions",
+        "x-request-id: mine-7",
+        &chat_body(&json!({})),
+    );
     assert_eq!(own.header("x-request-id"), "mine-7");
     let first = serving.get("/v1/models").header("x-request-id").to_owned();
     let second = serving.get("/v1/nothing").header("x-request-id").to_owned();
@@ -100,7 +105,9 @@ fn heads_that_are_too_large_and_garbage_cost_one_connection_each() {
         String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned()
     };
     let flood: String = (0..500).map(|i| format!("x-{i}: y\r\n")).collect();
-    assert!(raw(format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{flood}\r\n").as_bytes()).contains("431"));
+    assert!(
+        raw(format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{flood}\r\n").as_bytes()).contains("431")
+    );
     let long = "y".repeat(200_000);
     let answer = raw(format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nx: {long}\r\n\r\n").as_bytes());
     assert!(answer.is_empty() || answer.contains("431"), "{answer}");
@@ -129,7 +136,8 @@ fn hundreds_of_idle_connections_hold_nobody_up() {
 #[test]
 fn a_client_that_never_reads_keeps_no_place_of_others() {
     let serving = Serving::with(4096, 2);
-    let body = chat_body(&json!({ "stream": true, "max_tokens": 300, "logprobs": true, "top_logprobs": 20 })).to_string();
+    let body = chat_body(&json!({ "stream": true, "max_tokens": 300, "logprobs": true, "top_logprobs": 20 }))
+        .to_string();
     let mut deaf: Vec<TcpStream> = Vec::new();
     for _ in 0..2 {
         let mut stream = TcpStream::connect(serving.address()).unwrap();
@@ -144,7 +152,8 @@ fn a_client_that_never_reads_keeps_no_place_of_others() {
 fn a_server_that_is_asked_to_stop_finishes_what_it_has_begun() {
     let serving = Serving::start();
     let body = chat_body(&json!({ "stream": true, "max_tokens": 60 })).to_string();
-    let mut stream = client::open(serving.address(), &client::post_head("/v1/chat/completions"), body.as_bytes());
+    let mut stream =
+        client::open(serving.address(), &client::post_head("/v1/chat/completions"), body.as_bytes());
     stream.chunk().unwrap();
     let address = serving.address();
     serving.running.stop().unwrap();

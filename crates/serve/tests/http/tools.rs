@@ -20,7 +20,8 @@ fn calls_of(body: &Value) -> Vec<(String, Value)> {
     let calls = body["choices"][0]["message"]["tool_calls"].as_array().unwrap_or_else(|| panic!("{body}"));
     let read = |call: &Value| {
         let arguments = call["function"]["arguments"].as_str().unwrap();
-        let arguments = serde_json::from_str(arguments).unwrap_or_else(|error| panic!("{error}: {arguments}"));
+        let arguments =
+            serde_json::from_str(arguments).unwrap_or_else(|error| panic!("{error}: {arguments}"));
         (call["function"]["name"].as_str().unwrap().to_owned(), arguments)
     };
     calls.iter().map(read).collect()
@@ -59,7 +60,9 @@ fn a_stream_of_calls_joins_to_the_whole_ones() {
     let chunks: Vec<Value> = data.iter().map(|chunk| serde_json::from_str(chunk).unwrap()).collect();
     let (mut name, mut arguments) = (String::new(), String::new());
     let mut num_deltas = 0;
-    for call in chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].as_array()).flatten() {
+    for call in
+        chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].as_array()).flatten()
+    {
         assert_eq!(call["index"], 0);
         name += call["function"]["name"].as_str().unwrap_or_default();
         arguments += call["function"]["arguments"].as_str().unwrap();
@@ -77,13 +80,20 @@ fn tools_and_their_results_stand_in_the_prompt() {
     let tokens = |more: Value| serving.chat(&more).json()["usage"]["prompt_tokens"].as_u64().unwrap();
     let plain = tokens(json!({}));
     assert!(tokens(json!({ "tools": tools() })) > plain + 100);
-    assert_eq!(tokens(json!({ "tools": tools(), "tool_choice": "none" })), plain, "nothing to call, nothing to read");
-    let call = json!({ "id": "c1", "type": "function", "function": { "name": "get_time", "arguments": "{}" } });
-    let talk = |result: &str| json!({ "messages": [
-        { "role": "user", "content": "when?" },
-        { "role": "assistant", "content": null, "tool_calls": [call] },
-        { "role": "tool", "tool_call_id": "c1", "content": result },
-    ]});
+    assert_eq!(
+        tokens(json!({ "tools": tools(), "tool_choice": "none" })),
+        plain,
+        "nothing to call, nothing to read"
+    );
+    let call =
+        json!({ "id": "c1", "type": "function", "function": { "name": "get_time", "arguments": "{}" } });
+    let talk = |result: &str| {
+        json!({ "messages": [
+            { "role": "user", "content": "when?" },
+            { "role": "assistant", "content": null, "tool_calls": [call] },
+            { "role": "tool", "tool_call_id": "c1", "content": result },
+        ]})
+    };
     assert_eq!(tokens(talk("12:30:45")), tokens(talk("12")) + 6, "the tiny model reads letter by letter");
 }
 
