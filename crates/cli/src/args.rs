@@ -1,12 +1,14 @@
 //! The command line. Defaults stand here and nowhere else.
 
 mod generation;
+mod serving;
 
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use generation::{KvArgs, SamplingArgs, SpeculationArgs};
+pub(crate) use serving::{AccessArgs, BenchServeArgs, KeysCommand, KeysCreateArgs, Prompts};
 
 /// The chat model `hearth up` and `hearth serve` use.
 pub(crate) const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";
@@ -78,6 +80,12 @@ pub(crate) enum Command {
     /// Serve a model over an OpenAI-compatible API
     #[command(after_help = "Example:\n  hearth serve --model smollm2-135m --port 8686")]
     Serve(ServeArgs),
+    /// Who may use the server: create, list, revoke
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// What was used, by day, key, application and model
+    #[command(after_help = "Example:\n  hearth usage --json")]
+    Usage,
     /// Measure speed
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -221,6 +229,8 @@ pub(crate) struct ServeArgs {
     pub(crate) context: usize,
     #[command(flatten)]
     pub(crate) address: AddressArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
     #[command(flatten)]
     pub(crate) speculation: SpeculationArgs,
     #[command(flatten)]
@@ -417,6 +427,11 @@ pub(crate) enum BenchCommand {
         after_help = "Example:\n  hearth bench tokenizer --tokenizer smollm2-135m --text README.md --threads 1 --json"
     )]
     Tokenizer(TokenizerBenchArgs),
+    /// Many clients at once against a server: time to first token, between tokens, in all
+    #[command(
+        after_help = "Example:\n  hearth bench serve --clients 8 --requests 64 --prompts shared\n  hearth bench serve --url http://127.0.0.1:8000 --rate 2 --json"
+    )]
+    Serve(BenchServeArgs),
 }
 
 #[derive(Debug, ClapArgs)]

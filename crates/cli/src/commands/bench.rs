@@ -1,4 +1,4 @@
-//! `hearth bench infer|lora|tokenizer`: tokens or megabytes a second on this machine.
+//! `hearth bench infer|lora|tokenizer|serve`: tokens or megabytes a second on this machine, and what clients wait for.
 
 use anyhow::Result;
 use hearth_artifacts::progress::Silent;
@@ -17,6 +17,7 @@ pub(super) fn run(context: &Context, command: &BenchCommand) -> Result<()> {
         BenchCommand::Infer(args) => infer(context, args),
         BenchCommand::Lora(args) => lora(context, args),
         BenchCommand::Tokenizer(args) => tokenizer(context, args),
+        BenchCommand::Serve(args) => super::bench_serve::run(context, args),
     }
 }
 

@@ -11,7 +11,7 @@ use hearth_artifacts::progress::Progress;
 use hearth_engine::{Engine, EngineConfig, Loader, Registry, Speculation, StoreConfig};
 use hearth_hub::Local;
 use hearth_model::Adapter;
-use hearth_serve::{Assistant, Server, State};
+use hearth_serve::{Assistant, Ledger, Options, Server, State, Tls};
 
 use super::Context;
 use super::doctor::Memory;
@@ -32,7 +32,27 @@ const USUAL_MEMORY: usize = 8 << 30;
 pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     // The port first: a busy one should not cost a download.
     let server = Server::bind(SocketAddr::new(args.address.host, args.address.port))?;
-    warn_of_guests(context, &args.address);
+    let access = &args.access;
+    let tls = access.tls_cert.clone().zip(access.tls_key.clone());
+    let tls = tls.map(|(certificate, key)| Tls { certificate, key });
+    let server = server.with(Options { allowed_origins: access.allow_origin.clone(), tls })?;
+    let ledger = Arc::new(Ledger::open(&context.machine.home.accounts())?);
+    warn_of_guests(context, &args.address, &ledger)?;
+    let state = Arc::new(open(context, args)?);
+    state.set_ledger(ledger);
+    if let Some(embedder) = &access.embedder {
+        state.set_embedding(Arc::new(context.machine.embedder(embedder, &context.terminal)?));
+    }
+    if access.log {
+        state.set_log(Arc::new(crate::terminal::print_log));
+    }
+    serve_until_cancelled(context, server, &state)?;
+    state.stop();
+    Ok(())
+}
+
+/// The first model at work, and the others by name.
+fn open(context: &Context, args: &ServeArgs) -> Result<State> {
     let pull = |name: &String| context.machine.pull(name, &context.terminal);
     let locals = args.model.iter().map(pull).collect::<Result<Vec<_>>>()?;
     let Some((first, others)) = locals.split_first() else { bail!("`--model` names no model") };
@@ -62,10 +82,7 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
         let loader = Others { serving, locals: others.to_vec() };
         state.set_models(Arc::new(Registry::new(Box::new(loader), left)));
     }
-    let state = Arc::new(state);
-    serve_until_cancelled(context, server, &state)?;
-    state.stop();
-    Ok(())
+    Ok(state)
 }
 
 /// What every engine gets: one model may take what is left beside its weights; of several, two find room together if
