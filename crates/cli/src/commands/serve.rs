@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Result;
-use hearth_serve::{Assistant, Ledger, Options, Server, State, Tls};
+use hearth_serve::{Assistant, Ledger, Options, Server, State, Tls, Upstream};
 
 use super::Context;
 use crate::args::ServeArgs;
@@ -26,6 +26,9 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     state.set_ledger(ledger);
     if let Some(embedder) = &access.embedder {
         state.set_embedding(Arc::new(machine.embedder(embedder, &context.terminal)?));
+    }
+    for (name, urls) in &access.upstream {
+        state.add_upstream(Upstream::new(name, urls, std::env::var("HEARTH_UPSTREAM_KEY").ok()));
     }
     if access.log {
         state.set_log(Arc::new(crate::terminal::print_log));

@@ -32,3 +32,5 @@ mod scores;
 mod state;
 #[cfg(test)]
 mod tools;
+#[cfg(test)]
+mod upstream;
