@@ -10,6 +10,9 @@ pub(crate) struct AccessArgs {
     /// Also serve this text embedder, for `/v1/embeddings` and `/v1/rerank`
     #[arg(long, value_name = "MODEL")]
     pub(crate) embedder: Option<String>,
+    /// A model of another OpenAI-compatible server, or of several: NAME=URL[,URL…]; `$HEARTH_UPSTREAM_KEY` is their key
+    #[arg(long, value_name = "NAME=URL", value_parser = upstream)]
+    pub(crate) upstream: Vec<(String, Vec<String>)>,
     /// Pages of this origin may use the server, `https://app.example` say; may be given several times
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
@@ -113,4 +116,15 @@ pub(crate) struct BenchServeArgs {
     /// Seed of prompts and arrivals
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+}
+
+fn upstream(text: &str) -> Result<(String, Vec<String>), String> {
+    let (name, urls) = text.split_once('=').ok_or("expected NAME=URL")?;
+    let urls: Vec<String> = urls.split(',').map(str::to_owned).collect();
+    let is_url = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+    match urls.iter().find(|url| !is_url(url)) {
+        Some(url) => Err(format!("`{url}` begins with neither http:// nor https://")),
+        None if name.is_empty() => Err("the name is empty".into()),
+        None => Ok((name.into(), urls)),
+    }
 }

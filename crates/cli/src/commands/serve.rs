@@ -11,7 +11,7 @@ use hearth_artifacts::progress::Progress;
 use hearth_engine::{Engine, EngineConfig, Loader, Registry, Speculation, StoreConfig};
 use hearth_hub::Local;
 use hearth_model::Adapter;
-use hearth_serve::{Assistant, Ledger, Options, Server, State, Tls};
+use hearth_serve::{Assistant, Ledger, Options, Server, State, Tls, Upstream};
 
 use super::Context;
 use super::doctor::Memory;
@@ -42,6 +42,9 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     state.set_ledger(ledger);
     if let Some(embedder) = &access.embedder {
         state.set_embedding(Arc::new(context.machine.embedder(embedder, &context.terminal)?));
+    }
+    for (name, urls) in &access.upstream {
+        state.add_upstream(Upstream::new(name, urls, std::env::var("HEARTH_UPSTREAM_KEY").ok()));
     }
     if access.log {
         state.set_log(Arc::new(crate::terminal::print_log));
