@@ -26,7 +26,7 @@ const MAGIC: &[u8; 8] = b"hearthkv";
 /// Pages on their way to disk at most.
 const IN_FLIGHT: usize = 16;
 /// What a killed process left half-written is removed after a day.
-const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+const STALE: Duration = Duration::from_hours(24);
 const SHA_HEX: usize = 64;
 /// Bytes of a file before its content.
 const HEAD: usize = MAGIC.len() + 2 * SHA_HEX;
