@@ -94,6 +94,7 @@ impl Store {
     /// Reads the folder's list of files; what they hold is read when it is needed.
     pub(crate) fn open(config: StoreConfig) -> std::io::Result<Self> {
         fs_err::create_dir_all(&config.folder)?;
+        make_private(&config.folder)?;
         let mut index = Index::default();
         for entry in fs_err::read_dir(&config.folder)? {
             let entry = entry?;
@@ -207,6 +208,18 @@ impl Index {
         // Another process may have been faster.
         let _ = fs_err::remove_file(path_of(&config.folder, chain));
     }
+}
+
+/// Keys and values tell what was asked, and that is nobody else's business.
+#[cfg(unix)]
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs_err::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn make_private(_folder: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
