@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-pub(crate) use generation::{SamplingArgs, SpeculationArgs};
+pub(crate) use generation::{KvArgs, SamplingArgs, SpeculationArgs};
 
 /// The chat model `hearth up` and `hearth serve` use.
 pub(crate) const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";
@@ -205,6 +205,8 @@ pub(crate) struct ServeArgs {
     pub(crate) address: AddressArgs,
     #[command(flatten)]
     pub(crate) speculation: SpeculationArgs,
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -221,6 +223,9 @@ pub(crate) struct GenerateArgs {
     pub(crate) raw: bool,
     #[arg(long, default_value_t = 256)]
     pub(crate) max_tokens: usize,
+    /// What to do with a prompt that is longer than the model's context
+    #[arg(long, value_enum, default_value_t = Overflow::Error)]
+    pub(crate) overflow: Overflow,
     /// A text that ends the answer and isn't part of it; may be given several times
     #[arg(long, value_name = "TEXT")]
     pub(crate) stop: Vec<String>,
@@ -242,6 +247,17 @@ pub(crate) struct GenerateArgs {
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     pub(crate) speculation: SpeculationArgs,
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
+}
+
+/// What becomes of a prompt that doesn't fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Overflow {
+    /// An error that names both lengths
+    Error,
+    /// Keep a quarter of the room for its beginning and the rest for its end, and say how many tokens were dropped
+    DropMiddle,
 }
 
 /// What the answer must look like.
@@ -279,6 +295,8 @@ pub(crate) struct ChatArgs {
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     pub(crate) speculation: SpeculationArgs,
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -327,6 +345,31 @@ pub(crate) enum EvalCommand {
         after_help = "Example:\n  hearth eval perplexity --model smollm2-135m --text book.txt --window 512"
     )]
     Perplexity(PerplexityArgs),
+    /// Whether a sentence is found again in a long text, by length and depth
+    #[command(
+        after_help = "Example:\n  hearth eval needle --lengths 1024,4096 --depths 0,0.5,1 --text book.txt --sparse-pages 16"
+    )]
+    Needle(NeedleArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct NeedleArgs {
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub(crate) model: String,
+    /// The haystack, repeated if it is too short
+    #[arg(long)]
+    pub(crate) text: PathBuf,
+    /// Tokens of the prompt
+    #[arg(long, default_value = "1024,4096", value_delimiter = ',')]
+    pub(crate) lengths: Vec<usize>,
+    /// Where the sentence is hidden: 0 at the beginning, 1 at the end
+    #[arg(long, default_value = "0,0.25,0.5,0.75,1", value_delimiter = ',')]
+    pub(crate) depths: Vec<f64>,
+    /// Sentences hidden for each length and depth, one prompt each
+    #[arg(long, default_value_t = 2)]
+    pub(crate) needles: usize,
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -337,6 +380,8 @@ pub(crate) struct PerplexityArgs {
     pub(crate) text: PathBuf,
     #[arg(long, default_value_t = 512)]
     pub(crate) window: usize,
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -388,6 +433,8 @@ pub(crate) struct InferArgs {
     /// Repetitions; the median counts
     #[arg(long, default_value_t = 3)]
     pub(crate) repeat: usize,
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
 }
 
 #[derive(Debug, ClapArgs)]

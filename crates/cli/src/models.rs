@@ -13,7 +13,7 @@ use hearth_knowledge::embed::Embedder;
 use hearth_model::Model;
 use hearth_model::encoder::Encoder;
 
-use crate::args::SpeculationArgs;
+use crate::args::{KvArgs, SpeculationArgs};
 
 /// Bytes of keys and values kept of finished conversations: 512 MiB hold some 20 000 tokens of the default model.
 const PREFIX_CACHE_BYTES: usize = 512 << 20;
@@ -37,6 +37,19 @@ impl Machine {
 
     pub(crate) fn pull(&self, name: &str, progress: &dyn Progress) -> Result<Local> {
         Ok(self.hub().pull(name, progress)?)
+    }
+
+    /// [`Self::model`] with keys and values kept as the arguments say.
+    pub(crate) fn model_with(
+        &self,
+        name: &str,
+        kv: KvArgs,
+        progress: &dyn Progress,
+    ) -> Result<(Local, Arc<Model>)> {
+        let local = self.pull(name, progress)?;
+        let mut model = self.open(&local.path)?;
+        Arc::get_mut(&mut model).expect("nobody else has it yet").decoder.kv = kv.options();
+        Ok((local, model))
     }
 
     /// Pulls and loads a chat model.
@@ -85,7 +98,7 @@ impl Machine {
 }
 
 fn engine_config(max_context: usize) -> EngineConfig {
-    EngineConfig { max_context, max_batch: 8, prefill_chunk: 256, prefix_cache_bytes: PREFIX_CACHE_BYTES }
+    EngineConfig { max_batch: 32, prefix_cache_bytes: PREFIX_CACHE_BYTES, ..EngineConfig::new(max_context) }
 }
 
 /// The encoder as the knowledge base and the server see it.

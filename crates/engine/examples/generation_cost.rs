@@ -17,7 +17,7 @@ use hearth_model::Model;
 use hearth_tokenizer::{Conversation, Message};
 
 const CONFIG: EngineConfig =
-    EngineConfig { max_context: 4096, max_batch: 4, prefill_chunk: 256, prefix_cache_bytes: 0 };
+    EngineConfig { max_batch: 4, prefill_chunk: 256, prefix_cache_bytes: 0, ..EngineConfig::new(4096) };
 const TEXT: &str = include_str!("../../../ARCHITECTURE.md");
 const SCHEMA: &str = r#"{"type": "object", "properties": {
     "title": {"type": "string"}, "summary": {"type": "string"}, "year": {"type": "integer"},

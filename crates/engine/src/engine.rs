@@ -1,19 +1,25 @@
 //! The handle to a running engine: submit from any thread, read results as they come.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
+use hearth_artifacts::hash::Hasher;
+use hearth_kernels::attention::PAGE;
 use hearth_kernels::pool::Pool;
 use hearth_model::{Adapter, Decoder, Model};
+use hearth_tensor::kv::KvCache;
 
 use crate::constraint::Compiler;
+use crate::counters::{Computed, Counters, Load};
 use crate::request::{Completion, Error, Event, Request, Result};
 use crate::scheduler::Scheduler;
 use crate::sequence::{Job, Output};
 use crate::speculate::{Speculation, Speculator};
+use crate::store::{Store, StoreConfig};
 
 /// Limits of one engine.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +32,26 @@ pub struct EngineConfig {
     pub prefill_chunk: usize,
     /// Bytes of keys and values kept of finished sequences.
     pub prefix_cache_bytes: usize,
+    /// Bytes of keys and values in all at most, of running sequences and kept ones.
+    pub kv_bytes: usize,
+    /// Requests that may wait, and prompt tokens of them; more are refused with [`Error::QueueFull`].
+    pub max_queue_requests: usize,
+    pub max_queue_tokens: usize,
+}
+
+impl EngineConfig {
+    /// A small batch, no prefix cache and no limits on memory or queue: what a single caller needs.
+    pub const fn new(max_context: usize) -> Self {
+        Self {
+            max_context,
+            max_batch: 8,
+            prefill_chunk: 256,
+            prefix_cache_bytes: 0,
+            kv_bytes: usize::MAX,
+            max_queue_requests: usize::MAX,
+            max_queue_tokens: usize::MAX,
+        }
+    }
 }
 
 /// A model that generates. Dropping it ends the scheduler's thread.
@@ -33,42 +59,19 @@ pub struct EngineConfig {
 pub struct Engine {
     model: Arc<Model>,
     pool: Arc<Pool>,
-    max_context: usize,
-    max_batch: usize,
+    config: EngineConfig,
     counters: Arc<Counters>,
     compiler: OnceLock<Compiler>,
-    adapters: Arc<RwLock<BTreeMap<String, Arc<Decoder>>>>,
+    adapters: RwLock<BTreeMap<String, Adapted>>,
     jobs: Mutex<Option<Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What an engine has computed since it started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Computed {
-    /// Tokens that went through the model: of prompts, of answers, and guesses.
-    pub tokens: u64,
-    /// Guesses of speculation, and those that were right.
-    pub drafted_tokens: u64,
-    pub accepted_tokens: u64,
-}
-
-// Nothing else is published through these counters, so the weakest ordering will do.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    tokens: AtomicU64,
-    drafted: AtomicU64,
-    accepted: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) fn count(&self, tokens: usize) {
-        self.tokens.fetch_add(tokens as u64, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_drafts(&self, drafted: usize, accepted: usize) {
-        self.drafted.fetch_add(drafted as u64, Ordering::Relaxed);
-        self.accepted.fetch_add(accepted as u64, Ordering::Relaxed);
-    }
+/// A decoder with an adapter, and what names the adapter's weights.
+#[derive(Debug, Clone)]
+pub(crate) struct Adapted {
+    pub(crate) decoder: Arc<Decoder>,
+    pub(crate) hash: String,
 }
 
 /// The events of one request, of all its choices. Dropping it cancels the request.
@@ -156,7 +159,7 @@ impl Stream {
 impl Engine {
     /// Starts the scheduler's thread, without speculation.
     pub fn start(model: Arc<Model>, pool: Arc<Pool>, config: EngineConfig) -> Self {
-        Self::start_checked(model, pool, config, Speculation::Off)
+        Self::start_checked(model, pool, config, (Speculation::Off, None))
     }
 
     /// Starts the scheduler's thread.
@@ -167,34 +170,51 @@ impl Engine {
         speculation: Speculation,
     ) -> Result<Self> {
         speculation.check(&model)?;
-        Ok(Self::start_checked(model, pool, config, speculation))
+        Ok(Self::start_checked(model, pool, config, (speculation, None)))
+    }
+
+    /// Starts the scheduler's thread; keys and values of prompts outlive the process.
+    pub fn start_with_store(
+        model: Arc<Model>,
+        pool: Arc<Pool>,
+        config: EngineConfig,
+        speculation: Speculation,
+        store: StoreConfig,
+    ) -> Result<Self> {
+        speculation.check(&model)?;
+        let folder = store.folder.clone();
+        let store = Store::open(store).map_err(|error| Error::Store {
+            folder: folder.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self::start_checked(model, pool, config, (speculation, Some(store))))
     }
 
     fn start_checked(
         model: Arc<Model>,
         pool: Arc<Pool>,
         config: EngineConfig,
-        speculation: Speculation,
+        (speculation, store): (Speculation, Option<Store>),
     ) -> Self {
         let max_context = config.max_context.min(model.config().max_seq_len);
+        let config = EngineConfig { max_context, ..config };
         let counters = Arc::<Counters>::default();
         let (sender, receiver) = channel();
         let scheduler = Scheduler::new(
             Arc::clone(&model),
             Arc::clone(&pool),
-            EngineConfig { max_context, ..config },
-            Speculator::new(speculation),
+            config,
+            (Speculator::new(speculation), store),
             Arc::clone(&counters),
         );
         let thread = std::thread::spawn(move || scheduler.run(&receiver));
         Self {
             model,
             pool,
-            max_context,
-            max_batch: config.max_batch,
+            config,
             counters,
             compiler: OnceLock::new(),
-            adapters: Arc::default(),
+            adapters: RwLock::default(),
             jobs: Mutex::new(Some(sender)),
             thread: Mutex::new(Some(thread)),
         }
@@ -210,21 +230,33 @@ impl Engine {
 
     /// Positions of a sequence at most.
     pub fn max_context(&self) -> usize {
-        self.max_context
+        self.config.max_context
     }
 
     /// Makes an adapter available to requests under a name; an old one of that name is replaced.
     pub fn add_adapter(&self, name: &str, adapter: &Adapter) {
         let decoder = Arc::new(adapter.apply(&self.model.decoder));
+        let mut hasher = Hasher::default();
+        for param in adapter.params() {
+            for value in param.data.iter() {
+                hasher.update(&value.to_le_bytes());
+            }
+        }
+        let scale = adapter.config.lora_alpha / adapter.config.r as f32;
+        let targets = adapter.config.target_modules.join(",");
+        let hash = format!("{}|{scale}|{targets}", hasher.finish());
         let mut adapters = self.adapters.write().unwrap_or_else(PoisonError::into_inner);
-        adapters.insert(name.into(), decoder);
+        adapters.insert(name.into(), Adapted { decoder, hash });
     }
 
     /// What was computed so far.
     pub fn computed(&self) -> Computed {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counters { tokens, drafted, accepted } = &*self.counters;
-        Computed { tokens: load(tokens), drafted_tokens: load(drafted), accepted_tokens: load(accepted) }
+        self.counters.computed()
+    }
+
+    /// What waits, runs and lies in memory right now.
+    pub fn load(&self) -> Load {
+        self.counters.load()
     }
 
     /// Queues a request. What is wrong with it is known at once.
@@ -236,10 +268,10 @@ impl Engine {
     /// have seeds of their own, made from the request's ([`crate::sampling::choice_seed`]).
     pub fn submit_choices(&self, request: Request, n: usize) -> Result<Stream> {
         self.check(&request)?;
-        if !(1..=self.max_batch).contains(&n) {
-            return Err(Error::Count { name: "n", value: n, most: self.max_batch });
+        if !(1..=self.config.max_batch).contains(&n) {
+            return Err(Error::Count { name: "n", value: n, most: self.config.max_batch });
         }
-        let decoder = match &request.adapter {
+        let adapted = match &request.adapter {
             None => None,
             Some(name) => {
                 let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
@@ -257,7 +289,9 @@ impl Engine {
         let outputs = (0..n).map(output).collect();
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = jobs.as_ref().ok_or(Error::Stopped)?;
-        sender.send(Job { request, decoder, matcher, outputs }).map_err(|_| Error::Stopped)?;
+        // Under the lock of the jobs, so that two requests never take the same last place.
+        self.counters.enqueue(&request, &self.config)?;
+        sender.send(Job { request, adapted, matcher, outputs }).map_err(|_| Error::Stopped)?;
         Ok(Stream { events: receiver, num_choices: n, canceller })
     }
 
@@ -274,9 +308,25 @@ impl Engine {
         if request.prompt.is_empty() {
             return Err(Error::EmptyPrompt);
         }
-        if request.prompt.len() >= self.max_context {
+        if request.prompt.len() >= self.config.max_context {
             let prompt_tokens = request.prompt.len();
-            return Err(Error::ContextTooLong { prompt_tokens, max_context: self.max_context });
+            return Err(Error::ContextTooLong { prompt_tokens, max_context: self.config.max_context });
+        }
+        if request.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(Error::DeadlinePassed { generated_tokens: 0 });
+        }
+        self.check_memory(request)
+    }
+
+    /// Alone at the latest, a request must fit: others are paused for it.
+    fn check_memory(&self, request: &Request) -> Result<()> {
+        let positions = request.prompt.len().saturating_add(request.max_tokens);
+        let tokens = positions.min(self.config.max_context);
+        // One page more: the first page that is written may still be shared, and is copied then.
+        let num_pages = tokens.div_ceil(PAGE) + 1;
+        let needed_bytes = num_pages * KvCache::new(self.model.decoder.page_layout()).page_bytes();
+        if needed_bytes > self.config.kv_bytes {
+            return Err(Error::MemoryBudget { tokens, needed_bytes, budget_bytes: self.config.kv_bytes });
         }
         Ok(())
     }
@@ -296,12 +346,24 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
-    fn drop(&mut self) {
+impl Engine {
+    /// Ends every request with [`Error::Stopped`], keeps what is worth keeping on disk, and waits for that.
+    pub fn stop(&self) {
+        self.counters.stop();
+        self.join();
+    }
+
+    fn join(&self) {
         drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // A panic of the scheduler has closed every stream already.
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.join();
     }
 }

@@ -2,9 +2,14 @@
 //!
 //! * [`request`] — what is asked and what comes back
 //! * [`engine`] — the handle: submit from any thread, results as a stream
-//! * `scheduler` — the loop: admission, chunked prefill, batched decoding, prefix reuse
+//! * [`counters`] — what was computed and what is held, for metrics and for a queue with an end
+//! * `queue` — who comes next
+//! * `scheduler` — the loop: chunked prefill, batched decoding
+//! * `admission` — who gets a place and memory, who gives it back, what is kept
+//! * `pace` — how long a prompt may make others wait
 //! * `sequence` — one answer under way
-//! * `prefix` — finished sequences whose keys and values may serve the next request
+//! * `prefix` — keys and values that the next request may begin with
+//! * `keeping`, [`store`] — the same on disk, over the end of the process
 //! * [`speculate`] — guesses at the next tokens, checked together
 //! * [`constraint`] — JSON schemas, regular expressions and grammars that the text must fit
 //! * [`sampling`] — logits to a token
@@ -15,9 +20,15 @@
 
 pub mod request;
 pub mod engine;
+pub mod counters;
+mod queue;
 mod scheduler;
+mod admission;
+mod pace;
 mod sequence;
 mod prefix;
+mod keeping;
+pub mod store;
 pub mod speculate;
 pub mod constraint;
 pub mod sampling;
@@ -27,7 +38,9 @@ pub mod score;
 pub mod bench;
 
 pub use constraint::Constraint;
-pub use engine::{Canceller, Computed, Engine, EngineConfig, Stream};
+pub use counters::{Computed, Load};
+pub use engine::{Canceller, Engine, EngineConfig, Stream};
 pub use request::{Completion, Error, Event, Finish, Request, Result, Token, Usage};
 pub use sampling::{Dry, Mirostat, Sampling};
 pub use speculate::Speculation;
+pub use store::StoreConfig;

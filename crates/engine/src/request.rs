@@ -1,5 +1,7 @@
 //! What is asked of an engine and what comes back.
 
+use std::time::Instant;
+
 use hearth_tokenizer::TokenId;
 
 use crate::constraint::Constraint;
@@ -22,6 +24,10 @@ pub struct Request {
     pub constraint: Option<Constraint>,
     /// How many alternatives to report with each token's log-probability; `None` computes none.
     pub logprobs: Option<usize>,
+    /// Who asks: clients take turns, whatever each of them asks for. All that name none are one client.
+    pub client: Option<String>,
+    /// When an answer is of no use any more: the request then ends with [`Error::DeadlinePassed`].
+    pub deadline: Option<Instant>,
 }
 
 impl Request {
@@ -36,6 +42,8 @@ impl Request {
             stop: Vec::new(),
             constraint: None,
             logprobs: None,
+            client: None,
+            deadline: None,
         }
     }
 }
@@ -142,6 +150,20 @@ pub enum Error {
     DraftVocabulary { id: TokenId, draft: String, target: String },
     #[error("the model computed values that aren't finite; its weights are damaged")]
     NotFinite,
+    #[error(
+        "the queue is full: {waiting_requests} requests with {waiting_tokens} prompt tokens wait already; \
+         try again in {retry_after_s} s"
+    )]
+    QueueFull { waiting_requests: usize, waiting_tokens: usize, retry_after_s: u64 },
+    #[error(
+        "the request needs {needed_bytes} bytes for keys and values of {tokens} positions, prompt and answer; the \
+         budget is {budget_bytes} bytes: ask for fewer tokens or give more memory"
+    )]
+    MemoryBudget { tokens: usize, needed_bytes: usize, budget_bytes: usize },
+    #[error("the deadline passed after {generated_tokens} tokens of the answer")]
+    DeadlinePassed { generated_tokens: usize },
+    #[error("`{folder}` can't hold keys and values: {reason}")]
+    Store { folder: String, reason: String },
     #[error("the request was cancelled")]
     Cancelled,
     #[error("the engine has stopped")]

@@ -9,7 +9,8 @@ use hearth_tensor::kv::KvCache;
 use hearth_tokenizer::{StreamDecoder, TokenId, Tokenizer};
 
 use crate::constraint::Matcher;
-use crate::engine::Canceller;
+use crate::engine::{Adapted, Canceller};
+use crate::prefix::{Found, NodeId};
 use crate::request::{Error, Event, Finish, Request, Token, Usage};
 use crate::sampling::{Sampler, choice_seed, top_logprobs};
 use crate::speculate::Drafting;
@@ -34,7 +35,7 @@ impl Output {
 pub(crate) struct Job {
     pub(crate) request: Request,
     /// The decoder with the request's adapter; `None` is the base.
-    pub(crate) decoder: Option<Arc<Decoder>>,
+    pub(crate) adapted: Option<Adapted>,
     pub(crate) matcher: Option<Matcher>,
     /// The first choice and its siblings, which share the prompt.
     pub(crate) outputs: Vec<Output>,
@@ -49,6 +50,11 @@ pub(crate) struct Sequence {
     /// Prompt and generated tokens; the cache holds keys and values of the first `cache.len()`.
     pub(crate) tokens: Vec<TokenId>,
     pub(crate) cache: KvCache,
+    /// Where its whole pages end in the prefix tree, and how many of them are kept there.
+    pub(crate) node: NodeId,
+    pub(crate) num_kept: usize,
+    /// Its place in the order of admission.
+    pub(crate) order: u64,
     pub(crate) drafting: Drafting,
     pub(crate) over: bool,
     usage: Usage,
@@ -59,8 +65,9 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    /// Starts a job whose prompt's first `cache.len()` positions are known already.
-    pub(crate) fn start(job: Job, decoder: Arc<Decoder>, cache: KvCache, tokenizer: &Arc<Tokenizer>) -> Self {
+    /// Starts a job whose prompt's first positions are known already.
+    pub(crate) fn start(job: Job, decoder: Arc<Decoder>, found: Found, tokenizer: &Arc<Tokenizer>) -> Self {
+        let Found { cache, node, num_pages } = found;
         let Job { request, mut outputs, matcher, .. } = job;
         let tokens = request.prompt.clone();
         let output = outputs.remove(0);
@@ -80,7 +87,46 @@ impl Sequence {
             siblings: outputs,
             tokens,
             cache,
+            node,
+            num_kept: num_pages,
+            order: 0,
         }
+    }
+
+    /// Gives its memory back. It goes on from where it is when its keys and values are there again.
+    pub(crate) fn pause(&mut self) {
+        self.cache.truncate(0);
+        self.num_kept = 0;
+        self.drafting = Drafting::default();
+    }
+
+    /// Goes on after a pause.
+    pub(crate) fn resume(&mut self, found: Found) {
+        self.cache = found.cache;
+        self.node = found.node;
+        self.num_kept = found.num_pages;
+    }
+
+    pub(crate) fn client(&self) -> &str {
+        self.request.client.as_deref().unwrap_or_default()
+    }
+
+    /// Bytes of keys and values that are its alone, or shared with its siblings at most.
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.cache.bytes() - self.num_kept * self.cache.page_bytes() + self.drafting.bytes()
+    }
+
+    pub(crate) fn num_generated(&self) -> usize {
+        self.usage.completion_tokens
+    }
+
+    /// Ends all its choices with an error.
+    pub(crate) fn fail(&mut self, error: &Error) {
+        for output in std::mem::take(&mut self.siblings) {
+            output.send(Event::Failed(error.clone()));
+        }
+        self.output.send(Event::Failed(error.clone()));
+        self.over = true;
     }
 
     pub(crate) fn is_prefilling(&self) -> bool {
@@ -140,6 +186,9 @@ impl Sequence {
                 siblings: Vec::new(),
                 tokens: self.tokens.clone(),
                 cache: self.cache.clone(),
+                node: self.node,
+                num_kept: self.num_kept,
+                order: self.order,
             }
         };
         std::mem::take(&mut self.siblings).into_iter().map(fork).collect()

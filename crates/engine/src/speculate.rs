@@ -86,6 +86,11 @@ const MIN_MATCH: usize = 2;
 const MAX_MATCH: usize = 12;
 
 impl Drafting {
+    /// Bytes of the draft model's keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.cache.as_ref().map_or(0, KvCache::bytes)
+    }
+
     /// Guesses more after good guesses and less after bad ones.
     pub(crate) fn learn(&mut self, num_drafted: usize, num_right: usize) {
         self.misses = if num_right == 0 { self.misses + 1 } else { 0 };

@@ -14,7 +14,7 @@ mod tests {
     use hearth_tokenizer::TokenId;
 
     const CONFIG: EngineConfig =
-        EngineConfig { max_context: 4096, max_batch: 8, prefill_chunk: 64, prefix_cache_bytes: 0 };
+        EngineConfig { max_batch: 8, prefill_chunk: 64, prefix_cache_bytes: 0, ..EngineConfig::new(4096) };
 
     fn model(shape: &TinyModel) -> Arc<Model> {
         let folder = Scratch::new("choices").unwrap();

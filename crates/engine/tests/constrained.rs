@@ -11,8 +11,12 @@ mod tests {
     use hearth_tokenizer::TokenId;
     use serde_json::{Value, json};
 
-    const CONFIG: EngineConfig =
-        EngineConfig { max_context: 4096, max_batch: 16, prefill_chunk: 64, prefix_cache_bytes: 1 << 20 };
+    const CONFIG: EngineConfig = EngineConfig {
+        max_batch: 16,
+        prefill_chunk: 64,
+        prefix_cache_bytes: 1 << 20,
+        ..EngineConfig::new(4096)
+    };
 
     fn engine() -> Engine {
         let folder = Scratch::new("constrained").unwrap();

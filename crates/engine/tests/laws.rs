@@ -16,7 +16,7 @@ mod tests {
     use hearth_tokenizer::TokenId;
 
     const CONFIG: EngineConfig =
-        EngineConfig { max_context: 4096, max_batch: 8, prefill_chunk: 256, prefix_cache_bytes: 0 };
+        EngineConfig { max_batch: 8, prefill_chunk: 256, prefix_cache_bytes: 0, ..EngineConfig::new(4096) };
 
     fn model(shape: &TinyModel) -> Arc<Model> {
         let folder = Scratch::new("laws").unwrap();
@@ -242,10 +242,10 @@ mod tests {
         // Thousands of steps' worth of prompt, so that the drop surely comes before the end.
         let model = model(&TinyModel { max_seq_len: 1 << 15, ..TINY });
         let config = EngineConfig {
-            max_context: 1 << 15,
             max_batch: 2,
             prefill_chunk: 8,
             prefix_cache_bytes: 1 << 28,
+            ..EngineConfig::new(1 << 15)
         };
         let engine = engine(&model, 1, config);
         let [first, second] = [1, 2].map(|seed| prompt(30_000, seed));

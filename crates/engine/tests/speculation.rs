@@ -12,8 +12,12 @@ mod tests {
     use hearth_testkit::{Scratch, TINY, TinyModel};
     use hearth_tokenizer::TokenId;
 
-    const CONFIG: EngineConfig =
-        EngineConfig { max_context: 300, max_batch: 8, prefill_chunk: 32, prefix_cache_bytes: 1 << 22 };
+    const CONFIG: EngineConfig = EngineConfig {
+        max_batch: 8,
+        prefill_chunk: 32,
+        prefix_cache_bytes: 1 << 22,
+        ..EngineConfig::new(300)
+    };
 
     fn model(seed: u64) -> Arc<Model> {
         let folder = Scratch::new("speculation").unwrap();

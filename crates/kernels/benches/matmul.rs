@@ -7,7 +7,7 @@ use std::fmt;
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use hearth_kernels::matmul::{Activations, PackedMatrix, matmul, matmul_transposed};
+use hearth_kernels::matmul::{Activations, InputBits, PackedMatrix, matmul, matmul_transposed};
 use hearth_kernels::pool::Pool;
 use hearth_kernels::quant::Format;
 
@@ -87,6 +87,15 @@ fn many_rows<const M: usize>(bencher: Bencher<'_, '_>, case: Case) {
         .bench_local(|| matmul(&pool, black_box(&x), &w, &mut y));
 }
 
+#[divan::bench(args = LAYERS, consts = [16, 512], sample_size = 1)]
+fn many_rows_of_bytes<const M: usize>(bencher: Bencher<'_, '_>, case: Case) {
+    let (pool, w) = (Pool::new(1), case.packed().with_input_bits(InputBits::Eight));
+    let (x, mut y) = (values(M * case.cols), vec![0.0; M * case.rows]);
+    bencher
+        .counter(ItemsCount::new(M * case.rows * case.cols))
+        .bench_local(|| matmul(&pool, black_box(&x), &w, &mut y));
+}
+
 #[divan::bench(args = LAYERS, consts = [16, 256], sample_size = 1)]
 fn transposed<const M: usize>(bencher: Bencher<'_, '_>, case: Case) {
     let (pool, w) = (Pool::new(1), case.packed());
@@ -108,5 +117,7 @@ fn pack(bencher: Bencher<'_, '_>, case: Case) {
 fn quantise_activations(bencher: Bencher<'_, '_>, cols: usize) {
     let (pool, x) = (Pool::new(1), values(cols));
     let mut quantised = Activations::default();
-    bencher.counter(ItemsCount::new(cols)).bench_local(|| quantised.quantise(&pool, black_box(&x), cols));
+    bencher
+        .counter(ItemsCount::new(cols))
+        .bench_local(|| quantised.quantise(&pool, black_box(&x), cols, InputBits::Sixteen));
 }

@@ -1,24 +1,30 @@
-//! Weights packed for the SIMD width, and `y = x Wᵀ` with 16-bit activations.
+//! Weights packed for the SIMD width, and `y = x Wᵀ` with activations rounded to 16 or 8 bits.
 //!
 //! A panel holds sixteen rows of W interleaved, so that a SIMD lane is an output and nothing is summed
-//! across lanes. Quantised weights keep their 4, 5 or 8 bits. Activations are rounded once per product to 16 bits,
-//! in blocks of 32 with one scale; integer sums within a block are exact. Rounding to 8 bits, as llama.cpp does,
-//! would be faster in long products, but moves log-probabilities by up to 0.5 on a small model (LOG.md); 16 bits
-//! move them by less than 0.001.
+//! across lanes. Quantised weights keep their 4, 5, 6 or 8 bits. Activations are rounded once per product, in blocks
+//! of 32 with one scale, to the bits the matrix asks for; integer sums within a block are exact. Eight bits, as
+//! llama.cpp has them, are up to twice as fast in long products, but move the log-probabilities of a small model by up
+//! to 0.5; sixteen move them by less than 0.001 (LOG.md). So the model says which matrices may have eight.
 //!
 //! * [`pack`] — GGUF blocks or dense rows to panels, and back
 //! * `words` — the integers of a row and block, to and from panels
-//! * [`activations`] — f32 rows to 16-bit blocks
-//! * `scalar`, `avx2`, `avx512` — the inner loops, equal to the bit
+//! * [`activations`] — f32 rows to blocks of integers
+//! * `blocks` — the inner loops over few and over many rows, for the `registers` of AVX2 and AVX-512
+//! * `wide` — products with many rows; `bytes`, its inner loop for 8-bit activations with AVX-512
+//! * `scalar` — the reference the loops are equal to, to the bit
 
 mod activations;
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+mod blocks;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+mod bytes;
 mod pack;
+#[cfg(target_arch = "x86_64")]
+mod registers;
 mod scalar;
 mod transposed;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 mod words;
 
 use crate::cpu::Level;
@@ -39,11 +45,6 @@ pub(crate) const BLOCK: usize = 32;
 /// Bytes of activations that several panels read one after the other: a quarter of a small second-level cache.
 const CACHED: usize = 128 << 10;
 
-/// Bytes of weights that are asked for before they are needed, as one stream through a panel and into the next:
-/// the processor's own prefetcher stops at every page of 4 KiB. Farther costs more at the start of a task.
-#[cfg(target_arch = "x86_64")]
-pub(crate) const AHEAD: usize = 16 << 10;
-
 /// How a panel stores its weights: `scale * (q - offset) + min`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packing {
@@ -57,7 +58,7 @@ pub(crate) enum Packing {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlockPacking {
-    /// Stored bits: 4, 5 or 8. Eight-bit integers are stored plus 128.
+    /// Stored bits: 4, 5, 6 or 8. Eight-bit integers are stored plus 128.
     pub(crate) bits: u8,
     /// A minimum per block beside the scale; without it the integers are centred.
     pub(crate) min: bool,
@@ -87,6 +88,14 @@ impl BlockPacking {
     }
 }
 
+/// What the inputs of a quantised matrix are rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InputBits {
+    Eight,
+    #[default]
+    Sixteen,
+}
+
 /// Panels of one matrix with the activations of one product: what an inner loop works on.
 #[derive(Clone, Copy)]
 pub(crate) struct BlockJob<'a> {
@@ -104,7 +113,7 @@ pub(crate) struct BlockJob<'a> {
 
 /// `y = x Wᵀ`.
 ///
-/// Quantised matrices round x to 16 bits per block of 32; dense ones compute in f32.
+/// Quantised matrices round x per block of 32 ([`PackedMatrix::input_bits`]); dense ones compute in f32.
 ///
 /// # Shapes
 /// x `[M, K]`, w `[N, K]`, y `[M, N]`
@@ -114,7 +123,7 @@ pub fn matmul(pool: &Pool, x: &[f32], w: &PackedMatrix, y: &mut [f32]) {
     match w.packing() {
         Packing::Blocks(_) => {
             let mut quantised = Activations::default();
-            quantised.quantise(pool, x, w.cols());
+            quantised.quantise(pool, x, w.cols(), w.input_bits());
             matmul_quantised(pool, &quantised, w, y);
         }
         Packing::F32 | Packing::BF16 => matmul_dense(pool, x, w, y),
@@ -124,11 +133,16 @@ pub fn matmul(pool: &Pool, x: &[f32], w: &PackedMatrix, y: &mut [f32]) {
 /// [`matmul`] with activations quantised before: several matrices may share one input.
 ///
 /// # Panics
-/// If `w` is dense ([`PackedMatrix::is_quantised`]).
+/// If `w` is dense ([`PackedMatrix::is_quantised`]) or asks for other bits.
 pub fn matmul_quantised(pool: &Pool, x: &Activations, w: &PackedMatrix, y: &mut [f32]) {
     let Packing::Blocks(packing) = w.packing() else { panic!("the matrix is dense") };
     assert_eq!(x.cols(), w.cols(), "columns of x vs. columns of w");
+    assert_eq!(x.bits(), w.input_bits(), "bits of x vs. what w asks for");
     assert_eq!(y.len(), x.rows() * w.rows(), "y isn't [{}, {}]", x.rows(), w.rows());
+    #[cfg(target_arch = "x86_64")]
+    if x.rows() >= wide::wide_from(level()) {
+        return wide::matmul_wide(pool, level(), x, (w, packing), y);
+    }
     let (rows, parts) = (w.rows(), Parts::new(y));
     let task = |index: usize, first: usize, count: usize| {
         let width = PANEL.min(rows - index * PANEL);
@@ -168,10 +182,10 @@ fn run_blocks(job: BlockJob<'_>) {
     match level() {
         // SAFETY: the level was detected; y has room for `count` rows.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { avx512::run(job) },
+        Level::Avx512 => unsafe { blocks::avx512::narrow(job) },
         // SAFETY: the level was detected; y has room for `count` rows.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => unsafe { avx2::run(job) },
+        Level::Avx2 => unsafe { blocks::avx2::narrow(job) },
         // SAFETY: y has room for `count` rows.
         _ => unsafe { scalar::run(job) },
     }

@@ -6,15 +6,42 @@ use std::sync::Arc;
 
 use hearth_kernels::attention::{PAGE, PageLayout, Segment};
 
-/// The keys and values of one sequence, all layers.
+/// A page that whoever holds it shares with others.
 #[derive(Debug, Clone)]
-pub struct KvCache {
-    layout: PageLayout,
+pub struct Page(
     #[expect(
         clippy::rc_buffer,
         reason = "a shared page is copied by `Arc::make_mut`, which needs its own type"
     )]
-    pages: Vec<Arc<Vec<f32>>>,
+    Arc<Vec<f32>>,
+);
+
+impl Page {
+    /// Whether anybody else holds it.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// What it holds, as bytes that [`Self::from_bytes`] reads on any machine.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    /// `None` if there aren't exactly as many bytes as a page of this layout has.
+    pub fn from_bytes(layout: PageLayout, bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != layout.page_len() * size_of::<f32>() {
+            return None;
+        }
+        let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        Some(Self(Arc::new(values.collect())))
+    }
+}
+
+/// The keys and values of one sequence, all layers.
+#[derive(Debug, Clone)]
+pub struct KvCache {
+    layout: PageLayout,
+    pages: Vec<Page>,
     len: usize,
 }
 
@@ -36,14 +63,39 @@ impl KvCache {
         self.layout
     }
 
-    /// Bytes of its pages, those shared with other sequences included.
-    pub fn bytes(&self) -> usize {
-        self.pages.len() * self.layout.page_len() * size_of::<f32>()
+    /// A sequence of these pages, of whose positions the first `len` count.
+    ///
+    /// # Panics
+    /// If the pages don't fit `len`.
+    pub fn from_pages(layout: PageLayout, pages: Vec<Page>, len: usize) -> Self {
+        assert_eq!(pages.len(), len.div_ceil(PAGE), "pages for {len} positions");
+        Self { layout, pages, len }
     }
 
-    /// Where its pages lie: sequences that share a page name the same address.
-    pub fn page_addresses(&self) -> impl Iterator<Item = usize> {
-        self.pages.iter().map(|page| Arc::as_ptr(page).addr())
+    pub fn pages(&self) -> &[Page] {
+        &self.pages
+    }
+
+    /// Puts a page of equal content, shared with others, in the place of one of its own.
+    pub fn replace_page(&mut self, index: usize, page: Page) {
+        self.pages[index] = page;
+    }
+
+    pub fn page_bytes(&self) -> usize {
+        self.layout.page_len() * size_of::<f32>()
+    }
+
+    /// Bytes of its pages, those shared with other sequences included.
+    pub fn bytes(&self) -> usize {
+        self.pages.len() * self.page_bytes()
+    }
+
+    /// Bytes of the pages that `rows` more positions need: new ones, and the copy of one that is shared.
+    pub fn growth_bytes(&self, rows: usize) -> usize {
+        let is_copied =
+            rows > 0 && !self.len.is_multiple_of(PAGE) && self.pages.last().is_some_and(Page::is_shared);
+        let num_new = (self.len + rows).div_ceil(PAGE) - self.pages.len();
+        (num_new + usize::from(is_copied)) * self.page_bytes()
     }
 
     /// A sequence that starts with the first `len` positions of this one, without copying them.
@@ -66,10 +118,10 @@ impl KvCache {
     pub(crate) fn reserve(&mut self, rows: usize) {
         let needed = (self.len + rows).div_ceil(PAGE);
         if !self.len.is_multiple_of(PAGE) && rows > 0 {
-            Arc::make_mut(&mut self.pages[self.len / PAGE]);
+            Arc::make_mut(&mut self.pages[self.len / PAGE].0);
         }
         while self.pages.len() < needed {
-            self.pages.push(Arc::new(vec![0.0; self.layout.page_len()]));
+            self.pages.push(Page(Arc::new(vec![0.0; self.layout.page_len()])));
         }
     }
 
@@ -78,7 +130,7 @@ impl KvCache {
         let width = self.layout.num_kv_heads * self.layout.head_dim;
         for (row, (k, v)) in k.chunks_exact(width).zip(v.chunks_exact(width)).enumerate() {
             let at = self.len + row;
-            let page = Arc::get_mut(&mut self.pages[at / PAGE]).expect("reserve made it unshared");
+            let page = Arc::get_mut(&mut self.pages[at / PAGE].0).expect("reserve made it unshared");
             self.layout.write(page, layer, at % PAGE, k, v);
         }
     }
@@ -90,6 +142,6 @@ impl KvCache {
 
     /// What the attention kernel reads for the next `rows` positions.
     pub(crate) fn segment(&self, rows: usize) -> Segment<'_> {
-        Segment { pages: self.pages.iter().map(|page| page.as_slice()).collect(), position: self.len, rows }
+        Segment { pages: self.pages.iter().map(|page| page.0.as_slice()).collect(), position: self.len, rows }
     }
 }

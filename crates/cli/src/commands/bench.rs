@@ -21,8 +21,8 @@ pub(super) fn run(context: &Context, command: &BenchCommand) -> Result<()> {
 }
 
 fn infer(context: &Context, args: &InferArgs) -> Result<()> {
-    let (local, model) = context.machine.model(&args.model, &context.terminal)?;
-    let pool = &context.machine.pool;
+    let (local, model) = context.machine.model_with(&args.model, args.kv, &context.terminal)?;
+    let (pool, kv) = (&context.machine.pool, model.decoder.kv);
     for &depth in &args.depth {
         for &batch in &args.batch {
             let mut bench = Bench::new(&model.decoder, pool, batch, depth);
@@ -41,6 +41,7 @@ fn infer(context: &Context, args: &InferArgs) -> Result<()> {
                 let line = json!({
                     "what": "infer", "model": local.name, "test": test, "depth": depth, "batch": batch,
                     "threads": pool.threads(), "tokens_per_s": tokens_per_s, "peak_mib": peak_mib(),
+                    "kv_type": kv.kv_type.name(), "sparse_pages": kv.sparse_pages,
                 });
                 if context.json {
                     context.print_json(&line);

@@ -1,11 +1,18 @@
-//! f32 rows to 16-bit blocks of 32 with one scale, and the sums that minima and offsets need.
+//! f32 rows to blocks of 32 integers with one scale, and the sums that minima and offsets need.
 
-use super::BLOCK;
+use super::{BLOCK, InputBits};
 use crate::dispatch::multiversion;
 use crate::pool::{Parts, Pool};
 
-/// The largest integer: with weights of at most 255, a block's sum stays below 2²⁸.
-const LARGEST: f32 = 32767.0;
+impl InputBits {
+    /// The largest integer: with weights of at most 255, a block's sum stays below 2²⁸.
+    const fn largest(self) -> f32 {
+        match self {
+            Self::Eight => 127.0,
+            Self::Sixteen => 32767.0,
+        }
+    }
+}
 
 /// 1.5 · 2²³: a sum with it has the nearest integer (ties to even) in its low bits. A cast would saturate
 /// value by value.
@@ -16,9 +23,10 @@ const TO_INTEGER: f32 = 12_582_912.0;
 pub struct Activations {
     rows: usize,
     cols: usize,
-    /// `[M, K]`, in -32767..=32767.
+    bits: InputBits,
+    /// `[M, K]`, in -32767..=32767 or in -127..=127.
     pub(crate) q: Vec<i16>,
-    /// `[M, K / 32]`: the largest magnitude of the block / 32767.
+    /// `[M, K / 32]`: the largest magnitude of the block / the largest integer.
     pub(crate) scale: Vec<f32>,
     /// `[M, K / 16]`: minus the sum of the integers of each half block.
     pub(crate) negative_halves: Vec<i32>,
@@ -37,6 +45,10 @@ impl Activations {
         self.cols
     }
 
+    pub fn bits(&self) -> InputBits {
+        self.bits
+    }
+
     pub(crate) fn blocks(&self) -> usize {
         self.cols / BLOCK
     }
@@ -52,10 +64,10 @@ impl Activations {
     ///
     /// # Panics
     /// If `cols` isn't a multiple of 32.
-    pub fn quantise(&mut self, pool: &Pool, x: &[f32], cols: usize) {
+    pub fn quantise(&mut self, pool: &Pool, x: &[f32], cols: usize, bits: InputBits) {
         assert!(cols.is_multiple_of(BLOCK), "{cols} columns aren't whole blocks of {BLOCK}");
         assert!(x.len().is_multiple_of(cols), "x isn't rows of {cols} columns");
-        (self.rows, self.cols) = (x.len() / cols, cols);
+        (self.rows, self.cols, self.bits) = (x.len() / cols, cols, bits);
         let blocks = x.len() / BLOCK;
         self.q.resize(x.len(), 0);
         self.scale.resize(blocks, 0.0);
@@ -83,7 +95,7 @@ impl Activations {
             let x = &x[start * BLOCK..range.end * BLOCK];
             let blocks = x.as_chunks::<BLOCK>().0.iter().zip(q.as_chunks_mut::<BLOCK>().0);
             for (i, (x, q)) in blocks.enumerate() {
-                let (block_scale, [low, high]) = quantise_block(x, q);
+                let (block_scale, [low, high]) = quantise_block(x, q, bits.largest());
                 scale[i] = block_scale;
                 halves[i * 2..i * 2 + 2].copy_from_slice(&[low, high]);
                 sum[i] = low + high;
@@ -96,12 +108,12 @@ impl Activations {
 multiversion! {
     /// Returns the scale, and minus the sums of the half blocks. Compiled a block at a time: in a loop over
     /// blocks LLVM lays the lanes across blocks and gathers.
-    fn quantise_block(x: &[f32; BLOCK], q: &mut [i16; BLOCK]) -> (f32, [i32; 2]) {
+    fn quantise_block(x: &[f32; BLOCK], q: &mut [i16; BLOCK], largest_q: f32) -> (f32, [i32; 2]) {
         // Magnitudes are ordered as their bits are, and a maximum of integers has no order to keep.
         let bits = x.iter().fold(0, |bits: u32, x| bits.max(x.abs().to_bits()));
         let finite = bits < f32::INFINITY.to_bits();
         let largest = if finite { f32::from_bits(bits) } else { 0.0 };
-        let inverse = if largest > 0.0 { LARGEST / largest } else { 0.0 };
+        let inverse = if largest > 0.0 { largest_q / largest } else { 0.0 };
         for (q, x) in q.iter_mut().zip(x) {
             *q = (x * inverse + TO_INTEGER).to_bits() as i16;
         }
@@ -109,7 +121,7 @@ multiversion! {
         for (sum, q) in negative.iter_mut().zip(q.as_chunks::<16>().0) {
             *sum = -q.iter().map(|&q| i32::from(q)).sum::<i32>();
         }
-        (if finite { largest / LARGEST } else { f32::NAN }, negative)
+        (if finite { largest / largest_q } else { f32::NAN }, negative)
     }
 }
 
@@ -120,14 +132,16 @@ mod tests {
     #[test]
     fn a_block_is_within_half_a_step_and_sums_add_up() {
         let x: Vec<f32> = (0..64).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
-        let mut a = Activations::default();
-        a.quantise(&Pool::new(1), &x, 64);
-        for (i, &x) in x.iter().enumerate() {
-            let scale = a.scale[i / 32];
-            assert!((f32::from(a.q[i]) * scale - x).abs() <= scale * 0.501, "{i}");
+        for bits in [InputBits::Eight, InputBits::Sixteen] {
+            let mut a = Activations::default();
+            a.quantise(&Pool::new(1), &x, 64, bits);
+            for (i, &x) in x.iter().enumerate() {
+                let scale = a.scale[i / 32];
+                assert!((f32::from(a.q[i]) * scale - x).abs() <= scale * 0.501, "{i}");
+            }
+            let sum: i32 = a.q[..16].iter().map(|&q| i32::from(q)).sum();
+            assert_eq!(a.negative_halves[0], -sum);
         }
-        let sum: i32 = a.q[..16].iter().map(|&q| i32::from(q)).sum();
-        assert_eq!(a.negative_halves[0], -sum);
     }
 
     #[test]
@@ -135,7 +149,7 @@ mod tests {
         let mut x = vec![0.0; 64];
         x[40] = f32::NAN;
         let mut a = Activations::default();
-        a.quantise(&Pool::new(1), &x, 64);
+        a.quantise(&Pool::new(1), &x, 64, InputBits::Sixteen);
         assert_eq!(a.scale[0].to_bits(), 0.0f32.to_bits());
         assert!(a.scale[1].is_nan());
     }

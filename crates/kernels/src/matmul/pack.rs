@@ -5,14 +5,16 @@
 //! covers columns 2t and 2t + 1: the low and the high 16-bit word of each row's 32-bit lane.
 //! * 4 bits: a line of 64 bytes holds four steps, step `4·line + n` in nibble n of each word.
 //! * 5 bits: the 4-bit part, then a line whose words hold the fifth bit of step t in bit t.
-//! * 8 bits: a line holds two steps, step `2·line + n` in byte n of each word.
+//! * 6 bits: the same, then a line of sixth bits.
+//! * 8 bits: a line holds two steps: lines 2i and 2i + 1 hold steps 4i and 4i + 1 in byte 0 of each word, and the
+//!   steps two behind them in byte 1.
 
 use std::mem::MaybeUninit;
 
 use half::{bf16, f16};
 
 use super::words::{Part, decode_part, put_words};
-use super::{BLOCK, BlockPacking, PANEL, Packing};
+use super::{BLOCK, BlockPacking, InputBits, PANEL, Packing};
 use crate::dispatch::multiversion;
 use crate::gemm::pack_strips;
 use crate::pool::Pool;
@@ -24,6 +26,7 @@ pub struct PackedMatrix {
     rows: usize,
     cols: usize,
     packing: Packing,
+    input_bits: InputBits,
     /// 64-byte aligned through its element type.
     panels: Vec<Line>,
     panel_bytes: usize,
@@ -121,7 +124,7 @@ impl PackedMatrix {
         });
         // SAFETY: the tasks have written all `lines`.
         unsafe { panels.set_len(lines) };
-        Self { rows, cols, packing, panels, panel_bytes }
+        Self { rows, cols, packing, input_bits: InputBits::Sixteen, panels, panel_bytes }
     }
 
     pub fn rows(&self) -> usize {
@@ -132,7 +135,16 @@ impl PackedMatrix {
         self.cols
     }
 
-    /// Whether products round their input to 16 bits.
+    /// The same matrix, with inputs rounded to the given bits; dense matrices take f32 whatever is said.
+    pub fn with_input_bits(self, input_bits: InputBits) -> Self {
+        Self { input_bits, ..self }
+    }
+
+    pub fn input_bits(&self) -> InputBits {
+        self.input_bits
+    }
+
+    /// Whether products round their input.
     pub fn is_quantised(&self) -> bool {
         matches!(self.packing, Packing::Blocks(_))
     }
@@ -287,7 +299,7 @@ impl BlockPacking {
             Format::Q8_0 => (8, false, false),
             Format::Q2K => (4, true, true),
             Format::Q3K => (4, false, true),
-            Format::Q6K => (8, false, true),
+            Format::Q6K => (6, false, true),
             // Their integers are looked up in a table whose values take eight bits.
             Format::IQ4NL | Format::IQ4XS => (8, false, false),
         };
@@ -365,7 +377,7 @@ impl Place {
     }
 
     fn byte_of_eight(&self) -> usize {
-        self.step / 2 * 64 + self.word + self.step % 2
+        (self.step / 4 * 2 + self.step % 2) * 64 + self.word + self.step % 4 / 2
     }
 
     /// Byte and shift of the low four bits.
@@ -373,9 +385,9 @@ impl Place {
         (self.step / 4 * 64 + self.word + self.step % 4 / 2, self.step % 2 * 4)
     }
 
-    /// Byte and bit of the fifth bit.
-    fn fifth_bit(&self) -> (usize, usize) {
-        (256 + self.word + self.step / 8, self.step % 8)
+    /// Byte and bit of the fifth bit, or of the sixth a line behind.
+    fn high_bit(&self, which: usize) -> (usize, usize) {
+        (which * 64 + self.word + self.step / 8, self.step % 8)
     }
 }
 
@@ -387,9 +399,8 @@ pub(crate) fn stored(packing: BlockPacking, quants: &[u8], lane: usize, column: 
     }
     let (at, shift) = place.nibble();
     let low = quants[at] >> shift & 15;
-    if packing.bits == 4 {
-        return low;
-    }
-    let (at, bit) = place.fifth_bit();
-    low | (quants[at] >> bit & 1) << 4
+    (4..usize::from(packing.bits)).fold(low, |q, which| {
+        let (at, bit) = place.high_bit(which);
+        q | (quants[at] >> bit & 1) << which
+    })
 }

@@ -84,10 +84,15 @@ fn packed_rows_decode_to_the_formats_own_values() {
 fn every_level_gives_the_bits_of_the_scalar_loop() {
     let mut random = Random(2);
     for format in FORMATS {
-        for (m, rows) in [(1, 16), (2, 19), (5, 33), (15, 16), (16, 48)] {
-            let w = PackedMatrix::from_blocks(format, rows, 256, &blocks(format, rows, 256, &mut random));
-            let x = random.values(m * 256);
-            at_every_level(|| product(&w, &x, 1));
+        // Few rows of x, then many: weights are widened once for all of them, 1280 columns in three chunks.
+        let cases = [(1, 16, 256), (2, 19, 256), (5, 33, 256), (15, 16, 256), (16, 48, 256), (18, 21, 1280)];
+        for (m, rows, cols) in cases.into_iter().chain([(31, 16, 512), (301, 17, 1280)]) {
+            let w = PackedMatrix::from_blocks(format, rows, cols, &blocks(format, rows, cols, &mut random));
+            let x = random.values(m * cols);
+            let sixteen = at_every_level(|| product(&w, &x, 1));
+            let w = w.with_input_bits(InputBits::Eight);
+            let eight = at_every_level(|| product(&w, &x, 1));
+            assert_ne!(sixteen, eight, "{format:?}: inputs of 8 and of 16 bits");
         }
     }
 }
@@ -97,11 +102,13 @@ fn a_row_alone_equals_the_row_in_a_batch_with_any_thread_count() {
     let mut random = Random(3);
     for format in FORMATS {
         let w = PackedMatrix::from_blocks(format, 70, 512, &blocks(format, 70, 512, &mut random));
-        let x = random.values(19 * 512);
-        let batch = product(&w, &x, 1);
-        assert_eq!(batch, product(&w, &x, 3), "{format:?}: threads");
-        for (x, y) in x.chunks_exact(512).zip(batch.chunks_exact(70)) {
-            assert_eq!(product(&w, x, 1), y, "{format:?}: alone");
+        let x = random.values(43 * 512);
+        for w in [w.clone(), w.with_input_bits(InputBits::Eight)] {
+            let batch = product(&w, &x, 1);
+            assert_eq!(batch, product(&w, &x, 3), "{format:?}: threads");
+            for (x, y) in x.chunks_exact(512).zip(batch.chunks_exact(70)) {
+                assert_eq!(product(&w, x, 1), y, "{format:?}: alone");
+            }
         }
     }
 }

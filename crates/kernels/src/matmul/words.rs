@@ -16,21 +16,24 @@ const WORDS: usize = 8;
 #[inline(always)]
 pub(super) fn put_words(bits: u8, quants: &mut [u8], lane: usize, q: &[u8; BLOCK]) {
     if bits == 8 {
-        for (line, q) in q.as_chunks::<4>().0.iter().enumerate() {
-            let word = u32::from_le_bytes(*q);
-            put_word(quants, line, lane, word & 0xFF00_00FF | (word & 0xFF00) << 8 | word >> 8 & 0xFF00);
+        for (pair, q) in q.as_chunks::<8>().0.iter().enumerate() {
+            let [a, b, c, d, e, f, g, h] = *q;
+            put_word(quants, pair * 2, lane, u32::from_le_bytes([a, e, b, f]));
+            put_word(quants, pair * 2 + 1, lane, u32::from_le_bytes([c, g, d, h]));
         }
         return;
     }
-    let mut fifth = 0;
+    let mut planes = [0; 2];
     for (line, q) in q.as_chunks::<8>().0.iter().enumerate() {
         let bytes = u64::from_le_bytes(*q);
         put_word(quants, line, lane, even_nibbles(bytes) | even_nibbles(bytes >> 8) << 16);
-        let high = bytes >> 4;
-        fifth |= (even_bits(high) | even_bits(high >> 8) << 16) << (line * 4);
+        for (bit, plane) in planes.iter_mut().enumerate() {
+            let high = bytes >> (4 + bit);
+            *plane |= (even_bits(high) | even_bits(high >> 8) << 16) << (line * 4);
+        }
     }
-    if bits == 5 {
-        put_word(quants, 4, lane, fifth);
+    for (line, plane) in (4..usize::from(bits)).zip(planes) {
+        put_word(quants, line, lane, plane);
     }
 }
 
@@ -74,6 +77,7 @@ multiversion! {
         match part.packing.bits {
             4 => decode_bits::<4>(&part, out, stride, width),
             5 => decode_bits::<5>(&part, out, stride, width),
+            6 => decode_bits::<6>(&part, out, stride, width),
             _ => decode_bits::<8>(&part, out, stride, width),
         }
     }
@@ -117,13 +121,10 @@ fn line_word(line: &[u8; 64], lane: usize) -> u32 {
 fn stored_of<const BITS: usize>(words: &[u32; WORDS], column: usize) -> u32 {
     let odd = column % 2 * 16;
     if BITS == 8 {
-        return words[column / 4] >> (odd + column % 4 / 2 * 8) & 255;
+        return words[column / 8 * 2 + column % 4 / 2] >> (odd + column % 8 / 4 * 8) & 255;
     }
     let low = words[column / 8] >> (odd + column % 8 / 2 * 4) & 15;
-    if BITS == 4 {
-        return low;
-    }
-    low | (words[4] >> (odd + column / 2) & 1) << 4
+    (4..BITS).fold(low, |q, line| q | (words[line] >> (odd + column / 2) & 1) << line)
 }
 
 /// Sixteen f16 values as f32.
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn words_hold_each_integer_where_the_layout_says() {
-        for bits in [4, 5, 8] {
+        for bits in [4, 5, 6, 8] {
             let packing = BlockPacking { bits, min: false, halves: false };
             let mut quants = vec![0; packing.quant_bytes()];
             let q = |lane: usize| std::array::from_fn(|i| ((i * 37 + lane * 101 + 11) % (1 << bits)) as u8);

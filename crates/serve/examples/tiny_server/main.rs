@@ -22,8 +22,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     TinyModel { max_seq_len: 1 << 16, ..TINY }.write(&folder)?;
     let pool = Arc::new(Pool::new(1));
     let model = Arc::new(Model::open(&folder, &pool)?);
-    let config =
-        EngineConfig { max_context: 1 << 16, max_batch: 4, prefill_chunk: 256, prefix_cache_bytes: 1 << 24 };
+    let config = EngineConfig {
+        max_batch: 4,
+        prefill_chunk: 256,
+        prefix_cache_bytes: 1 << 24,
+        ..EngineConfig::new(1 << 16)
+    };
     let engine = Arc::new(Engine::start(model, pool, config));
     let state = Arc::new(State::new(engine, Assistant { max_tokens: 60_000, ..Assistant::base("tiny") }, 1));
     state.register(Assistant {

@@ -31,10 +31,10 @@ impl Serving {
         let pool = Arc::new(Pool::new(1));
         let model = Arc::new(Model::open(&folder, &pool).unwrap());
         let config = EngineConfig {
-            max_context: max_seq_len,
             max_batch,
             prefill_chunk: 64,
             prefix_cache_bytes: 1 << 22,
+            ..EngineConfig::new(max_seq_len)
         };
         let engine = Arc::new(Engine::start(model, pool, config));
         let state = Arc::new(State::new(engine, Assistant::base("tiny"), 1));
