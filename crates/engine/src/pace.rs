@@ -9,8 +9,10 @@
 const STRETCH: f32 = 1.2;
 /// Steps this short (40 tokens a second for each stream) needn't be shorter: small chunks waste the weights they read.
 const FAST_ENOUGH_MS: f32 = 25.0;
+/// How much more a second prompt for each decoding sequence may add: who waits for a first token waits longest.
+const CROWD: f32 = 8.0;
 /// Steps are never made longer than this, however many prompts wait.
-const SLOW_MS: f32 = 100.0;
+const SLOW_MS: f32 = 250.0;
 /// A prompt always goes on, by so many tokens at least.
 const MIN_CHUNK: usize = 8;
 /// Steps with a prompt in a row after which one goes without, to measure again.
@@ -42,7 +44,8 @@ impl Pace {
         if self.prompt_ms == 0.0 {
             return MIN_CHUNK.min(most);
         }
-        let crowd = (3.0 * num_prompts as f32 / num_decoding as f32).max(1.0);
+        let num_others = num_prompts.saturating_sub(1);
+        let crowd = (CROWD * num_others as f32 / num_decoding as f32).max(1.0);
         let usual = (STRETCH * decode_ms).max(FAST_ENOUGH_MS - decode_ms);
         let added_ms = (STRETCH * crowd * decode_ms).min(SLOW_MS - decode_ms).max(usual);
         let chunk = (added_ms / self.prompt_ms) as usize;
@@ -103,8 +106,7 @@ mod tests {
             assert!(steps.len() < 1000, "4000 tokens take no end: {done} so far");
         }
         steps.sort_by(f32::total_cmp);
-        let stretch = if num_decoding == 1 { 4.7 } else { 2.3 };
-        let allowed = (stretch * alone).max(30.0).max(alone + prompt_ms * MIN_CHUNK as f32);
+        let allowed = (2.3 * alone).max(30.0).max(alone + prompt_ms * MIN_CHUNK as f32);
         let worst = steps[steps.len() - 1];
         assert!(worst <= allowed, "{worst} ms beside {num_decoding} sequences, alone {alone} ms");
     }
@@ -119,5 +121,15 @@ mod tests {
             }
         }
         assert_eq!(Pace::new(8).chunk(0, 3, 256), 256, "nobody decodes");
+    }
+
+    #[test]
+    fn many_first_tokens_come_before_few_next_ones_within_a_limit() {
+        let mut pace = Pace::new(16);
+        pace.learn(4, 0, 10.0);
+        pace.learn(4, 100, 110.0);
+        let chunks = [1, 2, 4, 12].map(|num_prompts| pace.chunk(4, num_prompts, 1000));
+        assert!(chunks[0] == 15 && chunks.is_sorted() && chunks[2] > 2 * chunks[1], "{chunks:?}");
+        assert_eq!(chunks[3], 240, "10 ms and a ms for each token, up to 250");
     }
 }

@@ -67,7 +67,7 @@ enum Slot {
 
 #[derive(Debug, Default)]
 struct Slots {
-    slots: BTreeMap<String, Slot>,
+    models: BTreeMap<String, Slot>,
     /// How the last attempt to load went wrong, and which attempt that was.
     failures: BTreeMap<String, (u64, RegistryError)>,
     clock: u64,
@@ -101,7 +101,7 @@ impl Registry {
         loop {
             slots.clock += 1;
             let now = slots.clock;
-            match slots.slots.get_mut(name) {
+            match slots.models.get_mut(name) {
                 Some(Slot::Ready { engine, last_used, .. }) => {
                     *last_used = now;
                     return Ok(Arc::clone(engine));
@@ -123,7 +123,7 @@ impl Registry {
     fn load(&self, name: &str, mut slots: MutexGuard<'_, Slots>) -> Result<Arc<Engine>, RegistryError> {
         let failed = |reason| RegistryError::Load { name: name.into(), reason };
         // Others find it being loaded from here on.
-        slots.slots.insert(name.into(), Slot::Loading { bytes: 0 });
+        slots.models.insert(name.into(), Slot::Loading { bytes: 0 });
         drop(slots);
         let guard = Attempt { registry: self, name };
         let estimate = self.loader.estimate(name).map_err(failed).and_then(|bytes| {
@@ -140,7 +140,7 @@ impl Registry {
             let mut slots = self.lock();
             slots.clock += 1;
             let ready = Slot::Ready { engine: Arc::clone(&engine), bytes, last_used: slots.clock };
-            slots.slots.insert(name.into(), ready);
+            slots.models.insert(name.into(), ready);
             slots.failures.remove(name);
             Ok(engine)
         });
@@ -159,13 +159,13 @@ impl Registry {
         let mut slots = self.lock();
         let mut unloaded = Vec::new();
         loop {
-            let others = slots.slots.iter().filter(|(other, _)| *other != name);
+            let others = slots.models.iter().filter(|(other, _)| *other != name);
             let used_bytes: usize = others.map(|(_, slot)| slot.bytes()).sum();
             if used_bytes.saturating_add(needed_bytes) <= self.budget_bytes {
-                slots.slots.insert(name.into(), Slot::Loading { bytes: needed_bytes });
+                slots.models.insert(name.into(), Slot::Loading { bytes: needed_bytes });
                 return Ok(unloaded);
             }
-            let idle = slots.slots.iter().filter_map(|(other, slot)| match slot {
+            let idle = slots.models.iter().filter_map(|(other, slot)| match slot {
                 Slot::Ready { engine, last_used, .. } if Arc::strong_count(engine) == 1 => {
                     Some((*last_used, other.clone()))
                 }
@@ -180,7 +180,7 @@ impl Registry {
                     budget_bytes,
                 });
             };
-            if let Some(Slot::Ready { engine, .. }) = slots.slots.remove(&oldest) {
+            if let Some(Slot::Ready { engine, .. }) = slots.models.remove(&oldest) {
                 unloaded.push(engine);
             }
         }
@@ -189,7 +189,7 @@ impl Registry {
     /// Every model in the loader's order.
     pub fn states(&self) -> Vec<ModelState> {
         let slots = self.lock();
-        let state = |name: String| match slots.slots.get(&name) {
+        let state = |name: String| match slots.models.get(&name) {
             Some(Slot::Ready { engine, bytes, .. }) => {
                 let num_users = Arc::strong_count(engine) - 1;
                 ModelState { name, is_loaded: true, bytes: *bytes, num_users }
@@ -201,7 +201,7 @@ impl Registry {
 
     /// The engine of that name if it is loaded. Looking isn't asking: its turn to go stays the same.
     pub fn loaded_engine(&self, name: &str) -> Option<Arc<Engine>> {
-        match self.lock().slots.get(name) {
+        match self.lock().models.get(name) {
             Some(Slot::Ready { engine, .. }) => Some(Arc::clone(engine)),
             _ => None,
         }
@@ -210,7 +210,7 @@ impl Registry {
     /// Every engine that is loaded, for sums over all of them.
     pub fn loaded(&self) -> Vec<(String, Arc<Engine>)> {
         let slots = self.lock();
-        let ready = slots.slots.iter().filter_map(|(name, slot)| match slot {
+        let ready = slots.models.iter().filter_map(|(name, slot)| match slot {
             Slot::Ready { engine, .. } => Some((name.clone(), Arc::clone(engine))),
             Slot::Loading { .. } => None,
         });
@@ -246,8 +246,8 @@ struct Attempt<'a> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         let mut slots = self.registry.lock();
-        if matches!(slots.slots.get(self.name), Some(Slot::Loading { .. })) {
-            slots.slots.remove(self.name);
+        if matches!(slots.models.get(self.name), Some(Slot::Loading { .. })) {
+            slots.models.remove(self.name);
         }
         drop(slots);
         self.registry.changed.notify_all();

@@ -59,7 +59,7 @@ pub(crate) struct SamplingArgs {
 #[derive(Debug, Clone, Copy, ClapArgs)]
 #[command(next_help_heading = "Keys and values")]
 pub(crate) struct KvArgs {
-    /// Type of cached keys and values: f16 takes half of f32's memory, q8_0 a little more than a quarter
+    /// Type of cached keys and values: f16 takes half of f32's memory, `q8_0` a little more than a quarter
     #[arg(long, value_enum, default_value_t = KvTypeArg::F16)]
     pub(crate) kv_type: KvTypeArg,
     /// Look at this many pages of 64 positions at most, those that fit the query best: faster in long contexts, and

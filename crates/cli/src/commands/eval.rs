@@ -83,7 +83,7 @@ fn needle(context: &Context, args: &NeedleArgs) -> Result<()> {
                 let part = |ids: Vec<u32>| tokenizer.decode(&ids);
                 let (start, end) =
                     (part(ids.by_ref().take(before).collect()), part(ids.take(hay - before).collect()));
-                let messages = vec![Message::user(&needle.prompt(&start, &end))];
+                let messages = vec![Message::user(needle.prompt(&start, &end))];
                 let prompt = model.chat.prompt(&Conversation { messages, ..Conversation::default() })?;
                 let stops = model.chat.stops().to_vec();
                 let answer = engine.generate(Request::greedy(prompt, 24, stops))?;

@@ -1,3 +1,5 @@
+//! Attention against two passes in f64, and the laws of chunks, threads, levels, types of pages and chosen pages.
+
 use super::*;
 use crate::dispatch::at_every_level;
 
@@ -256,7 +258,9 @@ fn the_page_that_a_query_looks_for_is_chosen() {
     // Keys of one page point where the last query points; all others are small.
     let mut case = Case::new(2, 1, 32, 640);
     for (t, k) in case.k.chunks_exact_mut(32).enumerate() {
-        k.iter_mut().for_each(|k| *k *= 0.01);
+        for k in k.iter_mut() {
+            *k *= 0.01;
+        }
         if t == 300 {
             k.copy_from_slice(&case.q[639 * 64..639 * 64 + 32]);
         }

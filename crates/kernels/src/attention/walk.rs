@@ -3,7 +3,7 @@
 use super::pages::{GROUP, HeadPage, KvType};
 use super::{PAGE, TOGETHER};
 use crate::cpu::Level;
-use crate::dispatch::{LANES, level, prefetch, sum_lanes};
+use crate::dispatch::{LANES, level, multiversion, prefetch, sum_lanes};
 use crate::elementwise::{exp, tanh};
 use crate::lanes::Lanes;
 #[cfg(target_arch = "x86_64")]
@@ -44,11 +44,18 @@ impl Quad {
             }
             let largest = self.largest[i].max(later.largest[i]);
             let (own, other) = (exp(self.largest[i] - largest), exp(later.largest[i] - largest));
-            for (acc, later) in acc.iter_mut().zip(later_acc) {
-                *acc = later.mul_add(other, *acc * own);
-            }
+            add_weighted(acc, own, later_acc, other);
             self.sum[i] = later.sum[i].mul_add(other, self.sum[i] * own);
             self.largest[i] = largest;
+        }
+    }
+}
+
+multiversion! {
+    /// `a = a · own + b · other`, the last product not rounded.
+    fn add_weighted(a: &mut [f32], own: f32, b: &[f32], other: f32) {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a = b.mul_add(other, *a * own);
         }
     }
 }
@@ -239,36 +246,77 @@ unsafe fn walk<L: Lanes, E: Element, const N: usize>(step: Step<'_>, quad: &mut 
 #[inline(always)]
 #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers the whole inner loop")]
 unsafe fn scores<L: Lanes, E: Element, const N: usize>(step: &Step<'_>, q: &[f32], p: &mut [[f32; PAGE]; N]) {
-    let (keys, next) = (step.page.keys, step.next.keys);
-    let padded = q.len() / N;
+    let (keys, padded) = (step.page.keys, q.len() / N);
     assert!(size_of_val(keys) >= padded * PAGE * E::BYTES);
     assert!(!E::IS_SCALED || step.page.key_scales.len() >= padded.div_ceil(GROUP) * PAGE);
+    // SAFETY: the assertions above; `G` times 16 divides the slots of a page.
+    unsafe {
+        match side_by_side::<L, E>(N) {
+            4 => (0..PAGE).step_by(4 * LANES).for_each(|slot| scores_of::<L, E, N, 4>(step, q, slot, p)),
+            2 => (0..PAGE).step_by(2 * LANES).for_each(|slot| scores_of::<L, E, N, 2>(step, q, slot, p)),
+            _ => (0..PAGE).step_by(LANES).for_each(|slot| scores_of::<L, E, N, 1>(step, q, slot, p)),
+        }
+    }
+}
+
+/// How many sums of sixteen lanes each query has at once: a sum waits for itself, so there must be others to add to,
+/// as many as the registers hold.
+const fn side_by_side<L: Lanes, E: Element>(num_queries: usize) -> usize {
+    match (L::TILE, E::IS_SCALED, num_queries) {
+        (8, false, _) | (8, true, 1 | 2) => 4,
+        (8, true, _) | (4, false, 1) => 2,
+        _ => 1,
+    }
+}
+
+/// The scores of 16·G slots from `slot` on.
+///
+/// # Safety
+/// As of [`scores`]; the slots must lie in the page.
+#[inline(always)]
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers the whole inner loop")]
+unsafe fn scores_of<L: Lanes, E: Element, const N: usize, const G: usize>(
+    step: &Step<'_>,
+    q: &[f32],
+    slot: usize,
+    p: &mut [[f32; PAGE]; N],
+) {
+    let padded = q.len() / N;
     let group = if E::IS_SCALED { GROUP } else { padded };
-    for lanes in (0..PAGE).step_by(LANES) {
-        // SAFETY: `channel < padded` and `lanes + 16 <= PAGE` keep every address inside the slices.
-        unsafe {
-            let mut acc = [L::splat(0.0); N];
-            for start in (0..padded).step_by(group) {
-                let mut sums = if E::IS_SCALED { [L::splat(0.0); N] } else { acc };
-                for channel in start..(start + group).min(padded) {
-                    // Each of the four passes asks for a quarter of the lines.
-                    prefetch(next, lanes * padded + channel * LANES);
-                    let key: L = E::load(keys.as_ptr(), channel * PAGE + lanes);
-                    for (i, sum) in sums.iter_mut().enumerate() {
-                        *sum = L::splat(*q.as_ptr().add(i * padded + channel)).fma(key, *sum);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut acc = [[L::splat(0.0); G]; N];
+        for start in (0..padded).step_by(group) {
+            let mut sums = if E::IS_SCALED { [[L::splat(0.0); G]; N] } else { acc };
+            for channel in start..(start + group).min(padded) {
+                let keys: [L; G] = std::array::from_fn(|g| {
+                    let slot = slot + g * LANES;
+                    // Each pass over the channels asks for its share of the lines.
+                    prefetch(step.next.keys, slot * padded + channel * LANES);
+                    E::load(step.page.keys.as_ptr(), channel * PAGE + slot)
+                });
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let q = L::splat(*q.as_ptr().add(i * padded + channel));
+                    for (sum, key) in sums.iter_mut().zip(keys) {
+                        *sum = q.fma(key, *sum);
                     }
-                }
-                if E::IS_SCALED {
-                    let scale = L::load(step.page.key_scales.as_ptr().add(start / GROUP * PAGE + lanes));
-                    for (acc, sum) in acc.iter_mut().zip(sums) {
-                        *acc = sum.fma(scale, *acc);
-                    }
-                } else {
-                    acc = sums;
                 }
             }
-            for (acc, p) in acc.into_iter().zip(p.iter_mut()) {
-                acc.store(p.as_mut_ptr().add(lanes));
+            if E::IS_SCALED {
+                for g in 0..G {
+                    let at = start / GROUP * PAGE + slot + g * LANES;
+                    let scale = L::load(step.page.key_scales.as_ptr().add(at));
+                    for (acc, sums) in acc.iter_mut().zip(&sums) {
+                        acc[g] = sums[g].fma(scale, acc[g]);
+                    }
+                }
+            } else {
+                acc = sums;
+            }
+        }
+        for (acc, p) in acc.into_iter().zip(p.iter_mut()) {
+            for (g, acc) in acc.into_iter().enumerate() {
+                acc.store(p.as_mut_ptr().add(slot + g * LANES));
             }
         }
     }
@@ -285,14 +333,15 @@ unsafe fn add_values<L: Lanes, E: Element, const N: usize>(
     p: &[[f32; PAGE]; N],
     acc: &mut [f32],
 ) {
-    let (values, next) = (step.page.values, step.next.values);
-    let padded = acc.len() / N;
+    let (values, padded) = (step.page.values, acc.len() / N);
     assert!(size_of_val(values) >= padded * PAGE * E::BYTES);
     assert!(!E::IS_SCALED || step.page.value_scales.len() >= padded.div_ceil(GROUP) * PAGE);
     let mut scaled = [[0.0f32; PAGE]; N];
-    for lanes in (0..padded).step_by(LANES) {
-        if E::IS_SCALED && lanes.is_multiple_of(GROUP) {
-            let scales = &step.page.value_scales[lanes / GROUP * PAGE..][..PAGE];
+    let side = side_by_side::<L, E>(N);
+    let mut channel = 0;
+    while channel < padded {
+        if E::IS_SCALED && channel.is_multiple_of(GROUP) {
+            let scales = &step.page.value_scales[channel / GROUP * PAGE..][..PAGE];
             for (scaled, p) in scaled.iter_mut().zip(p) {
                 for ((scaled, p), scale) in scaled.iter_mut().zip(p).zip(scales) {
                     *scaled = p * scale;
@@ -300,23 +349,56 @@ unsafe fn add_values<L: Lanes, E: Element, const N: usize>(
             }
         }
         let p = if E::IS_SCALED { &scaled } else { p };
-        // SAFETY: `padded` is a multiple of 16, so `lanes + 16 <= padded`; slots are below PAGE.
-        unsafe {
-            let mut sums = [L::splat(0.0); N];
-            for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = L::load(acc.as_ptr().add(i * padded + lanes));
+        // Channels that share a scale end where the next begin.
+        let left = if E::IS_SCALED { GROUP - channel % GROUP } else { padded }.min(padded - channel) / LANES;
+        // SAFETY: the assertions above; there are as many channels left.
+        channel += unsafe {
+            match side.min(left) {
+                4 => values_of::<L, E, N, 4>(step, p, channel, acc),
+                2 | 3 => values_of::<L, E, N, 2>(step, p, channel, acc),
+                _ => values_of::<L, E, N, 1>(step, p, channel, acc),
             }
-            for slot in 0..PAGE {
-                // Each pass asks for its share of the lines.
-                prefetch(next, lanes * PAGE + slot * LANES);
-                let value: L = E::load(values.as_ptr(), slot * padded + lanes);
-                for (p, sum) in p.iter().zip(&mut sums) {
-                    *sum = L::splat(p[slot]).fma(value, *sum);
+        };
+    }
+}
+
+/// Adds 16·G channels from `channel` on, and returns how many these are.
+///
+/// # Safety
+/// As of [`add_values`]; the channels must lie in the page.
+#[inline(always)]
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers the whole inner loop")]
+unsafe fn values_of<L: Lanes, E: Element, const N: usize, const G: usize>(
+    step: &Step<'_>,
+    p: &[[f32; PAGE]; N],
+    channel: usize,
+    acc: &mut [f32],
+) -> usize {
+    let padded = acc.len() / N;
+    // SAFETY: the caller's promise; slots are below PAGE.
+    unsafe {
+        let at = |i: usize, g: usize| i * padded + channel + g * LANES;
+        let mut sums: [[L; G]; N] =
+            std::array::from_fn(|i| std::array::from_fn(|g| L::load(acc.as_ptr().add(at(i, g)))));
+        for slot in 0..PAGE {
+            let values: [L; G] = std::array::from_fn(|g| {
+                let channel = channel + g * LANES;
+                // Each pass over the slots asks for its share of the lines.
+                prefetch(step.next.values, channel * PAGE + slot * LANES);
+                E::load(step.page.values.as_ptr(), slot * padded + channel)
+            });
+            for (p, sums) in p.iter().zip(&mut sums) {
+                let p = L::splat(p[slot]);
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum = p.fma(value, *sum);
                 }
             }
-            for (i, sum) in sums.into_iter().enumerate() {
-                sum.store(acc.as_mut_ptr().add(i * padded + lanes));
+        }
+        for (i, sums) in sums.into_iter().enumerate() {
+            for (g, sum) in sums.into_iter().enumerate() {
+                sum.store(acc.as_mut_ptr().add(at(i, g)));
             }
         }
     }
+    G * LANES
 }

@@ -1,3 +1,5 @@
+//! Answers in every dialect, cut anywhere, give the same pieces.
+
 use proptest::prelude::*;
 use serde_json::json;
 
