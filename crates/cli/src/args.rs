@@ -1,5 +1,6 @@
 //! The command line. Defaults stand here and nowhere else.
 
+mod access;
 mod generation;
 mod serving;
 
@@ -7,8 +8,9 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-pub(crate) use generation::{SamplingArgs, SpeculationArgs};
-pub(crate) use serving::{AccessArgs, BenchServeArgs, KeysCommand, KeysCreateArgs, Prompts};
+pub(crate) use access::{AccessArgs, BenchServeArgs, KeysCommand, KeysCreateArgs, Prompts};
+pub(crate) use generation::{KvArgs, SamplingArgs, SpeculationArgs};
+pub(crate) use serving::ServeArgs;
 
 /// The chat model `hearth up` and `hearth serve` use.
 pub(crate) const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";
@@ -203,21 +205,6 @@ pub(crate) struct AddressArgs {
 }
 
 #[derive(Debug, ClapArgs)]
-pub(crate) struct ServeArgs {
-    #[arg(long, default_value = DEFAULT_MODEL)]
-    pub(crate) model: String,
-    /// Positions of a conversation at most
-    #[arg(long, default_value_t = 8192)]
-    pub(crate) context: usize,
-    #[command(flatten)]
-    pub(crate) address: AddressArgs,
-    #[command(flatten)]
-    pub(crate) access: AccessArgs,
-    #[command(flatten)]
-    pub(crate) speculation: SpeculationArgs,
-}
-
-#[derive(Debug, ClapArgs)]
 pub(crate) struct GenerateArgs {
     #[arg(long, default_value = DEFAULT_MODEL)]
     pub(crate) model: String,
@@ -231,6 +218,9 @@ pub(crate) struct GenerateArgs {
     pub(crate) raw: bool,
     #[arg(long, default_value_t = 256)]
     pub(crate) max_tokens: usize,
+    /// What to do with a prompt that is longer than the model's context
+    #[arg(long, value_enum, default_value_t = Overflow::Error)]
+    pub(crate) overflow: Overflow,
     /// A text that ends the answer and isn't part of it; may be given several times
     #[arg(long, value_name = "TEXT")]
     pub(crate) stop: Vec<String>,
@@ -252,6 +242,17 @@ pub(crate) struct GenerateArgs {
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     pub(crate) speculation: SpeculationArgs,
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
+}
+
+/// What becomes of a prompt that doesn't fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Overflow {
+    /// An error that names both lengths
+    Error,
+    /// Keep a quarter of the room for its beginning and the rest for its end, and say how many tokens were dropped
+    DropMiddle,
 }
 
 /// What the answer must look like.
@@ -289,6 +290,8 @@ pub(crate) struct ChatArgs {
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     pub(crate) speculation: SpeculationArgs,
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -298,6 +301,26 @@ pub(crate) enum TokenizerCommand {
         after_help = "Example:\n  hearth tokenizer encode --tokenizer smollm2-135m --file README.md --json"
     )]
     Encode(EncodeArgs),
+    /// Ids to text
+    #[command(
+        after_help = "Example:\n  hearth tokenizer decode --tokenizer smollm2-135m 504 1789\n  hearth tokenizer encode --file README.md --json | hearth tokenizer decode"
+    )]
+    Decode(DecodeArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DecodeArgs {
+    /// A model, a GGUF file, a folder or a tokenizer.json
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub(crate) tokenizer: String,
+    /// Ids; without any, they are read from the file
+    pub(crate) ids: Vec<u32>,
+    /// File of ids: numbers, or what `encode --json` prints; standard input without it
+    #[arg(long, conflicts_with = "ids")]
+    pub(crate) file: Option<PathBuf>,
+    /// Spell control tokens instead of leaving them out
+    #[arg(long)]
+    pub(crate) special: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -317,6 +340,31 @@ pub(crate) enum EvalCommand {
         after_help = "Example:\n  hearth eval perplexity --model smollm2-135m --text book.txt --window 512"
     )]
     Perplexity(PerplexityArgs),
+    /// Whether a sentence is found again in a long text, by length and depth
+    #[command(
+        after_help = "Example:\n  hearth eval needle --lengths 1024,4096 --depths 0,0.5,1 --text book.txt --sparse-pages 16"
+    )]
+    Needle(NeedleArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct NeedleArgs {
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub(crate) model: String,
+    /// The haystack, repeated if it is too short
+    #[arg(long)]
+    pub(crate) text: PathBuf,
+    /// Tokens of the prompt
+    #[arg(long, default_value = "1024,4096", value_delimiter = ',')]
+    pub(crate) lengths: Vec<usize>,
+    /// Where the sentence is hidden: 0 at the beginning, 1 at the end
+    #[arg(long, default_value = "0,0.25,0.5,0.75,1", value_delimiter = ',')]
+    pub(crate) depths: Vec<f64>,
+    /// Sentences hidden for each length and depth, one prompt each
+    #[arg(long, default_value_t = 2)]
+    pub(crate) needles: usize,
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -327,6 +375,8 @@ pub(crate) struct PerplexityArgs {
     pub(crate) text: PathBuf,
     #[arg(long, default_value_t = 512)]
     pub(crate) window: usize,
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -344,6 +394,24 @@ pub(crate) enum BenchCommand {
         after_help = "Example:\n  hearth bench serve --clients 8 --requests 64 --prompts shared\n  hearth bench serve --url http://127.0.0.1:8000 --rate 2 --json"
     )]
     Serve(BenchServeArgs),
+    /// Megabytes of text a second into ids
+    #[command(
+        after_help = "Example:\n  hearth bench tokenizer --tokenizer smollm2-135m --text README.md --threads 1 --json"
+    )]
+    Tokenizer(TokenizerBenchArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TokenizerBenchArgs {
+    /// A model, a GGUF file, a folder or a tokenizer.json
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub(crate) tokenizer: String,
+    /// UTF-8 text
+    #[arg(long)]
+    pub(crate) text: PathBuf,
+    /// Repetitions; the median counts
+    #[arg(long, default_value_t = 9)]
+    pub(crate) repeat: usize,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -365,6 +433,8 @@ pub(crate) struct InferArgs {
     /// Repetitions; the median counts
     #[arg(long, default_value_t = 3)]
     pub(crate) repeat: usize,
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -13,7 +13,7 @@ use hearth_knowledge::embed::Embedder;
 use hearth_model::Model;
 use hearth_model::encoder::Encoder;
 
-use crate::args::SpeculationArgs;
+use crate::args::{KvArgs, SpeculationArgs};
 
 /// Bytes of keys and values kept of finished conversations: 512 MiB hold some 20 000 tokens of the default model.
 const PREFIX_CACHE_BYTES: usize = 512 << 20;
@@ -37,6 +37,25 @@ impl Machine {
 
     pub(crate) fn pull(&self, name: &str, progress: &dyn Progress) -> Result<Local> {
         Ok(self.hub().pull(name, progress)?)
+    }
+
+    /// [`Self::model`] with keys and values kept as the arguments say.
+    pub(crate) fn model_with(
+        &self,
+        name: &str,
+        kv: KvArgs,
+        progress: &dyn Progress,
+    ) -> Result<(Local, Arc<Model>)> {
+        let local = self.pull(name, progress)?;
+        let model = self.open_with(&local.path, kv)?;
+        Ok((local, model))
+    }
+
+    /// [`Self::open`] with keys and values kept as the arguments say.
+    pub(crate) fn open_with(&self, path: &Path, kv: KvArgs) -> Result<Arc<Model>> {
+        let mut model = self.open(path)?;
+        Arc::get_mut(&mut model).expect("nobody else has it yet").decoder.kv = kv.options();
+        Ok(model)
     }
 
     /// Pulls and loads a chat model.
@@ -64,14 +83,18 @@ impl Machine {
         args: &SpeculationArgs,
         progress: &dyn Progress,
     ) -> Result<Arc<Engine>> {
+        let speculation = self.speculation(args, progress)?;
+        let (model, pool) = (Arc::clone(model), Arc::clone(&self.pool));
+        Ok(Arc::new(Engine::start_with(model, pool, engine_config(max_context), speculation)?))
+    }
+
+    pub(crate) fn speculation(&self, args: &SpeculationArgs, progress: &dyn Progress) -> Result<Speculation> {
         let max_draft = args.max_draft;
-        let speculation = match &args.draft {
+        Ok(match &args.draft {
             Some(name) => Speculation::Draft { model: self.model(name, progress)?.1, max_draft },
             None if args.prompt_lookup => Speculation::PromptLookup { max_draft },
             None => Speculation::Off,
-        };
-        let (model, pool) = (Arc::clone(model), Arc::clone(&self.pool));
-        Ok(Arc::new(Engine::start_with(model, pool, engine_config(max_context), speculation)?))
+        })
     }
 
     /// Pulls and loads a text embedder.
@@ -85,7 +108,7 @@ impl Machine {
 }
 
 fn engine_config(max_context: usize) -> EngineConfig {
-    EngineConfig { max_batch: 32, prefix_cache_bytes: PREFIX_CACHE_BYTES, ..EngineConfig::new(max_context) }
+    EngineConfig { prefix_cache_bytes: PREFIX_CACHE_BYTES, ..EngineConfig::new(max_context) }
 }
 
 /// The encoder as the knowledge base and the server see it.

@@ -90,7 +90,9 @@ impl Scheduler {
         if let Some((_, chain)) = known {
             return chain.clone();
         }
-        let chain = store.start(hash, decoder.page_layout());
+        // What changes the bits of keys and values beside the weights.
+        let inputs = decoder.layers.first().map(|layer| layer.mlp.parts()[0].up.weight.input_bits());
+        let chain = store.start(&format!("{hash}|{:?}|{inputs:?}", decoder.kv), decoder.page_layout());
         self.chains.push((Arc::downgrade(decoder), chain.clone()));
         chain
     }

@@ -8,6 +8,7 @@
 //! * [`metrics`] — exact match, token F1, answer contained, citation hit, in English and Chinese
 //! * [`bootstrap`] — seeded 95 % intervals for a mean and for a paired difference
 //! * [`compare`] — records of all ways → summaries, the best way, the content of `report.json`
+//! * [`needle`] — a sentence hidden in a long text, and a question about it
 //! * [`verdict`] — which way is best, in a few careful sentences
 //! * [`table`] — the comparison as plain text
 //! * [`report`] — the comparison as one self-contained HTML page
@@ -19,6 +20,8 @@ pub mod metrics;
 pub mod bootstrap;
 
 pub mod compare;
+
+pub mod needle;
 
 pub mod verdict;
 

@@ -2,7 +2,7 @@
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use hearth_kernels::attention::{PAGE, PageLayout, Segment, attention};
+use hearth_kernels::attention::{Keys, KvType, PAGE, PageLayout, Segment, attention};
 use hearth_kernels::attention_backward::AttentionShape;
 use hearth_kernels::pool::Pool;
 
@@ -15,7 +15,25 @@ const CASES: [(usize, usize, usize, usize); 6] =
     [(9, 3, 64, 1), (9, 3, 1024, 1), (14, 2, 1024, 1), (9, 3, 0, 512), (14, 2, 0, 512), (14, 2, 1024, 64)];
 
 #[divan::bench(args = CASES)]
-fn rows(bencher: Bencher<'_, '_>, (heads, kv_heads, position, rows): (usize, usize, usize, usize)) {
+fn f32_pages(bencher: Bencher<'_, '_>, case: (usize, usize, usize, usize)) {
+    rows(bencher, KvType::F32, case);
+}
+
+#[divan::bench(args = CASES)]
+fn f16_pages(bencher: Bencher<'_, '_>, case: (usize, usize, usize, usize)) {
+    rows(bencher, KvType::F16, case);
+}
+
+#[divan::bench(args = CASES)]
+fn q8_0_pages(bencher: Bencher<'_, '_>, case: (usize, usize, usize, usize)) {
+    rows(bencher, KvType::Q8_0, case);
+}
+
+fn rows(
+    bencher: Bencher<'_, '_>,
+    kv_type: KvType,
+    (heads, kv_heads, position, rows): (usize, usize, usize, usize),
+) {
     let shape = AttentionShape {
         num_heads: heads,
         num_kv_heads: kv_heads,
@@ -24,7 +42,8 @@ fn rows(bencher: Bencher<'_, '_>, (heads, kv_heads, position, rows): (usize, usi
         window: None,
         soft_cap: None,
     };
-    let layout = PageLayout { num_layers: 1, num_kv_heads: kv_heads, head_dim: 64 };
+    let layout =
+        PageLayout { num_layers: 1, num_kv_heads: kv_heads, head_dim: 64, kv_type, has_bounds: false };
     let pages = vec![vec![0.01_f32; layout.page_len()]; (position + rows).div_ceil(PAGE)];
     let q = vec![0.3_f32; rows * heads * 64];
     let mut out = vec![0.0; q.len()];
@@ -33,6 +52,7 @@ fn rows(bencher: Bencher<'_, '_>, (heads, kv_heads, position, rows): (usize, usi
     let keys = rows * position + rows * (rows + 1) / 2;
     bencher.counter(ItemsCount::new(keys * heads * 64 * 2)).bench_local(|| {
         let segment = Segment { pages: pages.iter().map(Vec::as_slice).collect(), position, rows };
-        attention(&pool, &shape, (layout, 0), &[segment], (&q, &mut out), None);
+        let keys = Keys { layout, layer: 0, most_pages: None };
+        attention(&pool, &shape, keys, &[segment], (&q, &mut out), None);
     });
 }

@@ -13,6 +13,10 @@ pub(crate) unsafe trait Lanes: Copy {
 
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
+    /// Sixteen f16 values, widened.
+    unsafe fn load_f16(from: *const u16) -> Self;
+    /// Sixteen 8-bit integers.
+    unsafe fn load_i8(from: *const i8) -> Self;
     unsafe fn store(self, to: *mut f32);
     /// `self * b + c`, rounded once.
     unsafe fn fma(self, b: Self, c: Self) -> Self;
@@ -34,6 +38,19 @@ unsafe impl Lanes for [f32; 16] {
     }
 
     #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self {
+        // SAFETY: the caller's pointer is valid for sixteen values.
+        let bits = unsafe { from.cast::<[u16; 16]>().read_unaligned() };
+        bits.map(|bits| half::f16::from_bits(bits).to_f32())
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        // SAFETY: the caller's pointer is valid for sixteen values.
+        unsafe { from.cast::<[i8; 16]>().read_unaligned() }.map(f32::from)
+    }
+
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller's pointer is valid for sixteen values.
         unsafe { to.cast::<Self>().write_unaligned(self) }
@@ -51,7 +68,9 @@ pub(crate) use x86::{Avx2Lanes, Avx512Lanes};
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_fmadd_ps,
+        __m256, __m512, _mm_loadu_si128, _mm_srli_si128, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps,
+        _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_ps,
+        _mm256_storeu_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_fmadd_ps,
         _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
@@ -80,6 +99,36 @@ mod x86 {
             let above = unsafe { from.add(8) };
             // SAFETY: as above.
             Self(low, unsafe { _mm256_loadu_ps(above) })
+        }
+
+        #[inline(always)]
+        unsafe fn load_f16(from: *const u16) -> Self {
+            // SAFETY: the caller's pointer is valid for sixteen values.
+            let low = unsafe { _mm_loadu_si128(from.cast()) };
+            // SAFETY: as above; eight values on.
+            let above = unsafe { from.add(8) };
+            // SAFETY: as above.
+            let high = unsafe { _mm_loadu_si128(above.cast()) };
+            // SAFETY: the caller's function is compiled for F16C.
+            let low = unsafe { _mm256_cvtph_ps(low) };
+            // SAFETY: as above.
+            Self(low, unsafe { _mm256_cvtph_ps(high) })
+        }
+
+        #[inline(always)]
+        unsafe fn load_i8(from: *const i8) -> Self {
+            // SAFETY: the caller's pointer is valid for sixteen values.
+            let bytes = unsafe { _mm_loadu_si128(from.cast()) };
+            // SAFETY: the caller's function is compiled for AVX2.
+            let low = unsafe { _mm256_cvtepi8_epi32(bytes) };
+            // SAFETY: as above.
+            let above = unsafe { _mm_srli_si128::<8>(bytes) };
+            // SAFETY: as above.
+            let high = unsafe { _mm256_cvtepi8_epi32(above) };
+            // SAFETY: as above.
+            let low = unsafe { _mm256_cvtepi32_ps(low) };
+            // SAFETY: as above.
+            Self(low, unsafe { _mm256_cvtepi32_ps(high) })
         }
 
         #[inline(always)]
@@ -118,6 +167,24 @@ mod x86 {
         unsafe fn load(from: *const f32) -> Self {
             // SAFETY: the caller's pointer is valid for sixteen values.
             Self(unsafe { _mm512_loadu_ps(from) })
+        }
+
+        #[inline(always)]
+        unsafe fn load_f16(from: *const u16) -> Self {
+            // SAFETY: the caller's pointer is valid for sixteen values.
+            let bits = unsafe { _mm256_loadu_si256(from.cast()) };
+            // SAFETY: the caller's function is compiled for AVX-512 F.
+            Self(unsafe { _mm512_cvtph_ps(bits) })
+        }
+
+        #[inline(always)]
+        unsafe fn load_i8(from: *const i8) -> Self {
+            // SAFETY: the caller's pointer is valid for sixteen values.
+            let bytes = unsafe { _mm_loadu_si128(from.cast()) };
+            // SAFETY: the caller's function is compiled for AVX-512 F.
+            let wide = unsafe { _mm512_cvtepi8_epi32(bytes) };
+            // SAFETY: as above.
+            Self(unsafe { _mm512_cvtepi32_ps(wide) })
         }
 
         #[inline(always)]

@@ -21,11 +21,12 @@ mod gguf;
 mod hugging_face;
 
 pub(crate) mod names;
-mod rope;
+pub(crate) mod rope;
 
 use hearth_tensor::graph::{Activation, Rope, Routing};
 
 pub use family::Family;
+pub(crate) use gemma::{LAYERS_OF_27B, LOCAL_THETA};
 
 use crate::error::{Error, Result};
 use crate::files::{GgufFile, SafetensorsFolder};

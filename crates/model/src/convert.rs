@@ -4,7 +4,7 @@
 //! through in pieces, so memory stays at a few megabytes whatever the model's size; the target appears when it is
 //! whole. What has no place in the target is an error or a note, never dropped in silence.
 //!
-//! * `names` — families as data: what their tensors are called on either side
+//! * `names` — what a family's tensors are called on the other side
 //! * `shape` — `config.json` to metadata keys, and back; `rope` — a stretched RoPE that is a tensor in GGUF files
 //! * `tokenizer` — `tokenizer.json` to `tokenizer.ggml.*`, and back
 //! * `mix` — which format each tensor gets; [`importance`] — which columns count more
@@ -122,8 +122,7 @@ pub fn convert(
     let plan = Plan::new(&source, to_gguf, options)?;
     let stage = if matches!(options.encoding, Encoding::Mix(_)) { "quantize" } else { "convert" };
     let read = plan.tensors.iter().filter(|tensor| tensor.made.is_none());
-    let total = read.map(|tensor| source.require(&tensor.from).map(|view| view.bytes.len()));
-    let total = total.sum::<Result<usize>>()? as u64;
+    let total = read.map(|tensor| source.num_bytes(tensor)).sum::<Result<u64>>()?;
     progress.event(Event::Start { stage, total: Some(total), unit: Unit::Bytes });
     for note in &plan.notes {
         progress.event(Event::Note { stage, text: note });

@@ -5,7 +5,7 @@
 //! q and k: Dehghani et al. 2023; experts: Shazeer et al. 2017.
 
 use hearth_kernels::attention::PageLayout;
-use hearth_tensor::graph::{AttentionSpec, Graph, Part};
+use hearth_tensor::graph::{AttentionSpec, Graph, KvOptions, Part};
 use hearth_tensor::weight::{Linear, Param};
 
 use crate::config::{LayerConfig, ModelConfig};
@@ -19,6 +19,8 @@ pub struct Decoder {
     pub norm: Param,
     /// The output head; the embedding again where the two are tied.
     pub head: Linear,
+    /// How sequences keep their keys and values.
+    pub kv: KvOptions,
 }
 
 #[derive(Debug, Clone)]
@@ -243,6 +245,7 @@ impl Decoder {
             rope: rope.clone(),
             window: *window,
             soft_cap: self.config.attention_soft_cap,
+            kv: self.kv,
         }
     }
 
@@ -252,6 +255,8 @@ impl Decoder {
             num_layers: self.config.num_layers,
             num_kv_heads: self.config.num_kv_heads,
             head_dim: self.config.head_dim,
+            kv_type: self.kv.kv_type,
+            has_bounds: self.kv.sparse_pages.is_some(),
         }
     }
 

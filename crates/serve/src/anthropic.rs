@@ -34,9 +34,9 @@ pub(crate) async fn message(
     let ask = request::read(&state, Fields::read(body)?, number)?;
     let (model, stops, is_stream) = (ask.assistant.name.clone(), ask.asked.stop.clone(), ask.asked.is_stream);
     let id = format!("msg_{:x}{number:08x}", state.started());
-    let Asking { stream, meter, splitters, prompt_tokens, .. } =
+    let Asking { engine, stream, meter, splitters, prompt_tokens, .. } =
         ask.start(&state, &caller, "messages").await?;
-    let tokenizer = Arc::clone(state.engine().model().tokenizer());
+    let tokenizer = Arc::clone(engine.model().tokenizer());
     if is_stream {
         let writer = stream::Writer::new(head(&id, &model), splitters, prompt_tokens, (tokenizer, stops));
         return Ok(generate::respond(vec![stream], writer, meter));

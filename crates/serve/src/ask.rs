@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hearth_engine::{Completion, Finish, Stream};
+use hearth_engine::{Completion, Engine, Finish, Stream};
 use hearth_tokenizer::{ChatFormat, Conversation, Message, Role, TokenId};
 use serde_json::{Map, Value};
 
@@ -31,6 +31,7 @@ pub(crate) struct Ask {
 
 /// Answers under way.
 pub(crate) struct Asking {
+    pub(crate) engine: Arc<Engine>,
     pub(crate) stream: Stream,
     pub(crate) meter: Meter,
     pub(crate) cite: Option<Cite>,
@@ -40,6 +41,7 @@ pub(crate) struct Asking {
 }
 
 struct Prepared {
+    engine: Arc<Engine>,
     prompt: Vec<TokenId>,
     cite: Option<Cite>,
 }
@@ -67,7 +69,8 @@ impl Ask {
         let (shared, used) = (Arc::clone(state), tools.clone());
         let prepared =
             generate::blocking(move || prepare(&shared, assistant, conversation, &used, max_tokens)).await?;
-        let chat = &state.engine().model().chat;
+        let engine = prepared.engine;
+        let chat = &engine.model().chat;
         let prompt_tokens = prepared.prompt.len();
         let is_thinking = opens_thinking(chat, &prepared.prompt);
         let mut job = asked.request(prepared.prompt, max_tokens, chat.stops());
@@ -85,7 +88,7 @@ impl Ask {
             }
             job.constraint = Some(constraint);
         }
-        let stream = state.engine().submit_choices(job, asked.n);
+        let stream = engine.submit_choices(job, asked.n);
         let stream = stream.map_err(|error| Error::from_engine(error, param, is_grounded))?;
         let has_thinking = chat.template().contains("<think>");
         let may_call = tools.may_call();
@@ -98,6 +101,7 @@ impl Ask {
             })
         };
         Ok(Asking {
+            engine: Arc::clone(&engine),
             stream,
             meter: Meter::start(state, caller, &name, prompt_tokens),
             cite: prepared.cite,
@@ -139,12 +143,13 @@ fn prepare(
     tools: &Tools,
     max_tokens: usize,
 ) -> Result<Prepared> {
+    let engine = state.engine_of(&assistant)?;
     if let Some(system) = &assistant.system {
         put_system(&mut conversation, system);
     }
     let mut cite = None;
     if let Some(grounding) = &assistant.grounding {
-        let max_context = state.engine().max_context();
+        let max_context = engine.max_context();
         // However long the answer may get, half of the context is the question's.
         let max_prompt_tokens = max_context - max_tokens.min(max_context / 2);
         let grounded = grounding.ground(&conversation, max_prompt_tokens);
@@ -152,11 +157,11 @@ fn prepare(
         conversation = grounded.conversation;
         cite = Some(grounded.cite);
     }
-    let chat = &state.engine().model().chat;
+    let chat = &engine.model().chat;
     tools.put(&mut conversation, chat.template());
     let prompt = chat.prompt(&conversation);
     let prompt = prompt.map_err(|error| Error::Template { reason: error.to_string() })?;
-    Ok(Prepared { prompt, cite })
+    Ok(Prepared { engine, prompt, cite })
 }
 
 /// Templates know one system message at the start: the assistant's text goes before the conversation's.

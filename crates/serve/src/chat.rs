@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, extract};
-use hearth_engine::{Completion, Event, Usage};
+use hearth_engine::{Completion, Engine, Event, Usage};
 use hearth_tokenizer::Conversation;
 use serde_json::{Value, json};
 
@@ -37,10 +37,11 @@ pub(crate) async fn complete(
     let head_object = if is_stream { "chat.completion.chunk" } else { "chat.completion" };
     let head = Head::new(&state, "chatcmpl", head_object, &ask.assistant.name, request);
     let has_logprobs = ask.logprobs.is_some();
-    let Asking { stream, meter, cite, splitters, .. } = ask.start(&state, &caller, "messages").await?;
+    let Asking { engine, stream, meter, cite, splitters, .. } =
+        ask.start(&state, &caller, "messages").await?;
     let writer = ChatWriter {
         head,
-        state,
+        engine,
         cite,
         has_logprobs,
         include_usage,
@@ -83,7 +84,7 @@ fn read(state: &State, mut fields: Fields, request: u64) -> Result<Ask> {
 
 struct ChatWriter {
     head: Head,
-    state: Arc<State>,
+    engine: Arc<Engine>,
     cite: Option<Cite>,
     has_logprobs: bool,
     include_usage: bool,
@@ -117,7 +118,7 @@ impl ChatWriter {
             }
             message["tool_calls"] = answer.calls.iter().map(call).collect();
         }
-        let tokenizer = self.state.engine().model().tokenizer();
+        let tokenizer = self.engine.model().tokenizer();
         json!({
             "index": index,
             "message": message,
@@ -180,7 +181,7 @@ impl Parts for ChatWriter {
     fn event(&mut self, index: usize, event: Event) -> Vec<Frame> {
         match event {
             Event::Token(token) => {
-                let tokenizer = self.state.engine().model().tokenizer();
+                let tokenizer = self.engine.model().tokenizer();
                 let logprobs = self.has_logprobs.then(|| logprobs::chat(tokenizer, [&token]));
                 let pieces = self.splitters[index].push(&token.text);
                 self.chunks(index, pieces, logprobs)

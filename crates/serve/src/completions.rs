@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, extract};
-use hearth_engine::{Completion, Event, Finish, Request, Stream, Usage};
+use hearth_engine::{Completion, Engine, Event, Finish, Request, Stream, Token, Usage};
 use hearth_tokenizer::TokenId;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -66,8 +66,9 @@ pub(crate) async fn complete(
     }
     let number = state.next_request();
     let request = read(&state, Fields::read(body)?, number)?;
-    let prompts = prompts(&state, request.prompt)?;
-    let CompletionRequest { assistant, asked, max_tokens, logprobs, is_echo, best_of, .. } = request;
+    let CompletionRequest { assistant, prompt, asked, max_tokens, logprobs, is_echo, best_of } = request;
+    let engine = state.loaded(&assistant).await?;
+    let prompts = prompts(&engine, prompt)?;
     let head = Head::new(&state, "cmpl", "text_completion", &assistant.name, number);
     let num_prompt_tokens = prompts.iter().map(|prompt| prompt.ids.len()).sum();
     let job = |prompt: &Prompt| Request {
@@ -75,12 +76,12 @@ pub(crate) async fn complete(
         client: caller.client(),
         // Which answers are the best is told by the log-probabilities of their tokens.
         logprobs: if best_of > asked.n { logprobs.or(Some(0)) } else { logprobs },
-        ..asked.request(prompt.ids.clone(), max_tokens, state.engine().model().chat.stops())
+        ..asked.request(prompt.ids.clone(), max_tokens, engine.model().chat.stops())
     };
     let jobs: Vec<Request> = prompts.iter().map(job).collect();
     let writer = Writer {
         head,
-        state: Arc::clone(&state),
+        engine: Arc::clone(&engine),
         echoes: prompts
             .iter()
             .map(|prompt| if is_echo { prompt.text.clone() } else { String::new() })
@@ -95,7 +96,7 @@ pub(crate) async fn complete(
         let body = generate::blocking(move || echoed(&writer, jobs, num_top, meter));
         return Ok(Json(body.await?).into_response());
     }
-    let streams = submit(&state, jobs, best_of)?;
+    let streams = submit(&engine, jobs, best_of)?;
     if asked.is_stream {
         return Ok(generate::respond(streams, writer, meter));
     }
@@ -105,8 +106,8 @@ pub(crate) async fn complete(
     Ok(Json(writer.whole(&best, usage)).into_response())
 }
 
-fn submit(state: &State, jobs: Vec<Request>, best_of: usize) -> Result<Vec<Stream>> {
-    let submitted = jobs.into_iter().map(|job| state.engine().submit_choices(job, best_of));
+fn submit(engine: &Engine, jobs: Vec<Request>, best_of: usize) -> Result<Vec<Stream>> {
+    let submitted = jobs.into_iter().map(|job| engine.submit_choices(job, best_of));
     submitted.collect::<Result<_, _>>().map_err(|error| Error::from_engine(error, "prompt", false))
 }
 
@@ -147,9 +148,9 @@ fn read(state: &State, mut fields: Fields, number: u64) -> Result<CompletionRequ
     Ok(CompletionRequest { assistant, prompt, asked, max_tokens, logprobs, is_echo, best_of })
 }
 
-fn prompts(state: &State, field: PromptField) -> Result<Vec<Prompt>> {
-    let tokenizer = state.engine().model().tokenizer();
-    let vocab_size = state.engine().model().config().vocab_size;
+fn prompts(engine: &Engine, field: PromptField) -> Result<Vec<Prompt>> {
+    let tokenizer = engine.model().tokenizer();
+    let vocab_size = engine.model().config().vocab_size;
     let from_text = |text: String| Ok(Prompt { ids: tokenizer.wrap(&tokenizer.encode(&text)), text });
     let from_ids = |ids: Vec<TokenId>| match ids.iter().find(|&&id| id as usize >= vocab_size) {
         Some(&id) => {
@@ -178,7 +179,7 @@ fn prompts(state: &State, field: PromptField) -> Result<Vec<Prompt>> {
 /// Prompts with the log-probabilities of their own tokens, and an answer behind each.
 fn echoed(writer: &Writer, jobs: Vec<Request>, num_top: usize, mut meter: Meter) -> Result<Value> {
     let (mut choices, mut total) = (Vec::new(), Usage::default());
-    let engine = writer.state.engine();
+    let engine = &writer.engine;
     for (index, job) in jobs.into_iter().enumerate() {
         let failed = |error| Error::from_engine(error, "prompt", false);
         let Scored { mut tokens, next } =
@@ -189,10 +190,8 @@ fn echoed(writer: &Writer, jobs: Vec<Request>, num_top: usize, mut meter: Meter)
             0 => (None, Finish::Length),
             1 if score::is_plain(&job) => {
                 total.completion_tokens += 1;
-                match job.stop_ids.contains(&next.id) {
-                    true => (None, Finish::Stop),
-                    false => (Some((next.text.clone(), vec![next])), Finish::Length),
-                }
+                let (text, finish) = greedy(&next, &job.stop_ids);
+                (Some((text, vec![next])), finish)
             }
             _ => {
                 let answer = engine.generate(job).map_err(failed)?;
@@ -216,9 +215,18 @@ fn echoed(writer: &Writer, jobs: Vec<Request>, num_top: usize, mut meter: Meter)
     Ok(body)
 }
 
+/// An answer of one token. A stop has no text, but keeps its entry among the log-probabilities: evaluations drop the last
+/// entry unseen, and would drop the prompt's own.
+fn greedy(next: &Token, stop_ids: &[TokenId]) -> (String, Finish) {
+    match stop_ids.contains(&next.id) {
+        true => (String::new(), Finish::Stop),
+        false => (next.text.clone(), Finish::Length),
+    }
+}
+
 struct Writer {
     head: Head,
-    state: Arc<State>,
+    engine: Arc<Engine>,
     /// The prompts' texts if the answers are to repeat them.
     echoes: Vec<String>,
     /// Answers to each prompt.
@@ -231,7 +239,7 @@ struct Writer {
 
 impl Writer {
     fn whole(&self, completions: &[Completion], usage: Usage) -> Value {
-        let tokenizer = self.state.engine().model().tokenizer();
+        let tokenizer = self.engine.model().tokenizer();
         let choice = |(index, completion): (usize, &Completion)| {
             json!({
                 "index": index,
@@ -268,7 +276,7 @@ impl Parts for Writer {
     fn event(&mut self, index: usize, event: Event) -> Vec<Frame> {
         match event {
             Event::Token(token) => {
-                let tokenizer = self.state.engine().model().tokenizer();
+                let tokenizer = self.engine.model().tokenizer();
                 let offset = self.num_chars[index];
                 self.num_chars[index] += token.text.chars().count();
                 let logprobs = self.has_logprobs.then(|| logprobs::plain(tokenizer, [&token], offset));
@@ -291,5 +299,17 @@ impl Parts for Writer {
             Frame::data(&body)
         });
         usage.into_iter().chain([Frame::end()]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_only_a_stop_has_no_text() {
+        let token = |id| Token { id, text: "x".into(), logprob: Some(-1.0), top: Vec::new() };
+        assert_eq!(greedy(&token(7), &[2, 7]), (String::new(), Finish::Stop));
+        assert_eq!(greedy(&token(8), &[2, 7]), ("x".into(), Finish::Length));
     }
 }

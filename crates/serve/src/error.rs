@@ -89,6 +89,8 @@ pub enum Error {
     #[error("the texts can't be embedded: {reason}")]
     Embedding { reason: String },
     #[error(transparent)]
+    Model(#[from] hearth_engine::RegistryError),
+    #[error(transparent)]
     Engine(hearth_engine::Error),
     #[error("this request met a bug in the server: {what}")]
     Bug { what: String },
@@ -140,8 +142,6 @@ impl Error {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoKey | Self::WrongKey { .. } => StatusCode::UNAUTHORIZED,
             Self::TooManyRequests { .. } | Self::QuotaUsed { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Engine(hearth_engine::Error::QueueFull { .. }) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Engine(hearth_engine::Error::DeadlinePassed { .. }) => StatusCode::GATEWAY_TIMEOUT,
             Self::Upstream { .. } => StatusCode::BAD_GATEWAY,
             Self::ForeignHost { .. } | Self::ForeignOrigin { .. } => StatusCode::FORBIDDEN,
             Self::UnknownModel { .. }
@@ -151,12 +151,17 @@ impl Error {
             | Self::NoEmbedding => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Engine(hearth_engine::Error::Cancelled) => client_closed_request(),
-            Self::Engine(hearth_engine::Error::Stopped) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Engine(hearth_engine::Error::Stopped)
+            | Self::Model(hearth_engine::RegistryError::Memory { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Engine(hearth_engine::Error::QueueFull { .. }) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Engine(hearth_engine::Error::DeadlinePassed { .. }) => StatusCode::REQUEST_TIMEOUT,
+            Self::Engine(hearth_engine::Error::MemoryBudget { .. }) => StatusCode::BAD_REQUEST,
             Self::PortInUse { .. }
             | Self::Bind { .. }
             | Self::Io(_)
             | Self::Grounding { .. }
             | Self::Embedding { .. }
+            | Self::Model(_)
             | Self::Ledger(_)
             | Self::LedgerVersion { .. }
             | Self::Random { .. }
@@ -179,8 +184,9 @@ impl Error {
             Self::NoKey | Self::WrongKey { .. } => "invalid_api_key",
             Self::TooManyRequests { .. } => "rate_limit_exceeded",
             Self::QuotaUsed { .. } => "insufficient_quota",
-            Self::Engine(hearth_engine::Error::QueueFull { .. }) => "queue_full",
             Self::Upstream { .. } => "upstream_error",
+            Self::Engine(hearth_engine::Error::QueueFull { .. }) => "rate_limit_exceeded",
+            Self::Engine(hearth_engine::Error::DeadlinePassed { .. }) => "timeout",
             _ => return None,
         })
     }

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hearth_engine::{Engine, Sampling};
+use hearth_engine::{Engine, Registry as Models, Sampling};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::gateway::Upstream;
+use crate::generate;
 use crate::grounding::{Embedding, Grounding, Passages};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -22,6 +23,8 @@ pub struct Assistant {
     pub name: String,
     /// One sentence for the page's list.
     pub description: String,
+    /// The registry's name of a model ([`State::set_models`]); `None` is the server's own engine.
+    pub model: Option<String>,
     /// The engine's name of an adapter; `None` is the base model.
     pub adapter: Option<String>,
     /// Stands before whatever the conversation brings.
@@ -39,6 +42,7 @@ impl Assistant {
         Self {
             name: name.into(),
             description: String::new(),
+            model: None,
             adapter: None,
             system: None,
             grounding: None,
@@ -63,6 +67,7 @@ pub struct Behind {
 #[derive(Debug)]
 pub struct State {
     engine: Arc<Engine>,
+    models: RwLock<Option<Arc<Models>>>,
     assistants: RwLock<Registry>,
     passages: RwLock<Option<Arc<dyn Passages>>>,
     embedding: RwLock<Option<Arc<dyn Embedding>>>,
@@ -104,6 +109,7 @@ impl State {
         let default = base.name.clone();
         Self {
             engine,
+            models: RwLock::default(),
             assistants: RwLock::new(Registry { assistants: vec![Arc::new(base)], default }),
             passages: RwLock::default(),
             embedding: RwLock::default(),
@@ -124,6 +130,41 @@ impl State {
 
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    /// More models than the server's own engine.
+    pub fn set_models(&self, models: Arc<Models>) {
+        put(&self.models, Some(models));
+    }
+
+    pub fn models(&self) -> Option<Arc<Models>> {
+        get(&self.models)
+    }
+
+    /// The engine of an assistant. It may be loaded first: not for threads that must not wait.
+    pub fn engine_of(&self, assistant: &Assistant) -> Result<Arc<Engine>> {
+        let Some(name) = &assistant.model else {
+            return Ok(Arc::clone(&self.engine));
+        };
+        let unknown = || Error::UnknownModel { name: name.clone(), known: Vec::new() };
+        Ok(self.models().ok_or_else(unknown)?.engine(name)?)
+    }
+
+    /// The same for async callers, who go on meanwhile.
+    pub(crate) async fn loaded(self: &Arc<Self>, assistant: &Arc<Assistant>) -> Result<Arc<Engine>> {
+        if assistant.model.is_none() {
+            return Ok(Arc::clone(&self.engine));
+        }
+        let (state, assistant) = (Arc::clone(self), Arc::clone(assistant));
+        generate::blocking(move || state.engine_of(&assistant)).await
+    }
+
+    /// Ends every generation and keeps on disk what is worth keeping.
+    pub fn stop(&self) {
+        self.engine.stop();
+        if let Some(models) = self.models() {
+            models.stop();
+        }
     }
 
     /// Makes an assistant available; an old one of that name is replaced.

@@ -14,14 +14,14 @@ use crate::ask;
 use crate::error::{Error, Result};
 use crate::fields::Fields;
 use crate::generate;
-use crate::state::State;
+use crate::state::{Assistant, State};
 
 pub(crate) async fn tokenize(
     extract::State(state): extract::State<Arc<State>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>> {
     let mut fields = Fields::read(body)?;
-    take_model(&state, &mut fields)?;
+    let assistant = take_model(&state, &mut fields)?;
     // vLLM calls it `prompt`, llama.cpp `content`.
     let prompt: Option<String> = match fields.take("prompt")? {
         None => fields.take("content")?,
@@ -34,11 +34,12 @@ pub(crate) async fn tokenize(
     let has_pieces = fields.take("with_pieces")?.unwrap_or(false);
     fields.accept_only("add_generation_prompt", &[json!(true)])?;
     fields.finish()?;
+    let engine = state.loaded(&assistant).await?;
     let ids: Vec<TokenId> = match (prompt, messages) {
         (Some(text), None) => {
-            let shared = Arc::clone(&state);
+            let shared = Arc::clone(&engine);
             generate::blocking(move || {
-                let tokenizer = shared.engine().model().tokenizer();
+                let tokenizer = shared.model().tokenizer();
                 let ids = tokenizer.encode(&text);
                 Ok(if adds_special { tokenizer.wrap(&ids) } else { ids })
             })
@@ -46,20 +47,19 @@ pub(crate) async fn tokenize(
         }
         (None, Some(messages)) => {
             let conversation = Conversation::from(ask::messages(messages)?);
-            let prompt = state.engine().model().chat.prompt(&conversation);
+            let prompt = engine.model().chat.prompt(&conversation);
             prompt.map_err(|error| Error::Template { reason: error.to_string() })?
         }
         (None, None) => return Err(Error::Missing { param: "prompt".into() }),
         (Some(_), Some(_)) => return Err(Error::parameter("messages", "only one of it and `prompt`")),
     };
-    let tokenizer = state.engine().model().tokenizer();
+    let tokenizer = engine.model().tokenizer();
     let text = |id: TokenId| String::from_utf8_lossy(tokenizer.token_bytes(id)).into_owned();
     let tokens: Value = match has_pieces {
         true => ids.iter().map(|&id| json!({ "id": id, "piece": text(id) })).collect(),
         false => json!(ids),
     };
-    let mut body =
-        json!({ "count": ids.len(), "max_model_len": state.engine().max_context(), "tokens": tokens });
+    let mut body = json!({ "count": ids.len(), "max_model_len": engine.max_context(), "tokens": tokens });
     if has_texts {
         body["token_strs"] = ids.iter().map(|&id| Value::from(text(id))).collect();
     }
@@ -71,24 +71,23 @@ pub(crate) async fn detokenize(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>> {
     let mut fields = Fields::read(body)?;
-    take_model(&state, &mut fields)?;
+    let assistant = take_model(&state, &mut fields)?;
     let ids: Vec<TokenId> = fields.require("tokens")?;
     fields.finish()?;
-    let vocab_size = state.engine().model().config().vocab_size;
+    let engine = state.loaded(&assistant).await?;
+    let vocab_size = engine.model().config().vocab_size;
     if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
         return Err(Error::parameter(
             "tokens",
             format!("token id {id} isn't in the vocabulary of {vocab_size}"),
         ));
     }
-    let text = state.engine().model().tokenizer().decode_special(&ids);
+    let text = engine.model().tokenizer().decode_special(&ids);
     // vLLM's name and llama.cpp's.
     Ok(Json(json!({ "prompt": text, "content": text })))
 }
 
-fn take_model(state: &State, fields: &mut Fields) -> Result<()> {
-    if let Some(name) = fields.take::<String>("model")? {
-        state.assistant(&name)?;
-    }
-    Ok(())
+fn take_model(state: &State, fields: &mut Fields) -> Result<Arc<Assistant>> {
+    let name = fields.take::<String>("model")?.unwrap_or_else(|| state.default_name());
+    state.assistant(&name)
 }

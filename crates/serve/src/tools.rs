@@ -194,7 +194,8 @@ impl Tools {
             let parameters = tool.definition.pointer("/function/parameters").cloned();
             let parameters = parameters.unwrap_or_else(|| json!({ "type": "object" }));
             let arguments = dialect.arguments;
-            // Written by hand, because the order of the two is part of the form.
+            // Written by hand, because the order of the two is part of the form. White space is that of the templates:
+            // left free, a small model may write nothing else until its tokens are used up.
             rules += &format!(
                 "\ncall_{index}: %json {{\"type\":\"object\",\"properties\":{{\"name\":{{\"const\":{name}}},\
                  \"{arguments}\":{parameters}}},\"required\":[\"name\",\"{arguments}\"],\"additionalProperties\":false,\

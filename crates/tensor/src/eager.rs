@@ -3,7 +3,7 @@
 //! In: sequences with their cached keys and values, and the new rows of each. Values are owned tensors
 //! whose buffers go back to the arena as soon as the model drops them.
 
-use hearth_kernels::attention::attention;
+use hearth_kernels::attention::{Keys, attention};
 use hearth_kernels::pool::Pool;
 use hearth_kernels::rope::Direction;
 
@@ -91,9 +91,11 @@ impl Graph for Eager<'_> {
         }
         let mut out = self.workspace.arena.take(q.rows(), q.cols());
         let Some(first) = self.sequences.first() else { return out };
-        let place = (first.cache.layout(), spec.layer_index);
+        let layout = first.cache.layout();
+        assert_eq!(layout.kv_type, spec.kv.kv_type, "the type of the sequence's keys vs. the model's");
+        let keys = Keys { layout, layer: spec.layer_index, most_pages: spec.kv.sparse_pages };
         let segments: Vec<_> = self.sequences.iter().map(|rows| rows.cache.segment(rows.count)).collect();
-        attention(self.pool, &spec.shape(), place, &segments, (q.data(), out.data_mut()), None);
+        attention(self.pool, &spec.shape(), keys, &segments, (q.data(), out.data_mut()), None);
         out
     }
 

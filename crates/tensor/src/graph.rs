@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+pub use hearth_kernels::attention::KvType;
 use hearth_kernels::rope;
 pub use hearth_kernels::routing::Routing;
 
@@ -26,6 +27,16 @@ pub struct AttentionSpec {
     pub window: Option<usize>,
     /// Scores become `cap·tanh(score / cap)`.
     pub soft_cap: Option<f32>,
+    pub kv: KvOptions,
+}
+
+/// How keys and values are kept and how many of them are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KvOptions {
+    pub kv_type: KvType,
+    /// Each row looks at this many pages of 64 positions at most, chosen by its query (Quest, Tang et al. 2024).
+    /// Training looks at all.
+    pub sparse_pages: Option<usize>,
 }
 
 /// Rotary position embedding (Su et al. 2021).

@@ -2,7 +2,21 @@
 
 use crate::error::{Error, Result};
 
-pub(crate) fn decode(text: &str) -> Result<Vec<u8>> {
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+pub fn encode(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let bits = (0..3).fold(0, |bits, at| bits << 8 | u32::from(*chunk.get(at).unwrap_or(&0)));
+        for at in 0..4 {
+            let digit = char::from(DIGITS[(bits >> (18 - 6 * at) & 63) as usize]);
+            out.push(if at <= chunk.len() { digit } else { '=' });
+        }
+    }
+    out
+}
+
+pub fn decode(text: &str) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() / 4 * 3);
     let mut bits = 0_u32;
     let mut num_bits = 0;
@@ -42,6 +56,7 @@ mod tests {
             ("Zm9vYmFy", "foobar"),
         ] {
             assert_eq!(decode(text).unwrap(), expected.as_bytes());
+            assert_eq!(encode(expected.as_bytes()), text);
         }
         assert_eq!(decode("+/+/").unwrap(), [0xFB, 0xFF, 0xBF]);
         assert!(decode("Zm 9").is_err());

@@ -11,11 +11,11 @@ pub mod error;
 
 pub mod vocabulary;
 
-mod base64;
+pub mod base64;
 mod bert;
 mod byte_alphabet;
 mod classes;
-mod split;
+pub mod split;
 
 pub mod normalizer;
 

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 mod cased;
 mod families;
 
-pub(crate) use families::{CL100K, GPT2, O200K, ignores_merges};
+pub(crate) use families::{CL100K, O200K};
+pub use families::{GPT2, SPLIT_NAMES, ignores_merges, split_patterns};
 
 /// One step of a pre-tokenizer; each splits what the one before has left whole.
 #[derive(Clone, Debug)]
@@ -60,7 +61,7 @@ pub(crate) fn compile(pattern: &str) -> Result<fancy_regex::Regex> {
 }
 
 /// Gives the words of `text` to `word`, in order.
-pub(crate) fn split<'t>(splitters: &[Splitter], text: &'t str, word: &mut dyn FnMut(&'t str)) {
+pub(crate) fn split<'t, F: FnMut(&'t str)>(splitters: &[Splitter], text: &'t str, word: &mut F) {
     let Some((first, rest)) = splitters.split_first() else {
         if !text.is_empty() {
             word(text);
@@ -68,10 +69,13 @@ pub(crate) fn split<'t>(splitters: &[Splitter], text: &'t str, word: &mut dyn Fn
         return;
     };
     match first {
-        Splitter::Gpt2 => scan(text, gpt2_end, rest, word),
+        Splitter::Gpt2 => {
+            scan(text, |text, at| plain_word_end(text, at).unwrap_or_else(|| gpt2_end(text, at)), rest, word);
+        }
         Splitter::Tiktoken { max_digits, keeps_tail } => {
             let (max_digits, keeps_tail) = (*max_digits, *keeps_tail);
-            scan(text, |text, at| tiktoken_end(text, at, max_digits, keeps_tail), rest, word);
+            let other = |text: &str, at| tiktoken_end(text, at, max_digits, keeps_tail);
+            scan(text, |text, at| plain_word_end(text, at).unwrap_or_else(|| other(text, at)), rest, word);
         }
         Splitter::Cased { max_digits, contractions } => {
             let (max_digits, contractions) = (*max_digits, *contractions);
@@ -90,11 +94,12 @@ pub(crate) fn split<'t>(splitters: &[Splitter], text: &'t str, word: &mut dyn Fn
     }
 }
 
-fn scan<'t>(
+#[inline]
+fn scan<'t, F: FnMut(&'t str)>(
     text: &'t str,
     end_of_word: impl Fn(&str, usize) -> usize,
     rest: &[Splitter],
-    word: &mut dyn FnMut(&'t str),
+    word: &mut F,
 ) {
     let mut at = 0;
     while at < text.len() {
@@ -168,8 +173,59 @@ fn run_end(text: &str, mut at: usize, wanted: u8) -> usize {
     at
 }
 
+/// Each byte of a word of eight.
+const EACH: u64 = 0x0101_0101_0101_0101;
+const HIGH_BITS: u64 = 0x80 * EACH;
+
+/// The high bit of each byte of `word` that lies in `first..=last`, both ASCII; other bytes' high bits are clear.
+#[inline]
+fn bytes_within(word: u64, first: u8, last: u8) -> u64 {
+    let low = word & !HIGH_BITS;
+    let at_least = low + u64::from(0x80 - first) * EACH;
+    let above = low + u64::from(0x7f - last) * EACH;
+    at_least & !above & !word & HIGH_BITS
+}
+
+/// End of the run of ASCII letters at `at`.
+#[inline]
+fn ascii_letters_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        // Capitals become small letters, and nothing else becomes one; bytes that aren't ASCII stay so.
+        let small = u64::from_le_bytes(*chunk) | 0x20 * EACH;
+        let others = !bytes_within(small, b'a', b'z') & HIGH_BITS;
+        if others != 0 {
+            return at + others.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = &bytes[at..];
+    at + rest.iter().take_while(|byte| byte.is_ascii_alphabetic()).count()
+}
+
+/// End of what most words are, in any of the patterns: ASCII letters, with a space before them or none.
+#[inline]
+fn plain_word_end(text: &str, at: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let start = at + usize::from(bytes[at] == b' ');
+    let end = ascii_letters_end(bytes, start);
+    (end > start && bytes.get(end).is_none_or(u8::is_ascii)).then_some(end)
+}
+
+/// Skips ASCII that holds no digit.
+#[inline]
+fn without_digits(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(*chunk);
+        if (bytes_within(word, b'0', b'9') | word & HIGH_BITS) != 0 {
+            break;
+        }
+        at += 8;
+    }
+    at
+}
+
 fn digits_end(text: &str, at: usize) -> usize {
-    let mut end = at;
+    let mut end = without_digits(text.as_bytes(), at);
     while let Some(c) = char_at(text, end) {
         if class(c) == NUMBER {
             return if end == at { at + c.len_utf8() } else { end };

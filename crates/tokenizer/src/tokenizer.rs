@@ -1,7 +1,7 @@
 //! The whole path from text to ids and back, for BPE, Unigram and `WordPiece` vocabularies.
 //!
 //! [`Tokenizer::encode`] never makes a special token out of text; [`Tokenizer::encode_special`] recognises them.
-//! Both are pure functions of vocabulary and text: no cache outlives a call.
+//! Both are pure functions of vocabulary and text; a cache of short words only makes them faster.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,12 +18,13 @@ use crate::vocabulary::{Kind, TokenId, TokenKind, Vocabulary};
 use crate::wordpiece::WordPiece;
 
 mod build;
+mod parallel;
 mod token_table;
 mod word_cache;
 
 pub(crate) use build::{Merges, Parts, Spaces, WordPieceRules, spelled_byte};
 pub(crate) use token_table::TokenTable;
-use word_cache::WordCache;
+use word_cache::{IdleTables, WordCache};
 
 pub struct Tokenizer {
     kind: Kind,
@@ -40,6 +41,7 @@ pub struct Tokenizer {
     harmless: AddedTokens,
     named: HashMap<String, TokenId>,
     ids: ControlIds,
+    tables: IdleTables,
 }
 
 /// Ids that have a meaning of their own, and whether [`Tokenizer::wrap`] uses them.
@@ -132,12 +134,13 @@ impl Tokenizer {
                 // Pieces that need no change live as long as the text, so that repeated words are found again.
                 let text = self.with_space_prefix(self.with_spaces(text), is_first);
                 let mut scratch = Scratch::default();
-                let mut cache = WordCache::for_text(&text);
+                let mut cache = WordCache::for_text(&text, self.tables.take());
                 split(&self.splitters, &text, &mut |piece| {
                     self.for_each_word(piece, |word| {
                         self.encode_word(bpe, word, &mut scratch, &mut cache, ids);
                     });
                 });
+                self.tables.give_back(cache.into_table());
             }
             Model::Unigram(unigram) => split(&self.splitters, &text, &mut |piece| {
                 let spaced = self.with_space_prefix(self.with_spaces(Cow::Borrowed(piece)), is_first);
@@ -146,7 +149,7 @@ impl Tokenizer {
             }),
             Model::WordPiece(pieces) => {
                 let mut spaced = Vec::new();
-                let mut cache = WordCache::for_text(&text);
+                let mut cache = WordCache::for_text(&text, self.tables.take());
                 split(&self.splitters, &text, &mut |word| {
                     let hash = token_table::hash(word.as_bytes());
                     if !cache.repeat(word.as_bytes(), hash, ids) {
@@ -155,11 +158,13 @@ impl Tokenizer {
                         cache.insert(word.as_bytes(), hash, start..ids.len());
                     }
                 });
+                self.tables.give_back(cache.into_table());
             }
         }
     }
 
     /// Cuts where no token reaches across: in front of each space, or only in front of a run of them.
+    #[inline]
     fn for_each_word<'t>(&self, text: &'t str, mut word: impl FnMut(&'t str)) {
         let glue = match &self.glue {
             Some(glue) => glue.as_slice(),
@@ -192,6 +197,7 @@ impl Tokenizer {
         }
     }
 
+    #[inline]
     fn encode_word<'t>(
         &self,
         bpe: &Bpe,
@@ -201,19 +207,51 @@ impl Tokenizer {
         ids: &mut Vec<TokenId>,
     ) {
         let bytes = word.as_bytes();
+        let key = cache.short_key(bytes);
+        let Some(key) = key else {
+            return self.encode_long_word(bpe, word, scratch, cache, ids);
+        };
+        if !cache.repeat_short(key, ids) {
+            let start = ids.len();
+            self.encode_new_word(bpe, word, token_table::hash(bytes), scratch, ids);
+            cache.insert_short(key, &ids[start..]);
+        }
+    }
+
+    fn encode_long_word<'t>(
+        &self,
+        bpe: &Bpe,
+        word: &'t str,
+        scratch: &mut Scratch,
+        cache: &mut WordCache<'t>,
+        ids: &mut Vec<TokenId>,
+    ) {
+        let bytes = word.as_bytes();
         let hash = token_table::hash(bytes);
+        if cache.repeat(bytes, hash, ids) {
+            return;
+        }
+        let start = ids.len();
+        self.encode_new_word(bpe, word, hash, scratch, ids);
+        cache.insert(bytes, hash, start..ids.len());
+    }
+
+    fn encode_new_word(
+        &self,
+        bpe: &Bpe,
+        word: &str,
+        hash: u64,
+        scratch: &mut Scratch,
+        ids: &mut Vec<TokenId>,
+    ) {
+        let bytes = word.as_bytes();
         if let Some(id) = self.tokens.find_hashed(bytes, hash) {
             if bpe.is_whole(word, id, scratch) {
                 ids.push(id);
                 return;
             }
         }
-        if cache.repeat(bytes, hash, ids) {
-            return;
-        }
-        let start = ids.len();
         bpe.merge(word, scratch, ids);
-        cache.insert(bytes, hash, start..ids.len());
     }
 
     fn with_space_prefix<'t>(&self, text: Cow<'t, str>, is_first: bool) -> Cow<'t, str> {

@@ -1,7 +1,8 @@
 //! How text is generated: what `hearth generate` and `hearth chat` share.
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 use hearth_engine::{Dry, Mirostat, Sampling};
+use hearth_tensor::graph::{KvOptions, KvType};
 use hearth_tokenizer::TokenId;
 
 #[derive(Debug, Clone, ClapArgs)]
@@ -52,6 +53,38 @@ pub(crate) struct SamplingArgs {
     /// The same seed gives the same text
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+}
+
+/// How keys and values are kept, and how many of them are looked at.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+#[command(next_help_heading = "Keys and values")]
+pub(crate) struct KvArgs {
+    /// Type of cached keys and values: f16 takes half of f32's memory, `q8_0` a little more than a quarter
+    #[arg(long, value_enum, default_value_t = KvTypeArg::F16)]
+    pub(crate) kv_type: KvTypeArg,
+    /// Look at this many pages of 64 positions at most, those that fit the query best: faster in long contexts, and
+    /// an approximation
+    #[arg(long, value_name = "PAGES", value_parser = clap::value_parser!(u32).range(2..))]
+    pub(crate) sparse_pages: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KvTypeArg {
+    F32,
+    F16,
+    #[value(name = "q8_0")]
+    Q8,
+}
+
+impl KvArgs {
+    pub(crate) fn options(self) -> KvOptions {
+        let kv_type = match self.kv_type {
+            KvTypeArg::F32 => KvType::F32,
+            KvTypeArg::F16 => KvType::F16,
+            KvTypeArg::Q8 => KvType::Q8_0,
+        };
+        KvOptions { kv_type, sparse_pages: self.sparse_pages.map(|pages| pages as usize) }
+    }
 }
 
 /// Guesses at the next tokens: they change the speed, never the text.

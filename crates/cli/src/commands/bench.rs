@@ -1,4 +1,4 @@
-//! `hearth bench infer|lora|serve`: tokens a second and peak memory on this machine.
+//! `hearth bench infer|lora|serve|tokenizer`: tokens or megabytes a second on this machine.
 
 use anyhow::Result;
 use hearth_artifacts::progress::Silent;
@@ -10,19 +10,20 @@ use hearth_train::sft::{self, Input};
 use serde_json::json;
 
 use super::Context;
-use crate::args::{BenchCommand, InferArgs, LoraArgs};
+use crate::args::{BenchCommand, InferArgs, LoraArgs, TokenizerBenchArgs};
 
 pub(super) fn run(context: &Context, command: &BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Infer(args) => infer(context, args),
         BenchCommand::Lora(args) => lora(context, args),
         BenchCommand::Serve(args) => super::bench_serve::run(context, args),
+        BenchCommand::Tokenizer(args) => tokenizer(context, args),
     }
 }
 
 fn infer(context: &Context, args: &InferArgs) -> Result<()> {
-    let (local, model) = context.machine.model(&args.model, &context.terminal)?;
-    let pool = &context.machine.pool;
+    let (local, model) = context.machine.model_with(&args.model, args.kv, &context.terminal)?;
+    let (pool, kv) = (&context.machine.pool, model.decoder.kv);
     for &depth in &args.depth {
         for &batch in &args.batch {
             let mut bench = Bench::new(&model.decoder, pool, batch, depth);
@@ -41,6 +42,7 @@ fn infer(context: &Context, args: &InferArgs) -> Result<()> {
                 let line = json!({
                     "what": "infer", "model": local.name, "test": test, "depth": depth, "batch": batch,
                     "threads": pool.threads(), "tokens_per_s": tokens_per_s, "peak_mib": peak_mib(),
+                    "kv_type": kv.kv_type.name(), "sparse_pages": kv.sparse_pages,
                 });
                 if context.json {
                     context.print_json(&line);
@@ -106,6 +108,35 @@ fn lora(context: &Context, args: &LoraArgs) -> Result<()> {
         context.print(&format!(
             "{:28} LoRA step of 512 tokens: {step_ms:.0} ms, {tokens_per_s:.1} tok/s",
             local.name
+        ));
+    }
+    Ok(())
+}
+
+/// Cold is the first text of a tokenizer that was just opened.
+fn tokenizer(context: &Context, args: &TokenizerBenchArgs) -> Result<()> {
+    let tokenizer = super::tokenizer::open(context, &args.tokenizer)?;
+    let text = super::tokenizer::read_text(Some(&args.text))?;
+    if text.is_empty() {
+        anyhow::bail!("`{}` is empty: there is nothing to measure", args.text.display());
+    }
+    let threads = context.machine.pool.threads();
+    let run = || {
+        let start = std::time::Instant::now();
+        let ids = tokenizer.encode_on(&text, threads);
+        (text.len() as f64 / 1e6 / start.elapsed().as_secs_f64(), ids.len())
+    };
+    let (cold, tokens) = run();
+    let warm = median((0..args.repeat.max(1)).map(|_| run().0).collect());
+    if context.json {
+        context.print_json(&json!({
+            "what": "tokenizer", "tokenizer": args.tokenizer, "threads": threads, "bytes": text.len(),
+            "mb_per_s": warm, "mb_per_s_cold": cold, "tokens": tokens,
+        }));
+    } else {
+        context.print(&format!(
+            "{:28} {threads} threads  {warm:>7.1} MB/s, cold {cold:>6.1} MB/s, {tokens} tokens",
+            args.tokenizer
         ));
     }
     Ok(())

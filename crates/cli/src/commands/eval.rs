@@ -1,20 +1,24 @@
-//! `hearth eval perplexity`.
+//! `hearth eval perplexity|needle`.
 
 use anyhow::{Context as _, Result, bail};
 use hearth_artifacts::progress::{Event, Progress, Unit};
-use hearth_engine::score;
+use hearth_engine::{Request, score};
+use hearth_eval::needle::Needle;
+use hearth_tokenizer::{Conversation, Message};
 use serde_json::json;
 
 use super::Context;
-use crate::args::{EvalCommand, PerplexityArgs};
+use crate::args::{EvalCommand, NeedleArgs, PerplexityArgs};
 
 pub(super) fn run(context: &Context, command: &EvalCommand) -> Result<()> {
-    let EvalCommand::Perplexity(args) = command;
-    perplexity(context, args)
+    match command {
+        EvalCommand::Perplexity(args) => perplexity(context, args),
+        EvalCommand::Needle(args) => needle(context, args),
+    }
 }
 
 fn perplexity(context: &Context, args: &PerplexityArgs) -> Result<()> {
-    let (_, model) = context.machine.model(&args.model, &context.terminal)?;
+    let (_, model) = context.machine.model_with(&args.model, args.kv, &context.terminal)?;
     let max = model.config().max_seq_len;
     if args.window < 4 || args.window > max {
         bail!("`--window` {} must be 4 to {max}, the model's context", args.window);
@@ -52,3 +56,58 @@ fn perplexity(context: &Context, args: &PerplexityArgs) -> Result<()> {
     }
     Ok(())
 }
+
+/// Hides one sentence in a text and asks for it, at every length and depth.
+fn needle(context: &Context, args: &NeedleArgs) -> Result<()> {
+    let (local, model) = context.machine.model_with(&args.model, args.kv, &context.terminal)?;
+    if let Some(depth) = args.depths.iter().find(|depth| !(0.0..=1.0).contains(*depth)) {
+        bail!("`--depths` {depth} must be 0 to 1");
+    }
+    let text = fs_err::read_to_string(&args.text)?;
+    let tokenizer = model.tokenizer();
+    let haystack = tokenizer.encode(&text);
+    if haystack.is_empty() {
+        bail!("`{}` is empty", args.text.display());
+    }
+    let longest = args.lengths.iter().copied().max().unwrap_or(0);
+    let engine = context.machine.engine(&model, longest + ROOM);
+    let (mut found, mut asked) = (0, 0);
+    for &length in &args.lengths {
+        for &depth in &args.depths {
+            let mut found_here = 0;
+            for index in 0..args.needles {
+                let needle = Needle::new(index);
+                let hay = length.saturating_sub(ROOM);
+                let before = (hay as f64 * depth) as usize;
+                let mut ids = haystack.iter().copied().cycle();
+                let part = |ids: Vec<u32>| tokenizer.decode(&ids);
+                let (start, end) =
+                    (part(ids.by_ref().take(before).collect()), part(ids.take(hay - before).collect()));
+                let messages = vec![Message::user(needle.prompt(&start, &end))];
+                let prompt = model.chat.prompt(&Conversation { messages, ..Conversation::default() })?;
+                let stops = model.chat.stops().to_vec();
+                let answer = engine.generate(Request::greedy(prompt, 24, stops))?;
+                found_here += usize::from(needle.is_in(&answer.text));
+            }
+            (found, asked) = (found + found_here, asked + args.needles);
+            if context.json {
+                context.print_json(&json!({
+                    "what": "needle", "model": local.name, "length": length, "depth": depth,
+                    "found": found_here, "needles": args.needles,
+                }));
+            } else {
+                context.print(&format!(
+                    "{length:>6} tokens, depth {depth:>4}: {found_here} of {} found",
+                    args.needles
+                ));
+            }
+        }
+    }
+    if !context.json {
+        context.print(&format!("found {found} of {asked}"));
+    }
+    Ok(())
+}
+
+/// Tokens of a prompt that aren't haystack: the conversation's frame, the sentence, the question, the answer.
+const ROOM: usize = 128;

@@ -10,13 +10,13 @@ use hearth_tokenizer::{Conversation, Message, TokenId};
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::args::{GenerateArgs, ShapeArgs};
+use crate::args::{GenerateArgs, Overflow, ShapeArgs};
 
 pub(super) fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     let constraint = constraint(&args.shape)?;
     let prompt = prompt(args)?;
-    let (_, model) = context.machine.model(&args.model, &context.terminal)?;
-    let prompt_ids = prompt_ids(&model, &prompt, args.raw)?;
+    let (_, model) = context.machine.model_with(&args.model, args.kv, &context.terminal)?;
+    let (prompt_ids, dropped) = fitting(context, args, &model, prompt_ids(&model, &prompt, args.raw)?)?;
     if let Some(width) = args.beams {
         return follow_beams(context, args, &model, &prompt_ids, width);
     }
@@ -52,11 +52,35 @@ pub(super) fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     }
     let mut line = answer_json(&answers[0]);
     line["prompt_ids"] = json!(prompt_ids);
+    line["dropped_prompt_tokens"] = json!(dropped);
     if answers.len() > 1 {
         line["choices"] = answers.iter().map(answer_json).collect();
     }
     context.print_json(&line);
     Ok(())
+}
+
+/// A prompt that fits, and how many of its tokens were dropped for that.
+fn fitting(
+    context: &Context,
+    args: &GenerateArgs,
+    model: &Model,
+    ids: Vec<TokenId>,
+) -> Result<(Vec<TokenId>, usize)> {
+    let max_context = model.config().max_seq_len;
+    let Some(room) = max_context.checked_sub(args.max_tokens + 1).filter(|&room| room > 0) else {
+        bail!("`--max-tokens` {} leaves no room in the model's context of {max_context}", args.max_tokens);
+    };
+    if ids.len() <= room || args.overflow == Overflow::Error {
+        return Ok((ids, 0));
+    }
+    let (first, dropped) = (room / 4, ids.len() - room);
+    let message = format!(
+        "dropped {dropped} of {} prompt tokens: {room} fit, {first} of the beginning are kept",
+        ids.len()
+    );
+    context.terminal.say(&message);
+    Ok(([&ids[..first], &ids[first + dropped..]].concat(), dropped))
 }
 
 fn prompt(args: &GenerateArgs) -> Result<String> {

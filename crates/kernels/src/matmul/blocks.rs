@@ -174,7 +174,7 @@ unsafe fn narrow_tile<W: Words, const BITS: u8, const MIN: bool, const HALVES: b
                     _ => W::splat(*job.x.negative_sum.as_ptr().add(x[m]) << (BITS - 1)),
                 })
             };
-            let lanes = |which: usize| W::f16_lanes(scales.add(which * PANEL * 2));
+            let lanes = |which: usize| W::Floats::load_f16(scales.add(which * PANEL * 2).cast());
             let mut sums = start(0);
             let q: [*const i32; M] = std::array::from_fn(|m| job.x.q.as_ptr().add(x[m] * BLOCK).cast());
             narrow_quarter::<W, BITS, 0, M>(quants, q, &mut sums);
@@ -330,7 +330,7 @@ const WIDE_BLOCK: usize = BLOCK * PANEL * 2;
 pub(super) unsafe fn widen_scales<W: Words>(count: usize, scales: *const u8, floats: *mut f32) {
     for i in 0..count {
         // SAFETY: the caller's promise.
-        unsafe { W::f16_lanes(scales.add(i * PANEL * 2)).store(floats.add(i * PANEL)) };
+        unsafe { W::Floats::load_f16(scales.add(i * PANEL * 2).cast()).store(floats.add(i * PANEL)) };
     }
 }
 

@@ -35,8 +35,6 @@ pub(super) unsafe trait Words: Copy {
     unsafe fn add_products<const BYTES: usize>(self, weights: Self, x: *const i32) -> Self;
     /// `scale · f32(self) + acc`.
     unsafe fn add_scaled(self, scale: Self::Floats, acc: Self::Floats) -> Self::Floats;
-    /// Reads sixteen f16.
-    unsafe fn f16_lanes(from: *const u8) -> Self::Floats;
     unsafe fn product(a: Self::Floats, b: Self::Floats) -> Self::Floats;
 }
 
@@ -46,12 +44,11 @@ pub(super) use x86::{Avx2Words, Avx512Words};
 mod x86 {
     use std::arch::asm;
     use std::arch::x86_64::{
-        __m256i, __m512i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm256_and_si256, _mm256_cvtepi32_ps,
-        _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_si256, _mm256_mul_ps, _mm256_or_si256,
-        _mm256_set1_epi32, _mm256_sll_epi16, _mm256_srl_epi16, _mm256_storeu_si256, _mm256_sub_epi16,
-        _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_loadu_si512,
-        _mm512_mul_ps, _mm512_or_si512, _mm512_set1_epi32, _mm512_sll_epi16, _mm512_srl_epi16,
-        _mm512_storeu_si512, _mm512_sub_epi16,
+        __m256i, __m512i, _mm_cvtsi32_si128, _mm256_and_si256, _mm256_cvtepi32_ps, _mm256_fmadd_ps,
+        _mm256_loadu_si256, _mm256_mul_ps, _mm256_or_si256, _mm256_set1_epi32, _mm256_sll_epi16,
+        _mm256_srl_epi16, _mm256_storeu_si256, _mm256_sub_epi16, _mm512_and_si512, _mm512_cvtepi32_ps,
+        _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_or_si512, _mm512_set1_epi32,
+        _mm512_sll_epi16, _mm512_srl_epi16, _mm512_storeu_si512, _mm512_sub_epi16,
     };
 
     use super::Words;
@@ -143,15 +140,6 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn f16_lanes(from: *const u8) -> Avx2Lanes {
-            // SAFETY: the caller's pointer is readable for 32 bytes.
-            unsafe {
-                let low = _mm256_cvtph_ps(_mm_loadu_si128(from.cast()));
-                Avx2Lanes(low, _mm256_cvtph_ps(_mm_loadu_si128(from.add(16).cast())))
-            }
-        }
-
-        #[inline(always)]
         unsafe fn product(a: Avx2Lanes, b: Avx2Lanes) -> Avx2Lanes {
             // SAFETY: the caller's function is compiled for AVX2.
             unsafe { Avx2Lanes(_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)) }
@@ -226,12 +214,6 @@ mod x86 {
         unsafe fn add_scaled(self, scale: Avx512Lanes, acc: Avx512Lanes) -> Avx512Lanes {
             // SAFETY: the caller's function is compiled for AVX-512.
             Avx512Lanes(unsafe { _mm512_fmadd_ps(_mm512_cvtepi32_ps(self.0), scale.0, acc.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn f16_lanes(from: *const u8) -> Avx512Lanes {
-            // SAFETY: the caller's pointer is readable for 32 bytes.
-            Avx512Lanes(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) })
         }
 
         #[inline(always)]

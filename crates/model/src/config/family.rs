@@ -43,6 +43,8 @@ pub(super) struct Gguf {
 pub(super) struct HuggingFace {
     /// `model_type`, the first being that of text alone.
     pub(super) model_types: &'static [&'static str],
+    /// Of transformers, in `architectures`.
+    pub(super) class: &'static str,
     /// `rope_theta` where the file doesn't say.
     pub(super) rope_theta: f32,
     pub(super) names: Names,
@@ -63,6 +65,18 @@ const ALL: [&Traits; 9] = [
 ];
 
 impl Family {
+    pub const ALL: [Self; 9] = [
+        Self::Llama,
+        Self::Mistral,
+        Self::Mixtral,
+        Self::Qwen2,
+        Self::Qwen3,
+        Self::Qwen3Moe,
+        Self::Gemma2,
+        Self::Gemma3,
+        Self::Phi3,
+    ];
+
     pub(super) fn from_gguf(architecture: &str) -> Result<(Self, &'static Gguf)> {
         let families = ALL.iter().filter_map(|traits| Some((traits.family, traits.gguf.as_ref()?)));
         let known = || families.clone().map(|(_, gguf)| gguf.architecture).collect::<Vec<_>>();
@@ -77,13 +91,51 @@ impl Family {
         Ok((traits.family, &traits.hugging_face))
     }
 
+    /// The family that GGUF files of this one name: Mistral's and Mixtral's say `llama`.
+    fn in_gguf(self) -> Self {
+        match self {
+            Self::Mistral | Self::Mixtral => Self::Llama,
+            other => other,
+        }
+    }
+
+    /// The family's part in GGUF files, its own or another's.
+    fn gguf(self) -> &'static Gguf {
+        self.in_gguf().traits().gguf.as_ref().expect("every family has files, if under another's name")
+    }
+
+    /// `general.architecture` of the family's GGUF files.
+    pub(crate) fn architecture(self) -> &'static str {
+        self.gguf().architecture
+    }
+
+    /// Whether GGUF files hold rows of q and k so that neighbours rotate.
+    pub(crate) fn is_interleaved_in_gguf(self) -> bool {
+        self.gguf().interleaved
+    }
+
+    /// `model_type` of the family's folders, that of text alone.
+    pub(crate) fn model_type(self) -> &'static str {
+        self.traits().hugging_face.model_types[0]
+    }
+
+    /// `rope_theta` of folders that don't say.
+    pub(crate) fn default_rope_theta(self) -> f32 {
+        self.traits().hugging_face.rope_theta
+    }
+
+    /// The class of transformers that runs the family.
+    pub(crate) fn class(self) -> &'static str {
+        self.traits().hugging_face.class
+    }
+
     fn traits(self) -> &'static Traits {
         ALL.iter().find(|traits| traits.family == self).expect("every family is listed")
     }
 
     /// What tensors are called in GGUF files.
-    pub(crate) fn gguf_names(self) -> Option<&'static Names> {
-        self.traits().gguf.as_ref().map(|gguf| &gguf.names)
+    pub(crate) fn gguf_names(self) -> &'static Names {
+        &self.gguf().names
     }
 
     /// What tensors are called in Hugging Face folders.

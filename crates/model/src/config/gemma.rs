@@ -13,11 +13,11 @@ use super::{ModelConfig, refuse};
 use crate::error::Result;
 
 /// The rotation of Gemma 3's layers with a window.
-const LOCAL_THETA: f32 = 10_000.0;
+pub(crate) const LOCAL_THETA: f32 = 10_000.0;
 
 /// Layers of Gemma 2 27B and Gemma 3 27B, whose scores are scaled by the width of a head's share of the hidden
 /// size instead of by `head_dim`. GGUF files don't say so.
-const LAYERS_OF_27B: [usize; 2] = [46, 62];
+pub(crate) const LAYERS_OF_27B: [usize; 2] = [46, 62];
 
 const GGUF_NAMES: Names = Names {
     post_attention_norm: Some("post_attention_norm.weight"),
@@ -46,6 +46,7 @@ pub(super) const GEMMA2: Traits = Traits {
     }),
     hugging_face: HuggingFace {
         model_types: &["gemma2"],
+        class: "Gemma2ForCausalLM",
         rope_theta: 10_000.0,
         names: HUGGING_FACE_NAMES,
         read: |json, config| {
@@ -73,6 +74,7 @@ pub(super) const GEMMA3: Traits = Traits {
     }),
     hugging_face: HuggingFace {
         model_types: &["gemma3_text"],
+        class: "Gemma3ForCausalLM",
         rope_theta: 1e6,
         names: Names { qk_norms: names::HUGGING_FACE_QK_NORMS, ..HUGGING_FACE_NAMES },
         read: |json, config| {

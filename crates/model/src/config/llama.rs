@@ -17,6 +17,7 @@ pub(super) const LLAMA: Traits = Traits {
     }),
     hugging_face: HuggingFace {
         model_types: &["llama"],
+        class: "LlamaForCausalLM",
         rope_theta: 10_000.0,
         names: names::HUGGING_FACE,
         read: |_, _| Ok(()),

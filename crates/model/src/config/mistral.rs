@@ -10,6 +10,7 @@ pub(super) const MISTRAL: Traits = Traits {
     gguf: None,
     hugging_face: HuggingFace {
         model_types: &["mistral"],
+        class: "MistralForCausalLM",
         rope_theta: 10_000.0,
         names: names::HUGGING_FACE,
         read: |json, config| json.window_everywhere(config),
@@ -21,6 +22,7 @@ pub(super) const MIXTRAL: Traits = Traits {
     gguf: None,
     hugging_face: HuggingFace {
         model_types: &["mixtral"],
+        class: "MixtralForCausalLM",
         rope_theta: 1e6,
         names: Names {
             experts: Some(ExpertNames {

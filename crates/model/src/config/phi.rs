@@ -29,6 +29,7 @@ pub(super) const PHI3: Traits = Traits {
     }),
     hugging_face: HuggingFace {
         model_types: &["phi3"],
+        class: "Phi3ForCausalLM",
         rope_theta: 10_000.0,
         names: Names {
             q: fused("self_attn.qkv_proj", QKV),

@@ -12,6 +12,7 @@ pub(super) const QWEN2: Traits = Traits {
     gguf: Some(Gguf { architecture: "qwen2", interleaved: false, names: names::GGUF, read: |_, _| Ok(()) }),
     hugging_face: HuggingFace {
         model_types: &["qwen2"],
+        class: "Qwen2ForCausalLM",
         rope_theta: 10_000.0,
         names: names::HUGGING_FACE,
         read: windows,
@@ -28,6 +29,7 @@ pub(super) const QWEN3: Traits = Traits {
     }),
     hugging_face: HuggingFace {
         model_types: &["qwen3"],
+        class: "Qwen3ForCausalLM",
         rope_theta: 10_000.0,
         names: Names { qk_norms: names::HUGGING_FACE_QK_NORMS, ..names::HUGGING_FACE },
         read: windows,
@@ -44,6 +46,7 @@ pub(super) const QWEN3_MOE: Traits = Traits {
     }),
     hugging_face: HuggingFace {
         model_types: &["qwen3_moe"],
+        class: "Qwen3MoeForCausalLM",
         rope_theta: 10_000.0,
         names: Names {
             qk_norms: names::HUGGING_FACE_QK_NORMS,

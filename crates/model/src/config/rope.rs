@@ -28,7 +28,7 @@ pub(super) struct Rotation {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Scaling {
+pub(crate) enum Scaling {
     None,
     /// Positions are divided by the factor.
     Linear {
@@ -56,12 +56,12 @@ pub(super) enum Scaling {
 
 impl Scaling {
     /// `YaRN`'s factor on attention for a stretch by `factor`.
-    pub(super) fn yarn_magnitude(factor: f32) -> f32 {
+    pub(crate) fn yarn_magnitude(factor: f32) -> f32 {
         if factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 }
     }
 
     /// `LongRoPE`'s factor on attention for a stretch by `factor`.
-    pub(super) fn longrope_magnitude(factor: f32, original_max_seq_len: usize) -> f32 {
+    pub(crate) fn longrope_magnitude(factor: f32, original_max_seq_len: usize) -> f32 {
         if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original_max_seq_len as f32).ln()).sqrt() }
     }
 

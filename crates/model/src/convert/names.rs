@@ -1,143 +1,171 @@
-//! What tensors are called in GGUF files and in Hugging Face folders: a family is a table.
+//! What each tensor is called on the other side: `config::names` of GGUF files beside those of folders.
 //!
-//! GGUF's names follow `docs/gguf.md` of ggml, a folder's those of the `transformers` library.
+//! There is no table here: a family's tensors are those that its two readers ask for. Where one side holds the
+//! experts of a layer in one tensor and the other each in its own, the name leads to all of them.
 
-/// In which order a GGUF file holds the rows of a tensor.
+use crate::config::names::Names;
+use crate::config::{Family, ModelConfig};
+use crate::decoder::Projection;
+
+/// What becomes of a tensor's values on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rows {
-    /// As a folder does.
+pub(super) enum Role {
     Same,
     /// Heads of q or k, whose halves rotate together in a folder: interleaved where the family's files are.
     Query,
     Key,
+    /// A norm, which folders may hold as its difference to 1.
+    Norm,
+    /// A matrix of every expert.
+    Experts,
 }
 
-/// One kind of tensor; `{}` stands for the layer.
+/// A tensor's other name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Renamed {
+    /// For [`Role::Experts`] on the way to a folder `{}` stands for the expert.
+    pub(super) name: String,
+    pub(super) role: Role,
+    /// Which expert the tensor belongs to, on the way from a folder.
+    pub(super) expert: Option<usize>,
+}
+
+/// One kind of tensor in the spellings of both sides; those of layers without the layer's prefix.
 #[derive(Debug)]
-pub(super) struct Name {
-    gguf: &'static str,
-    folder: &'static str,
-    rows: Rows,
+struct Part {
+    gguf: String,
+    folder: String,
+    role: Role,
 }
 
-const fn name(gguf: &'static str, folder: &'static str) -> Name {
-    Name { gguf, folder, rows: Rows::Same }
-}
-
-/// A family's files.
+/// Both sides of a family.
 #[derive(Debug)]
-pub(super) struct Family {
-    /// `general.architecture`.
-    pub(super) arch: &'static str,
-    /// `model_type`.
-    pub(super) model_type: &'static str,
-    /// Of `transformers`, in `architectures`.
-    pub(super) class: &'static str,
-    /// Whether GGUF files hold q and k with neighbouring rows rotating together.
-    pub(super) interleaved: bool,
-    names: &'static [&'static [Name]],
+pub(super) struct Table {
+    gguf_layer: &'static str,
+    folder_layer: &'static str,
+    outside: Vec<Part>,
+    in_layer: Vec<Part>,
 }
 
-const DECODER: &[Name] = &[
-    name("token_embd.weight", "model.embed_tokens.weight"),
-    name("blk.{}.attn_norm.weight", "model.layers.{}.input_layernorm.weight"),
-    Name {
-        gguf: "blk.{}.attn_q.weight",
-        folder: "model.layers.{}.self_attn.q_proj.weight",
-        rows: Rows::Query,
-    },
-    Name { gguf: "blk.{}.attn_k.weight", folder: "model.layers.{}.self_attn.k_proj.weight", rows: Rows::Key },
-    name("blk.{}.attn_v.weight", "model.layers.{}.self_attn.v_proj.weight"),
-    name("blk.{}.attn_output.weight", "model.layers.{}.self_attn.o_proj.weight"),
-    name("blk.{}.ffn_norm.weight", "model.layers.{}.post_attention_layernorm.weight"),
-    name("blk.{}.ffn_gate.weight", "model.layers.{}.mlp.gate_proj.weight"),
-    name("blk.{}.ffn_up.weight", "model.layers.{}.mlp.up_proj.weight"),
-    name("blk.{}.ffn_down.weight", "model.layers.{}.mlp.down_proj.weight"),
-    name("output_norm.weight", "model.norm.weight"),
-    name("output.weight", "lm_head.weight"),
-];
-
-const BIASES: &[Name] = &[
-    Name { gguf: "blk.{}.attn_q.bias", folder: "model.layers.{}.self_attn.q_proj.bias", rows: Rows::Query },
-    Name { gguf: "blk.{}.attn_k.bias", folder: "model.layers.{}.self_attn.k_proj.bias", rows: Rows::Key },
-    name("blk.{}.attn_v.bias", "model.layers.{}.self_attn.v_proj.bias"),
-    name("blk.{}.attn_output.bias", "model.layers.{}.self_attn.o_proj.bias"),
-];
-
-const QK_NORMS: &[Name] = &[
-    name("blk.{}.attn_q_norm.weight", "model.layers.{}.self_attn.q_norm.weight"),
-    name("blk.{}.attn_k_norm.weight", "model.layers.{}.self_attn.k_norm.weight"),
-];
-
-/// All families that can be converted; where two share an architecture the first is what a GGUF file becomes.
-const FAMILIES: &[Family] = &[
-    Family {
-        arch: "llama",
-        model_type: "llama",
-        class: "LlamaForCausalLM",
-        interleaved: true,
-        names: &[DECODER, BIASES],
-    },
-    Family {
-        arch: "llama",
-        model_type: "mistral",
-        class: "MistralForCausalLM",
-        interleaved: true,
-        names: &[DECODER],
-    },
-    Family {
-        arch: "qwen2",
-        model_type: "qwen2",
-        class: "Qwen2ForCausalLM",
-        interleaved: false,
-        names: &[DECODER, BIASES],
-    },
-    Family {
-        arch: "qwen3",
-        model_type: "qwen3",
-        class: "Qwen3ForCausalLM",
-        interleaved: false,
-        names: &[DECODER, QK_NORMS],
-    },
-];
-
-impl Family {
-    pub(super) fn of_arch(arch: &str) -> Option<&'static Self> {
-        FAMILIES.iter().find(|family| family.arch == arch)
+impl Table {
+    pub(super) fn of(family: Family) -> Self {
+        let (gguf, folder) = (family.gguf_names(), family.hugging_face_names());
+        let part =
+            |gguf: &str, folder: &str, role| Part { gguf: gguf.to_owned(), folder: folder.to_owned(), role };
+        Self {
+            gguf_layer: gguf.layer,
+            folder_layer: folder.layer,
+            outside: vec![
+                part(gguf.embedding, folder.embedding, Role::Same),
+                part(gguf.norm, folder.norm, Role::Norm),
+                part(gguf.head, folder.head, Role::Same),
+            ],
+            in_layer: norms(gguf, folder)
+                .chain(projections(gguf, folder))
+                .chain(experts(gguf, folder))
+                .collect(),
+        }
     }
 
-    pub(super) fn of_model_type(model_type: &str) -> Option<&'static Self> {
-        FAMILIES.iter().find(|family| family.model_type == model_type)
-    }
-
-    /// All model types, for an error message.
-    pub(super) fn known() -> String {
-        FAMILIES.iter().map(|family| family.model_type).collect::<Vec<_>>().join(", ")
-    }
-
-    /// A folder's name of a GGUF tensor.
-    pub(super) fn to_folder(&self, gguf: &str) -> Option<(String, Rows)> {
-        self.all().find_map(|name| Some((renamed(gguf, name.gguf, name.folder)?, name.rows)))
+    /// A folder's name of a GGUF file's tensor.
+    pub(super) fn to_folder(&self, gguf: &str) -> Option<Renamed> {
+        let renamed = |name, part: &Part| Renamed { name, role: part.role, expert: None };
+        if let Some(part) = self.outside.iter().find(|part| part.gguf == gguf) {
+            return Some(renamed(part.folder.clone(), part));
+        }
+        let (layer, rest) = split_number(gguf, self.gguf_layer)?;
+        let part = self.in_layer.iter().find(|part| part.gguf == rest)?;
+        Some(renamed(format!("{}{}", put_number(self.folder_layer, layer), part.folder), part))
     }
 
     /// A GGUF file's name of a folder's tensor.
-    pub(super) fn to_gguf(&self, folder: &str) -> Option<(String, Rows)> {
-        self.all().find_map(|name| Some((renamed(folder, name.folder, name.gguf)?, name.rows)))
-    }
-
-    fn all(&self) -> impl Iterator<Item = &'static Name> {
-        self.names.iter().flat_map(|names| names.iter())
+    pub(super) fn to_gguf(&self, folder: &str) -> Option<Renamed> {
+        if let Some(part) = self.outside.iter().find(|part| part.folder == folder) {
+            return Some(Renamed { name: part.gguf.clone(), role: part.role, expert: None });
+        }
+        let (layer, rest) = split_number(folder, self.folder_layer)?;
+        self.in_layer.iter().find_map(|part| {
+            let expert = match part.role {
+                Role::Experts => {
+                    Some(split_number(rest, &part.folder).filter(|(_, rest)| rest.is_empty())?.0)
+                }
+                _ if part.folder == rest => None,
+                _ => return None,
+            };
+            let name = format!("{}{}", put_number(self.gguf_layer, layer), part.gguf);
+            Some(Renamed { name, role: part.role, expert })
+        })
     }
 }
 
-/// `name` in the other spelling, if it has the form of `from`.
-fn renamed(name: &str, from: &str, to: &str) -> Option<String> {
-    let Some((before, after)) = from.split_once("{}") else {
-        return (name == from).then(|| to.to_owned());
-    };
-    let layer = name.strip_prefix(before)?.strip_suffix(after)?;
-    let is_number = !layer.is_empty() && layer.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| to.replace("{}", layer))
+fn norms(gguf: &Names, folder: &Names) -> impl Iterator<Item = Part> {
+    let qk = gguf.qk_norms.zip(folder.qk_norms);
+    let pairs = [
+        Some((gguf.attention_norm, folder.attention_norm)),
+        gguf.post_attention_norm.zip(folder.post_attention_norm),
+        Some((gguf.mlp_norm, folder.mlp_norm)),
+        gguf.post_mlp_norm.zip(folder.post_mlp_norm),
+        qk.map(|(gguf, folder)| (gguf[0], folder[0])),
+        qk.map(|(gguf, folder)| (gguf[1], folder[1])),
+    ];
+    let part =
+        |(gguf, folder): (&str, &str)| Part { gguf: gguf.into(), folder: folder.into(), role: Role::Norm };
+    pairs.into_iter().flatten().map(part)
+}
+
+/// Weights and biases; matrices that share a tensor share it on both sides, in the same order.
+fn projections(gguf: &Names, folder: &Names) -> impl Iterator<Item = Part> {
+    let parts = Projection::ALL.into_iter().flat_map(|projection| {
+        let (gguf, folder) = (gguf.place(projection), folder.place(projection));
+        assert_eq!(gguf.fused, folder.fused, "{projection:?} shares its tensor with the same matrices");
+        let role = match projection {
+            Projection::Q if gguf.fused.is_empty() => Role::Query,
+            Projection::K if gguf.fused.is_empty() => Role::Key,
+            _ => Role::Same,
+        };
+        ["weight", "bias"].map(|kind| Part {
+            gguf: format!("{}.{kind}", gguf.tensor),
+            folder: format!("{}.{kind}", folder.tensor),
+            role,
+        })
+    });
+    parts.collect::<Vec<_>>().into_iter()
+}
+
+fn experts(gguf: &Names, folder: &Names) -> impl Iterator<Item = Part> {
+    let pairs = gguf.experts.zip(folder.experts).into_iter().flat_map(|(gguf, folder)| {
+        [
+            (gguf.router, folder.router, Role::Same),
+            (gguf.gate, folder.gate, Role::Experts),
+            (gguf.up, folder.up, Role::Experts),
+            (gguf.down, folder.down, Role::Experts),
+        ]
+    });
+    pairs.map(|(gguf, folder, role)| Part { gguf: gguf.into(), folder: folder.into(), role })
+}
+
+/// The number at `{}` of a pattern that the name begins like, and what follows.
+fn split_number<'a>(name: &'a str, pattern: &str) -> Option<(usize, &'a str)> {
+    let (before, after) = pattern.split_once("{}")?;
+    let rest = name.strip_prefix(before)?;
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = rest.split_at(digits);
+    // Numbers are spelt without zeros in front, so that the way back leads to the same name.
+    let number = number.parse::<usize>().ok().filter(|value| value.to_string() == number)?;
+    Some((number, rest.strip_prefix(after)?))
+}
+
+pub(super) fn put_number(pattern: &str, number: usize) -> String {
+    pattern.replacen("{}", &number.to_string(), 1)
+}
+
+/// What a GGUF file becomes as a folder: files of Mistral and Mixtral call themselves Llama.
+pub(super) fn family_in_folder(config: &ModelConfig) -> Family {
+    match config.family {
+        Family::Llama if config.experts.is_some() => Family::Mixtral,
+        Family::Llama if config.layers.iter().any(|layer| layer.window.is_some()) => Family::Mistral,
+        family => family,
+    }
 }
 
 /// The row of the other file that becomes row `row` here. Folders rotate row i of a head with row i + half of it,
@@ -156,14 +184,25 @@ mod tests {
 
     #[test]
     fn names_go_both_ways() {
-        for family in FAMILIES {
-            for name in family.all() {
-                let (gguf, folder) = (name.gguf.replace("{}", "12"), name.folder.replace("{}", "12"));
-                assert_eq!(family.to_folder(&gguf), Some((folder.clone(), name.rows)));
-                assert_eq!(family.to_gguf(&folder), Some((gguf, name.rows)));
+        for family in Family::ALL {
+            let table = Table::of(family);
+            for part in &table.in_layer {
+                let (gguf, folder) =
+                    (format!("blk.12.{}", part.gguf), format!("model.layers.12.{}", part.folder));
+                let there = table.to_folder(&gguf).unwrap();
+                assert_eq!(
+                    there,
+                    Renamed { name: folder.clone(), role: part.role, expert: None },
+                    "{family:?}"
+                );
+                let expert = (part.role == Role::Experts).then_some(7);
+                let back =
+                    table.to_gguf(&expert.map_or(folder.clone(), |expert| put_number(&folder, expert)));
+                assert_eq!(back, Some(Renamed { name: gguf, role: part.role, expert }), "{family:?}");
             }
-            assert_eq!(family.to_folder("blk.x.attn_q.weight"), None);
-            assert_eq!(family.to_gguf("model.layers..mlp.up_proj.weight"), None);
+            assert_eq!(table.to_folder("blk.x.attn_q.weight"), None);
+            assert_eq!(table.to_gguf("model.layers..mlp.up_proj.weight"), None);
+            assert_eq!(table.to_gguf("model.layers.007.input_layernorm.weight"), None);
         }
     }
 

@@ -1,16 +1,18 @@
 //! What will be written: each tensor's name, format and source, the metadata, the other files.
+//!
+//! * `to_file` — for a GGUF file, from a folder or another file
+//! * `to_folder` — for a folder, from a GGUF file
 
-use std::path::Path;
+mod to_file;
+mod to_folder;
 
 use hearth_kernels::quant::{Format, can_quantize};
-use serde_json::Value;
 
 use super::mix::{Mix, Tensor};
-use super::names::{Family, Rows};
-use super::rope;
-use super::shape::{self, Shape};
-use super::tokenizer::{self, Files};
+use super::names::Role;
+use super::tokenizer::Files;
 use super::{Encoding, Options};
+use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::files::gguf::sink::{Entry, Metadata};
 use crate::files::{GgufFile, SafetensorsFolder, TensorView};
@@ -37,6 +39,16 @@ impl Source {
         Ok(view)
     }
 
+    /// Bytes that are read for a tensor of the plan.
+    pub(super) fn num_bytes(&self, tensor: &Planned) -> Result<u64> {
+        let mut sum = 0;
+        for name in &tensor.from {
+            let view = self.require(name)?;
+            sum += view.bytes.len() / tensor.expert.map_or(1, |_| view.shape[0]);
+        }
+        Ok(sum as u64)
+    }
+
     /// Names, in the file's order or the alphabet's.
     fn names(&self) -> Vec<&str> {
         match self {
@@ -50,15 +62,35 @@ impl Source {
 #[derive(Debug, Clone)]
 pub(super) struct Planned {
     pub(super) entry: Entry,
-    /// Its name in the source.
-    pub(super) from: String,
+    /// The tensors of the source whose rows it is made of, of equal shapes and formats.
+    pub(super) from: Vec<String>,
+    /// The expert whose rows are meant, where the source's tensor holds those of all.
+    pub(super) expert: Option<usize>,
     /// Its name in GGUF's spelling, by which importances are found.
     pub(super) gguf_name: String,
     /// Rows of a head where rows change places.
     pub(super) head_dim: Option<usize>,
     pub(super) to_gguf: bool,
+    /// Norms that a folder holds as their difference to 1, and GGUF files whole.
+    pub(super) from_one: bool,
     /// Its bytes, where it isn't in the source but follows from `config.json`.
     pub(super) made: Option<Vec<u8>>,
+}
+
+impl Planned {
+    /// A tensor that is written as it is read.
+    fn plain(entry: Entry, from: &str) -> Self {
+        Self {
+            entry,
+            from: vec![from.to_owned()],
+            expert: None,
+            gguf_name: from.to_owned(),
+            head_dim: None,
+            to_gguf: true,
+            from_one: false,
+            made: None,
+        }
+    }
 }
 
 /// All that a target will hold.
@@ -89,9 +121,9 @@ const QUANTIZATION_VERSION: u32 = 2;
 impl Plan {
     pub(super) fn new(source: &Source, to_gguf: bool, options: &Options<'_>) -> Result<Self> {
         let plan = match (source, to_gguf) {
-            (Source::Gguf(file), true) => gguf_to_gguf(source, file, options),
-            (Source::Gguf(file), false) => gguf_to_folder(source, file, options),
-            (Source::Folder(folder), true) => folder_to_gguf(source, folder, options),
+            (Source::Gguf(file), true) => to_file::from_file(source, file, options),
+            (Source::Gguf(file), false) => to_folder::from_file(source, file, options),
+            (Source::Folder(folder), true) => to_file::from_folder(source, folder, options),
             (Source::Folder(_), false) => {
                 let what = "a folder is converted to a GGUF file: name a target that ends in `.gguf`";
                 Err(Error::Unconvertible { what: what.into() })
@@ -108,141 +140,6 @@ impl Plan {
     }
 }
 
-fn unknown_family(name: &str) -> Error {
-    let known = Family::known();
-    Error::Unconvertible { what: format!("model family `{name}` can't be converted yet; known are {known}") }
-}
-
-/// The same model with its weights in other formats; every key is carried over, whatever the family.
-fn gguf_to_gguf(source: &Source, file: &GgufFile, options: &Options<'_>) -> Result<Plan> {
-    let arch = file.meta_str("general.architecture")?;
-    let shape = Shape::of_gguf(file, arch)?;
-    let mut notes = Vec::new();
-    let mut tensors = Vec::new();
-    for name in source.names() {
-        let view = source.require(name)?;
-        let format = gguf_format(name, &view, &shape, options, &mut notes);
-        let entry = Entry { name: name.into(), shape: view.shape, format };
-        tensors.push(Planned {
-            entry,
-            from: name.into(),
-            gguf_name: name.into(),
-            head_dim: None,
-            to_gguf: true,
-            made: None,
-        });
-    }
-    let mut metadata = Metadata::default();
-    metadata.string("general.architecture", arch);
-    put_file_type(&mut metadata, &tensors, options.encoding, file.find("general.file_type")?);
-    for key in file.keys().filter(|key| !FILE_KEYS.contains(key)) {
-        if let Some((kind, value)) = file.raw(key) {
-            metadata.raw(key, kind, value);
-        }
-    }
-    Ok(Plan { tensors, metadata, files: Files::new(), notes })
-}
-
-fn folder_to_gguf(source: &Source, folder: &SafetensorsFolder, options: &Options<'_>) -> Result<Plan> {
-    let config = folder.config();
-    let model_type = config["model_type"].as_str().unwrap_or_default();
-    let family = Family::of_model_type(model_type).ok_or_else(|| unknown_family(model_type))?;
-    let shape = Shape::of_config(config)?;
-    let mut notes: Vec<String> = Vec::new();
-    if let Some((name, dtype)) = folder.unreadable().find(|(name, _)| !is_left_out(name)) {
-        let what = format!("tensor `{name}` is stored as {dtype}, which can't be converted");
-        return Err(Error::Unconvertible { what });
-    }
-    let mut tensors = Vec::new();
-    for from in source.names() {
-        if is_left_out(from) || (shape.tied && from == "lm_head.weight") {
-            notes.push(format!("tensor `{from}` is left out: it is made from others"));
-            continue;
-        }
-        let (name, rows) = family.to_gguf(from).ok_or_else(|| no_place(from, "GGUF file"))?;
-        let view = source.require(from)?;
-        let head_dim = head_dim_of(family, rows, &shape, &view, from)?;
-        let format = gguf_format(&name, &view, &shape, options, &mut notes);
-        let entry = Entry { name: name.clone(), shape: view.shape, format };
-        tensors.push(Planned {
-            entry,
-            from: from.into(),
-            gguf_name: name,
-            head_dim,
-            to_gguf: true,
-            made: None,
-        });
-    }
-    tensors.extend(shape::rope_divisors(config)?.map(|divisors| rope_tensor(&divisors)));
-    tensors.sort_by_key(|tensor| place_in_file(&tensor.entry.name));
-    let mut metadata = Metadata::default();
-    metadata.string("general.architecture", family.arch);
-    metadata.string("general.type", "model");
-    let name = folder.path().canonicalize().ok();
-    if let Some(name) = name.as_deref().and_then(Path::file_name) {
-        metadata.string("general.name", &name.to_string_lossy());
-    }
-    put_file_type(&mut metadata, &tensors, options.encoding, None);
-    shape::to_metadata(config, family, &mut metadata)?;
-    let vocab_size = source.require("model.embed_tokens.weight")?.shape[0];
-    tokenizer::to_metadata(folder.path(), config, vocab_size, &mut metadata)?;
-    Ok(Plan { tensors, metadata, files: Files::new(), notes })
-}
-
-fn gguf_to_folder(source: &Source, file: &GgufFile, options: &Options<'_>) -> Result<Plan> {
-    let arch = file.meta_str("general.architecture")?;
-    let family = Family::of_arch(arch).ok_or_else(|| unknown_family(arch))?;
-    let shape = Shape::of_gguf(file, arch)?;
-    let main = match options.encoding {
-        Encoding::Dense(format) => format,
-        Encoding::Keep => dense_of(file.require("token_embd.weight")?.format),
-        Encoding::Mix(mix) => {
-            let what = format!("a folder can't hold {}: name a target that ends in `.gguf`", mix.name());
-            return Err(Error::Unconvertible { what });
-        }
-    };
-    let mut notes = Vec::new();
-    let mut tensors = Vec::new();
-    let mut num_decoded = 0;
-    // Divisors of RoPE become settings in config.json.
-    for from in source.names().into_iter().filter(|name| *name != rope::TENSOR) {
-        let (name, rows) = family.to_folder(from).ok_or_else(|| no_place(from, "folder"))?;
-        let view = source.require(from)?;
-        let head_dim = head_dim_of(family, rows, &shape, &view, from)?;
-        let format = match (view.shape.len(), options.encoding) {
-            (1, _) => vector_format(&view, main),
-            (_, Encoding::Dense(format)) => format,
-            _ => dense_of(view.format),
-        };
-        num_decoded += usize::from(!view.format.is_dense());
-        let entry = Entry { name, shape: view.shape, format };
-        let gguf_name = from.to_owned();
-        tensors.push(Planned { entry, from: from.into(), gguf_name, head_dim, to_gguf: false, made: None });
-    }
-    if num_decoded > 0 {
-        notes.push(format!("{num_decoded} quantised tensors are decoded to {}", main.name()));
-    }
-    // Four-byte values first, so that each tensor lies at a multiple of its value's size.
-    tensors.sort_by_key(|tensor| std::cmp::Reverse(tensor.entry.format.block_bytes()));
-    let dtype = match main {
-        Format::F16 => "float16",
-        Format::BF16 => "bfloat16",
-        _ => "float32",
-    };
-    let config = shape::to_config(file, family, dtype)?;
-    let max_seq_len = file.meta_u32(&format!("{arch}.context_length"))?;
-    let mut files = tokenizer::to_files(file, max_seq_len)?;
-    files.push(("config.json", tokenizer::pretty(&Value::Object(config))));
-    Ok(Plan { tensors, metadata: Metadata::default(), files, notes })
-}
-
-fn rope_tensor(divisors: &[f32]) -> Planned {
-    let entry = Entry { name: rope::TENSOR.into(), shape: vec![divisors.len()], format: Format::F32 };
-    let bytes = divisors.iter().flat_map(|divisor| divisor.to_le_bytes()).collect();
-    let name = rope::TENSOR.to_owned();
-    Planned { entry, from: name.clone(), gguf_name: name, head_dim: None, to_gguf: true, made: Some(bytes) }
-}
-
 fn no_place(name: &str, target: &str) -> Error {
     Error::Unconvertible { what: format!("tensor `{name}` has no place in a {target} of this family") }
 }
@@ -252,16 +149,11 @@ fn is_left_out(name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq") || name.ends_with("self_attn.masked_bias")
 }
 
-fn head_dim_of(
-    family: &Family,
-    rows: Rows,
-    shape: &Shape,
-    view: &TensorView<'_>,
-    name: &str,
-) -> Result<Option<usize>> {
-    let num_heads = match rows {
-        Rows::Query if family.interleaved => shape.num_heads,
-        Rows::Key if family.interleaved => shape.num_kv_heads,
+/// Rows of a head, where they change their places.
+fn head_dim_of(role: Role, config: &ModelConfig, view: &TensorView<'_>, name: &str) -> Result<Option<usize>> {
+    let num_heads = match role {
+        Role::Query if config.family.is_interleaved_in_gguf() => config.num_heads,
+        Role::Key if config.family.is_interleaved_in_gguf() => config.num_kv_heads,
         _ => return Ok(None),
     };
     let num_rows = view.shape[0];
@@ -278,44 +170,37 @@ fn dense_of(format: Format) -> Format {
     if format.is_dense() { format } else { Format::F16 }
 }
 
-/// The format of the matrices if it holds every value of the vector, else F32: GGUF files hold vectors in F32 even
-/// where the model they were made from didn't.
-fn vector_format(view: &TensorView<'_>, main: Format) -> Format {
-    let values = view.to_f32();
-    let is_kept = |value: &f32| {
-        let back = match main {
-            Format::F16 => half::f16::from_f32(*value).to_f32(),
-            Format::BF16 => half::bf16::from_f32(*value).to_f32(),
-            _ => *value,
-        };
-        back.to_bits() == value.to_bits()
-    };
-    if values.iter().all(is_kept) { main } else { Format::F32 }
+/// What the choice of formats depends on.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    num_layers: usize,
+    /// The embedding is the output head too.
+    tied: bool,
 }
 
 /// The format of a tensor of a GGUF file. Vectors are F32, which is what its readers multiply with.
 fn gguf_format(
     name: &str,
-    view: &TensorView<'_>,
-    shape: &Shape,
+    (from, shape): (Format, &[usize]),
+    sizes: Sizes,
     options: &Options<'_>,
     notes: &mut Vec<String>,
 ) -> Format {
-    let dense_vector = view.shape.len() == 1 && view.format.is_dense();
+    let dense_vector = shape.len() == 1 && from.is_dense();
     let format = match options.encoding {
         _ if dense_vector => return Format::F32,
-        Encoding::Keep => return view.format,
+        Encoding::Keep => return from,
         Encoding::Dense(format) => return format,
         Encoding::Mix(mix) => {
             let tensor = Tensor {
                 name,
-                shape: &view.shape,
-                num_layers: shape.num_layers,
-                tied: shape.tied,
+                shape,
+                num_layers: sizes.num_layers,
+                tied: sizes.tied,
                 has_importance: options.importance.is_some(),
             };
-            let Some(format) = mix.format(tensor) else { return view.format };
-            note_fallback(mix, name, &view.shape, format, notes);
+            let Some(format) = mix.format(tensor) else { return from };
+            note_fallback(mix, name, shape, format, notes);
             format
         }
     };

@@ -1,7 +1,8 @@
 //! Llama 3's stretched RoPE: four numbers in `config.json`, a divisor for each pair of channels in a GGUF file.
 //!
 //! Pairs that turn often keep their speed, pairs that turn seldom are slowed by `factor`, those between by something
-//! between (Llama 3.1's published code). Back from the divisors only the published settings are recognised.
+//! between (Llama 3.1's published code). Back from the divisors the published settings are recognised, with any power of
+//! two as the original length.
 
 use serde_json::{Value, json};
 
@@ -12,6 +13,9 @@ pub(super) const TENSOR: &str = "rope_freqs.weight";
 
 /// What Llama 3.1 and 3.2 were published with, `factor` aside.
 const PUBLISHED: Llama3 = Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 };
+
+/// Original lengths that are tried, as powers of two, where the published one isn't the one.
+const ORIGINALS: std::ops::Range<u32> = 5..21;
 
 /// Divisors that differ by less are those of the same settings: some rounding of f32.
 const SAME: f64 = 1e-5;
@@ -54,11 +58,14 @@ impl Llama3 {
     /// Finds the settings behind a file's divisors.
     pub(super) fn of_divisors(divisors: &[f32], theta: f32) -> Result<Self> {
         let factor = divisors.iter().copied().fold(0.0, f32::max);
-        let settings = Self { factor: f64::from(factor), ..PUBLISHED };
-        let again = settings.divisors(theta, divisors.len() * 2);
         let is_same = |(a, b): (&f32, &f32)| f64::from((a - b).abs()) <= SAME * f64::from(b.abs());
-        if again.iter().zip(divisors).all(is_same) {
-            return Ok(settings);
+        let originals = [PUBLISHED.original].into_iter().chain(ORIGINALS.map(|power| f64::from(1 << power)));
+        for original in originals {
+            let settings = Self { factor: f64::from(factor), original, ..PUBLISHED };
+            let again = settings.divisors(theta, divisors.len() * 2);
+            if again.iter().zip(divisors).all(is_same) {
+                return Ok(settings);
+            }
         }
         let what = format!(
             "tensor `{TENSOR}` doesn't hold Llama 3's published settings, which config.json could name"

@@ -59,8 +59,8 @@ pub(super) fn write_all(
             written.push(Written { name, from: format, to: format, num_bytes, relative_error: 0.0 });
             continue;
         }
-        let view = source.require(&tensor.from)?;
-        let rows = Rows::new(tensor, &view, importance)?;
+        let views = tensor.from.iter().map(|name| source.require(name)).collect::<Result<Vec<_>>>()?;
+        let rows = Rows::new(tensor, &views, importance)?;
         written.push(write_tensor(tensor, &rows, sink, stage)?);
     }
     Ok(written)
@@ -69,8 +69,12 @@ pub(super) fn write_all(
 /// A tensor as rows that are read in the target's order.
 struct Rows<'a> {
     tensor: &'a Planned,
-    view: &'a TensorView<'a>,
+    /// Of equal shapes and formats.
+    views: &'a [TensorView<'a>],
+    from: Format,
     count: usize,
+    /// Rows of each view.
+    in_view: usize,
     cols: usize,
     from_bytes: usize,
     to_bytes: usize,
@@ -81,20 +85,23 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn new(
         tensor: &'a Planned,
-        view: &'a TensorView<'a>,
+        views: &'a [TensorView<'a>],
         importance: Option<&'a Importance>,
     ) -> Result<Self> {
+        let view = &views[0];
         // A vector whose entries change places is rows of one.
         let cols = match (view.shape.len(), tensor.head_dim) {
             (1, Some(_)) => 1,
             _ => view.shape.last().copied().unwrap_or(1),
         };
-        let count = view.num_elements() / cols;
+        let in_view = view.num_elements() / cols;
+        let shape = &tensor.entry.shape;
+        let count = shape.iter().product::<usize>() / cols;
         let bytes = |format: Format| {
             format.row_bytes(cols).ok_or_else(|| {
                 let what = format!(
                     "tensor `{}`: rows of {cols} aren't whole blocks of {}",
-                    tensor.from,
+                    tensor.from[0],
                     format.name()
                 );
                 Error::Unconvertible { what }
@@ -103,7 +110,7 @@ impl<'a> Rows<'a> {
         let (from_bytes, to_bytes) = (bytes(view.format)?, bytes(tensor.entry.format)?);
         let importance = importance.and_then(|importance| importance.of(&tensor.gguf_name));
         if let Some(importance) = importance {
-            let num_experts = if view.shape.len() == 3 { view.shape[0] } else { 1 };
+            let num_experts = if shape.len() == 3 { shape[0] } else { 1 };
             if importance.len() != cols && importance.len() != cols * num_experts {
                 let what = format!(
                     "the importance matrix has {} columns for tensor `{}`, which has {cols}",
@@ -113,7 +120,8 @@ impl<'a> Rows<'a> {
                 return Err(Error::Unconvertible { what });
             }
         }
-        Ok(Self { tensor, view, count, cols, from_bytes, to_bytes, importance })
+        let from = view.format;
+        Ok(Self { tensor, views, from, count, in_view, cols, from_bytes, to_bytes, importance })
     }
 
     fn bytes(&self, row: usize) -> &'a [u8] {
@@ -121,7 +129,9 @@ impl<'a> Rows<'a> {
             Some(head_dim) => source_row(row, head_dim, self.tensor.to_gguf),
             None => row,
         };
-        &self.view.bytes[row * self.from_bytes..(row + 1) * self.from_bytes]
+        let row = row + self.tensor.expert.unwrap_or(0) * self.count;
+        let (view, row) = (&self.views[row / self.in_view], row % self.in_view);
+        &view.bytes[row * self.from_bytes..(row + 1) * self.from_bytes]
     }
 
     fn importance(&self, row: usize) -> Option<&'a [f32]> {
@@ -133,23 +143,36 @@ impl<'a> Rows<'a> {
 
     /// Encodes row `row` into `out`; `buffers` are two rows of f32.
     fn encode(&self, row: usize, out: &mut [u8], [x, y]: &mut [Vec<f32>; 2]) -> Measure {
-        let (from, to) = (self.view.format, self.tensor.entry.format);
+        let (from, to) = (self.from, self.tensor.entry.format);
         let bytes = self.bytes(row);
         dequantize(from, bytes, x);
+        let shift = match (self.tensor.from_one, self.tensor.to_gguf) {
+            (false, _) => 0.0,
+            (true, true) => 1.0,
+            (true, false) => -1.0,
+        };
+        if shift != 0.0 {
+            x.iter_mut().for_each(|x| *x += shift);
+        }
         let mut measure = Measure::of(x);
-        if from == to {
+        if from == to && shift == 0.0 {
             out.copy_from_slice(bytes);
         } else if measure.largest.is_finite() {
             quantize(to, x, self.cols, self.importance(row), out);
             dequantize(to, out, y);
-            measure.error = x.iter().zip(y).map(|(x, y)| f64::from(*x - *y).powi(2)).sum();
+            measure.error = x.iter().zip(&*y).map(|(x, y)| f64::from(*x - *y).powi(2)).sum();
+            if shift < 0.0 {
+                // What counts is the norm that a reader of the folder makes of it.
+                dequantize(from, bytes, x);
+                measure.error = x.iter().zip(y).map(|(x, y)| f64::from(*x - (*y + 1.0)).powi(2)).sum();
+            }
         }
         measure
     }
 
     fn check(&self, measure: &Measure) -> Result<()> {
-        let (from, to) = (self.view.format, self.tensor.entry.format);
-        let name = || self.tensor.from.clone();
+        let (from, to) = (self.from, self.tensor.entry.format);
+        let name = || self.tensor.from.join(", ");
         if !measure.largest.is_finite() {
             return Err(Error::NotFinite { tensor: name() });
         }
@@ -218,7 +241,7 @@ fn write_tensor(
     }
     Ok(Written {
         name: tensor.entry.name.clone(),
-        from: rows.view.format,
+        from: rows.from,
         to: tensor.entry.format,
         num_bytes: tensor.entry.num_bytes(),
         relative_error: if total.energy > 0.0 { (total.error / total.energy).sqrt() } else { 0.0 },

@@ -1,65 +1,23 @@
-//! A byte-level BPE vocabulary from `tokenizer.json` to `tokenizer.ggml.*`, and back.
+//! A vocabulary from `tokenizer.json` to `tokenizer.ggml.*`, and back, with its template and control tokens.
 //!
-//! Which text a pre-tokenizer cuts where has a name in GGUF files and a description in `tokenizer.json`; the table
-//! of both is here. Other kinds of vocabulary are refused by name.
+//! What a GGUF file can't say about a vocabulary (other normalisers, other ways of cutting text) is refused by name.
+//!
+//! * `byte_bpe` — BPE on bytes, and which text is cut where
+//! * `sentence_piece` — BPE on characters, and Unigram
+//! * `word_piece` — BERT's pieces
+
+mod byte_bpe;
+mod sentence_piece;
+mod word_piece;
 
 use std::path::Path;
 
+use hearth_tokenizer::{Kind, TokenKind, Vocabulary};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::files::gguf::sink::Metadata;
-use crate::files::{self, GgufFile};
-
-/// Token types of `docs/gguf.md`.
-const NORMAL: i32 = 1;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
-
-/// How text is cut before merging.
-#[derive(Debug)]
-struct Split {
-    /// `tokenizer.ggml.pre`; the first is written.
-    names: &'static [&'static str],
-    /// Each number on its own, before anything else.
-    digits: bool,
-    /// `None`: GPT-2's own pattern, which `ByteLevel` brings along.
-    pattern: Option<&'static str>,
-    /// Whether text is composed (NFC) before.
-    composed: bool,
-    /// Whole words that are tokens aren't merged.
-    ignore_merges: bool,
-}
-
-const SPLITS: &[Split] = &[
-    Split {
-        names: &["gpt-2", "default", "gpt2", ""],
-        digits: false,
-        pattern: None,
-        composed: false,
-        ignore_merges: false,
-    },
-    Split { names: &["smollm"], digits: true, pattern: None, composed: false, ignore_merges: false },
-    Split {
-        names: &["qwen2"],
-        digits: false,
-        pattern: Some(
-            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ),
-        composed: true,
-        ignore_merges: false,
-    },
-    Split {
-        names: &["llama-bpe", "llama3", "llama-v3"],
-        digits: false,
-        pattern: Some(
-            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ),
-        composed: false,
-        ignore_merges: true,
-    },
-];
+use crate::files::{self, GgufFile, vocabulary};
 
 fn refused(what: String) -> Error {
     Error::Unconvertible { what }
@@ -70,48 +28,24 @@ pub(super) type Files = Vec<(&'static str, Vec<u8>)>;
 
 /// Writes tokenizer, template and generation settings of a GGUF file as a folder's files.
 pub(super) fn to_files(file: &GgufFile, max_seq_len: u32) -> Result<Files> {
-    let model = file.meta_str("tokenizer.ggml.model")?;
-    if model != "gpt2" {
-        return Err(refused(format!(
-            "tokenizer model `{model}` can't be written as tokenizer.json yet, only `gpt2` (byte-level BPE)"
-        )));
-    }
-    let pre = file.find::<&str>("tokenizer.ggml.pre")?.unwrap_or("default");
-    let split = SPLITS.iter().find(|split| split.names.contains(&pre)).ok_or_else(|| {
-        refused(format!("`tokenizer.ggml.pre` is `{pre}`, which can't be written as tokenizer.json yet"))
-    })?;
-    let tokens = file.meta_strs("tokenizer.ggml.tokens")?;
-    let mut types = file.find::<Vec<i32>>("tokenizer.ggml.token_type")?.unwrap_or_default();
-    types.resize(tokens.len(), NORMAL);
-    // Fillers at the end only bring the count to the embedding's rows.
-    let used = types.iter().rposition(|&kind| kind != UNUSED).map_or(0, |last| last + 1);
-    let mut sorted = tokens[..used].to_vec();
-    sorted.sort_unstable();
-    if let Some([token, _]) = sorted.array_windows().find(|[a, b]| a == b) {
-        return Err(refused(format!("token `{token}` has two ids, which tokenizer.json can't say")));
-    }
-    let ids = ControlIds::of(file, tokens.len())?;
+    let vocabulary = vocabulary::vocabulary(file)?;
     let template = file.find::<&str>("tokenizer.chat_template")?;
-    let json = tokenizer_json(
-        &tokens[..used],
-        &types[..used],
-        &file.meta_strs("tokenizer.ggml.merges")?,
-        split,
-        &ids,
-    );
+    let json = tokenizer_json(file, &vocabulary)?;
+    let text = |id: Option<u32>| id.map_or(Value::Null, |id| json!(vocabulary.tokens[id as usize]));
     let mut config = Map::new();
     config.insert("tokenizer_class".into(), json!("PreTrainedTokenizerFast"));
     config.insert("model_max_length".into(), json!(max_seq_len));
     config.insert("clean_up_tokenization_spaces".into(), json!(false));
-    config.insert("add_bos_token".into(), json!(ids.add_bos));
-    config.insert("add_prefix_space".into(), json!(false));
-    for (key, id) in
-        [("bos_token", ids.bos), ("eos_token", ids.eos), ("pad_token", ids.pad), ("unk_token", ids.unk)]
-    {
-        config.insert(key.into(), id.map_or(Value::Null, |id| json!(tokens[id as usize])));
-    }
+    config.insert("add_bos_token".into(), json!(vocabulary.add_bos));
+    config.insert("add_eos_token".into(), json!(vocabulary.add_eos));
+    config.insert("bos_token".into(), text(vocabulary.bos));
+    config.insert("eos_token".into(), text(vocabulary.eos));
+    config.insert("pad_token".into(), text(vocabulary.pad));
+    config.insert("unk_token".into(), text(vocabulary.unk));
     let mut generation = Map::new();
-    for (key, id) in [("bos_token_id", ids.bos), ("eos_token_id", ids.eos), ("pad_token_id", ids.pad)] {
+    for (key, id) in
+        [("bos_token_id", vocabulary.bos), ("eos_token_id", vocabulary.eos), ("pad_token_id", vocabulary.pad)]
+    {
         if let Some(id) = id {
             generation.insert(key.into(), json!(id));
         }
@@ -132,94 +66,81 @@ pub(super) fn pretty(value: &Value) -> Vec<u8> {
     format!("{value:#}\n").into_bytes()
 }
 
-#[derive(Debug, Default)]
-struct ControlIds {
-    bos: Option<u32>,
-    eos: Option<u32>,
-    pad: Option<u32>,
-    unk: Option<u32>,
-    add_bos: bool,
+/// What differs between the kinds of vocabulary.
+#[derive(Debug)]
+struct Steps {
+    normalizer: Value,
+    pre_tokenizer: Value,
+    decoder: Value,
+    model: Value,
+    /// What stands behind a vocabulary that puts nothing around a text.
+    plain_post_processor: Value,
 }
 
-impl ControlIds {
-    fn of(file: &GgufFile, num_tokens: usize) -> Result<Self> {
-        let id = |name: &str| -> Result<Option<u32>> {
-            let key = format!("tokenizer.ggml.{name}_token_id");
-            match file.find::<u32>(&key)? {
-                Some(id) if id as usize >= num_tokens => {
-                    Err(refused(format!("`{key}` is {id}, but there are {num_tokens} tokens")))
-                }
-                id => Ok(id),
-            }
-        };
-        Ok(Self {
-            bos: id("bos")?,
-            eos: id("eos")?,
-            pad: id("padding")?,
-            unk: id("unknown")?,
-            add_bos: file.find("tokenizer.ggml.add_bos_token")?.unwrap_or(false),
-        })
+fn tokenizer_json(file: &GgufFile, vocabulary: &Vocabulary) -> Result<Value> {
+    let mut kinds = vocabulary.token_kinds.clone();
+    kinds.resize(vocabulary.tokens.len(), TokenKind::Normal);
+    // Fillers at the end only bring the count to the embedding's rows.
+    let used = kinds.iter().rposition(|&kind| kind != TokenKind::Unused).map_or(0, |last| last + 1);
+    let (tokens, kinds) = (&vocabulary.tokens[..used], &kinds[..used]);
+    let mut sorted: Vec<&String> = tokens.iter().collect();
+    sorted.sort_unstable();
+    if let Some([token, _]) = sorted.array_windows().find(|[a, b]| a == b) {
+        return Err(refused(format!("token `{token}` has two ids, which tokenizer.json can't say")));
     }
-}
-
-fn tokenizer_json(tokens: &[&str], types: &[i32], merges: &[&str], split: &Split, ids: &ControlIds) -> Value {
-    let vocab: Map<String, Value> =
-        tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), json!(id))).collect();
-    let added = tokens
-        .iter()
-        .zip(types)
-        .enumerate()
-        .filter(|(_, (_, kind))| matches!(**kind, CONTROL | USER_DEFINED));
+    let steps = match vocabulary.kind {
+        Kind::ByteBpe => byte_bpe::to_json(vocabulary, tokens)?,
+        Kind::CharBpe => sentence_piece::bpe_to_json(vocabulary, tokens, kinds),
+        Kind::Unigram => sentence_piece::unigram_to_json(file, vocabulary, tokens, kinds)?,
+        Kind::WordPiece => word_piece::to_json(vocabulary, tokens, kinds),
+    };
+    let is_added = |kind: TokenKind| {
+        let unknown = kind == TokenKind::Unknown && vocabulary.kind != Kind::ByteBpe;
+        unknown || matches!(kind, TokenKind::Control | TokenKind::UserDefined)
+    };
+    let added = tokens.iter().zip(kinds).enumerate().filter(|(_, (_, kind))| is_added(**kind));
     let added: Vec<Value> = added
         .map(|(id, (token, kind))| {
             json!({
                 "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": false, "special": *kind == CONTROL,
+                "normalized": false, "special": *kind != TokenKind::UserDefined,
             })
         })
         .collect();
-    let byte_level = |use_regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex });
-    let mut steps = Vec::new();
-    if split.digits {
-        steps.push(json!({ "type": "Digits", "individual_digits": true }));
-    }
-    if let Some(pattern) = split.pattern {
-        let pattern = json!({ "Regex": pattern });
-        steps.push(json!({ "type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false }));
-    }
-    steps.push(byte_level(split.pattern.is_none()));
-    let pre_tokenizer = match <[Value; 1]>::try_from(steps) {
-        Ok([step]) => step,
-        Err(steps) => json!({ "type": "Sequence", "pretokenizers": steps }),
+    let bos = vocabulary.bos.filter(|_| vocabulary.add_bos);
+    let eos = vocabulary.eos.filter(|_| vocabulary.add_eos);
+    let post_processor = match (bos, eos) {
+        (None, None) => steps.plain_post_processor,
+        (bos, eos) => template_of(vocabulary, bos, eos),
     };
-    let post_processor = match ids.bos.filter(|_| ids.add_bos) {
-        Some(bos) => template_of(tokens[bos as usize], bos),
-        None => byte_level(true),
-    };
-    json!({
+    Ok(json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
-        "normalizer": split.composed.then(|| json!({ "type": "NFC" })),
-        "pre_tokenizer": pre_tokenizer,
+        "normalizer": steps.normalizer,
+        "pre_tokenizer": steps.pre_tokenizer,
         "post_processor": post_processor,
-        "decoder": byte_level(true),
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-            "ignore_merges": split.ignore_merges, "vocab": vocab, "merges": merges,
-        },
-    })
+        "decoder": steps.decoder,
+        "model": steps.model,
+    }))
 }
 
-/// Puts the token in front of a text.
-fn template_of(token: &str, id: u32) -> Value {
-    let special = json!({ "SpecialToken": { "id": token, "type_id": 0 } });
-    let text = |name: &str, kind: u32| json!({ "Sequence": { "id": name, "type_id": kind } });
+/// Puts one token in front of a text and another behind it.
+fn template_of(vocabulary: &Vocabulary, bos: Option<u32>, eos: Option<u32>) -> Value {
+    let token = |id: u32| &vocabulary.tokens[id as usize];
+    let around = |name: &str, kind: u32| {
+        let special = |id: u32| json!({ "SpecialToken": { "id": token(id), "type_id": kind } });
+        let text = json!({ "Sequence": { "id": name, "type_id": kind } });
+        bos.map(special).into_iter().chain([text]).chain(eos.map(special)).collect::<Vec<_>>()
+    };
     let mut specials = Map::new();
-    specials.insert(token.into(), json!({ "id": token, "ids": [id], "tokens": [token] }));
+    for id in bos.into_iter().chain(eos) {
+        let token = token(id);
+        specials.insert(token.clone(), json!({ "id": token, "ids": [id], "tokens": [token] }));
+    }
+    let pair = [around("A", 0), around("B", 1)].concat();
     json!({
         "type": "TemplateProcessing",
-        "single": [special, text("A", 0)],
-        "pair": [special, text("A", 0), text("B", 1)],
+        "single": around("A", 0),
+        "pair": pair,
         "special_tokens": specials,
     })
 }
@@ -243,37 +164,64 @@ pub(super) fn to_metadata(
 ) -> Result<()> {
     let json = read_json(&folder.join("tokenizer.json"))?;
     let settings = read_json_if_there(&folder.join("tokenizer_config.json"))?;
-    let model = &json["model"];
-    if !matches!(model["type"].as_str(), Some("BPE") | None) || !model["vocab"].is_object() {
-        let kind = &model["type"];
-        return Err(refused(format!(
-            "tokenizer.json: model {kind} can't be written to GGUF yet, only BPE on bytes"
-        )));
+    let mut table = TokenList::read(&json, vocab_size)?;
+    match (json["model"]["type"].as_str(), &json["model"]["vocab"]) {
+        (Some("BPE") | None, Value::Object(_)) if byte_bpe::is_byte_level(&json) => {
+            byte_bpe::to_metadata(&json, &table, metadata)?;
+        }
+        (Some("BPE") | None, Value::Object(_)) => {
+            sentence_piece::bpe_to_metadata(&json, &mut table, metadata)?;
+        }
+        (Some("Unigram") | None, Value::Array(_)) => {
+            sentence_piece::unigram_to_metadata(&json, &mut table, metadata)?;
+        }
+        (Some("WordPiece"), Value::Object(_)) => word_piece::to_metadata(&json, &mut table, metadata)?,
+        (kind, _) => {
+            let what = format!("tokenizer.json: model {kind:?} can't be written to GGUF");
+            return Err(refused(what));
+        }
     }
-    let split = split_of(&json)?;
-    let (tokens, types) = tokens_of(&json, vocab_size)?;
-    metadata.string("tokenizer.ggml.model", "gpt2");
-    metadata.string("tokenizer.ggml.pre", split.names[0]);
-    metadata.strings("tokenizer.ggml.tokens", &tokens);
-    metadata.i32s("tokenizer.ggml.token_type", &types);
-    metadata.strings("tokenizer.ggml.merges", &merges_of(model)?);
-    let template_bos = bos_of_template(&json["post_processor"]);
+    ids_to_metadata(&json, config, &settings, &table.tokens, metadata);
+    if let Some(template) = crate::load::folder_template(folder)? {
+        metadata.string("tokenizer.chat_template", &template);
+    }
+    Ok(())
+}
+
+fn ids_to_metadata(
+    json: &Value,
+    config: &Value,
+    settings: &Value,
+    tokens: &[String],
+    metadata: &mut Metadata,
+) {
+    let (template_bos, template_eos) = ends_of_template(&json["post_processor"]);
+    let unknown = || {
+        let model = &json["model"];
+        let named = model["unk_token"].as_str();
+        let named = named.and_then(|text| tokens.iter().position(|token| token == text));
+        model["unk_id"].as_u64().or(named.map(|id| id as u64))
+    };
     for (key, name) in [("bos", "bos"), ("eos", "eos"), ("padding", "pad"), ("unknown", "unk")] {
         let named = token_text(&settings[format!("{name}_token")]);
         let named = named.and_then(|text| tokens.iter().position(|token| token == text)).map(|id| id as u64);
         let number = &config[format!("{name}_token_id")];
         let number = number.as_u64().or_else(|| number[0].as_u64());
-        let id = named.or(number).or(template_bos.filter(|_| key == "bos"));
+        let implied = match key {
+            "bos" => template_bos,
+            "eos" => template_eos,
+            "unknown" => unknown(),
+            _ => None,
+        };
+        let id = named.or(number).or(implied);
         if let Some(id) = id.filter(|&id| (id as usize) < tokens.len()) {
             metadata.u32(&format!("tokenizer.ggml.{key}_token_id"), id as u32);
         }
     }
-    let add_bos = settings["add_bos_token"].as_bool().unwrap_or(template_bos.is_some());
-    metadata.bool("tokenizer.ggml.add_bos_token", add_bos);
-    if let Some(template) = template(folder, &settings)? {
-        metadata.string("tokenizer.chat_template", &template);
-    }
-    Ok(())
+    // What the ids of a prompt begin with is the post-processor's matter; settings only speak where it is silent.
+    let flag = |key: &str, implied: bool| settings[key].as_bool().unwrap_or(implied);
+    metadata.bool("tokenizer.ggml.add_bos_token", flag("add_bos_token", template_bos.is_some()));
+    metadata.bool("tokenizer.ggml.add_eos_token", flag("add_eos_token", template_eos.is_some()));
 }
 
 /// A token stands as its text or as an object with `content`.
@@ -281,71 +229,69 @@ fn token_text(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value["content"].as_str())
 }
 
-/// The token that a template puts in front of every text.
-fn bos_of_template(value: &Value) -> Option<u64> {
-    match value["type"].as_str()? {
-        "Sequence" => value["processors"].as_array()?.iter().find_map(bos_of_template),
+/// The tokens that a post-processor puts in front of every text and behind it.
+fn ends_of_template(value: &Value) -> (Option<u64>, Option<u64>) {
+    match value["type"].as_str().unwrap_or_default() {
+        "Sequence" => {
+            let steps = value["processors"].as_array().into_iter().flatten().map(ends_of_template);
+            steps.fold((None, None), |all, step| (all.0.or(step.0), all.1.or(step.1)))
+        }
         "TemplateProcessing" => {
-            let name = value["single"][0]["SpecialToken"]["id"].as_str()?;
-            value["special_tokens"][name]["ids"][0].as_u64()
+            let single = value["single"].as_array().map_or(&[][..], Vec::as_slice);
+            let id = |item: Option<&Value>| {
+                let name = item?["SpecialToken"]["id"].as_str()?;
+                value["special_tokens"][name]["ids"][0].as_u64()
+            };
+            (id(single.first()), id(single.last()))
         }
-        _ => None,
+        "RobertaProcessing" | "BertProcessing" => (value["cls"][1].as_u64(), value["sep"][1].as_u64()),
+        _ => (None, None),
     }
 }
 
-fn template(folder: &Path, settings: &Value) -> Result<Option<String>> {
-    let path = folder.join("chat_template.jinja");
-    if path.is_file() {
-        return Ok(Some(fs_err::read_to_string(path).map_err(files::Error::from)?));
-    }
-    let template = &settings["chat_template"];
-    let named = || template.as_array()?.iter().find(|entry| entry["name"] == "default")?["template"].as_str();
-    Ok(template.as_str().or_else(named).map(str::to_owned))
+/// Token types of `docs/gguf.md`.
+const NORMAL: i32 = 1;
+const UNKNOWN: i32 = 2;
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
+const UNUSED: i32 = 5;
+const BYTE: i32 = 6;
+
+/// Tokens by id with their types and, where the vocabulary has them, scores; ids that no token has are filled.
+#[derive(Debug)]
+struct TokenList {
+    tokens: Vec<String>,
+    types: Vec<i32>,
+    scores: Vec<f32>,
 }
 
-/// The row of the table that a pre-tokenizer is.
-fn split_of(json: &Value) -> Result<&'static Split> {
-    let (mut digits, mut pattern, mut gpt2, mut byte_level) = (false, None, false, false);
-    let whole = &json["pre_tokenizer"];
-    let steps = whole["pretokenizers"].as_array().cloned().unwrap_or_else(|| vec![whole.clone()]);
-    for step in &steps {
-        match step["type"].as_str().unwrap_or_default() {
-            "Digits" if step["individual_digits"] == true => digits = true,
-            "Split" if step["pattern"]["Regex"] == r"\p{N}" => digits = true,
-            "Split" if pattern.is_none() => pattern = step["pattern"]["Regex"].as_str(),
-            "ByteLevel" if step["add_prefix_space"] == false => {
-                byte_level = true;
-                gpt2 = step["use_regex"].as_bool().unwrap_or(true);
-            }
-            _ => {
-                return Err(refused(format!(
-                    "tokenizer.json: pre-tokenizer {step} has no name in GGUF files"
-                )));
+impl TokenList {
+    fn read(json: &Value, vocab_size: usize) -> Result<Self> {
+        let mut list = Self {
+            tokens: (0..vocab_size).map(|id| format!("[PAD{id}]")).collect(),
+            types: vec![UNUSED; vocab_size],
+            scores: Vec::new(),
+        };
+        let vocab = &json["model"]["vocab"];
+        for (token, id) in vocab.as_object().into_iter().flatten() {
+            list.put(token, id, NORMAL)?;
+        }
+        if let Some(entries) = vocab.as_array() {
+            list.scores = vec![0.0; vocab_size];
+            for (id, entry) in entries.iter().enumerate() {
+                list.put(entry[0].as_str().unwrap_or_default(), &json!(id), NORMAL)?;
+                list.scores[id] = entry[1].as_f64().unwrap_or_default() as f32;
             }
         }
+        for added in json["added_tokens"].as_array().into_iter().flatten() {
+            let kind = if added["special"] == true { CONTROL } else { USER_DEFINED };
+            list.put(added["content"].as_str().unwrap_or_default(), &added["id"], kind)?;
+        }
+        Ok(list)
     }
-    let composed = json["normalizer"]["type"] == "NFC";
-    let found = SPLITS.iter().find(|split| {
-        split.digits == digits
-            && split.pattern == pattern
-            && split.pattern.is_none() == gpt2
-            && split.composed == composed
-            && split.ignore_merges == json["model"]["ignore_merges"].as_bool().unwrap_or(false)
-    });
-    let other_normalizer = !composed && !json["normalizer"].is_null();
-    found.filter(|_| byte_level && !other_normalizer).ok_or_else(|| {
-        let normalizer = &json["normalizer"];
-        refused(format!(
-            "tokenizer.json: pre-tokenizer {whole} with normalizer {normalizer} has no name in GGUF files"
-        ))
-    })
-}
 
-/// Tokens by id with their types; ids that no token has are filled.
-fn tokens_of(json: &Value, vocab_size: usize) -> Result<(Vec<String>, Vec<i32>)> {
-    let mut tokens: Vec<String> = (0..vocab_size).map(|id| format!("[PAD{id}]")).collect();
-    let mut types = vec![UNUSED; vocab_size];
-    let mut put = |token: &str, id: &Value, kind: i32| -> Result<()> {
+    fn put(&mut self, token: &str, id: &Value, kind: i32) -> Result<()> {
+        let vocab_size = self.tokens.len();
         let index = id.as_u64().map_or(usize::MAX, |id| id as usize);
         if index >= vocab_size {
             let what = format!(
@@ -353,26 +299,45 @@ fn tokens_of(json: &Value, vocab_size: usize) -> Result<(Vec<String>, Vec<i32>)>
             );
             return Err(refused(what));
         }
-        token.clone_into(&mut tokens[index]);
-        types[index] = kind;
+        token.clone_into(&mut self.tokens[index]);
+        self.types[index] = kind;
         Ok(())
-    };
-    for (token, id) in json["model"]["vocab"].as_object().into_iter().flatten() {
-        put(token, id, NORMAL)?;
     }
-    for added in json["added_tokens"].as_array().into_iter().flatten() {
-        let kind = if added["special"] == true { CONTROL } else { USER_DEFINED };
-        put(added["content"].as_str().unwrap_or_default(), &added["id"], kind)?;
+
+    /// Gives the tokens of bytes and the unknown token their types.
+    fn mark(&mut self, model: &Value) {
+        if model["byte_fallback"] == true {
+            for (token, kind) in self.tokens.iter().zip(&mut self.types) {
+                let digits = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+                if digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok()) {
+                    *kind = BYTE;
+                }
+            }
+        }
+        let named = model["unk_token"].as_str();
+        let named = named.and_then(|text| self.tokens.iter().position(|token| token == text));
+        let unknown = model["unk_id"].as_u64().map(|id| id as usize).or(named);
+        if let Some(kind) = unknown.and_then(|id| self.types.get_mut(id)) {
+            *kind = UNKNOWN;
+        }
     }
-    Ok((tokens, types))
+
+    fn write(&self, model: &str, pre: &str, metadata: &mut Metadata) {
+        metadata.string("tokenizer.ggml.model", model);
+        metadata.string("tokenizer.ggml.pre", pre);
+        metadata.strings("tokenizer.ggml.tokens", &self.tokens);
+        metadata.i32s("tokenizer.ggml.token_type", &self.types);
+        if !self.scores.is_empty() {
+            metadata.f32s("tokenizer.ggml.scores", &self.scores);
+        }
+    }
 }
 
-/// Merges stand as `"left right"` in older files and as `["left", "right"]` in newer ones.
-fn merges_of(model: &Value) -> Result<Vec<String>> {
-    let merge = |value: &Value| {
-        let pair = || Some(format!("{} {}", value[0].as_str()?, value[1].as_str()?));
-        let line = value.as_str().map(str::to_owned).or_else(pair);
-        line.ok_or_else(|| refused(format!("tokenizer.json: merge {value} isn't two tokens")))
-    };
-    model["merges"].as_array().into_iter().flatten().map(merge).collect()
+/// The steps of a normaliser or pre-tokenizer, one after the other.
+fn steps_of<'a>(value: &'a Value, field: &str) -> Vec<&'a Value> {
+    match value[field].as_array() {
+        Some(steps) => steps.iter().flat_map(|step| steps_of(step, field)).collect(),
+        None if value.is_null() => Vec::new(),
+        None => vec![value],
+    }
 }

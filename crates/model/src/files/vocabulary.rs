@@ -134,11 +134,7 @@ fn puts_bos_first(pre: &str) -> bool {
 fn normalizers(file: &GgufFile, vocabulary: &Vocabulary) -> Result<Vec<Normalizer>> {
     match vocabulary.kind {
         Kind::ByteBpe => {
-            let composes = matches!(
-                vocabulary.pre.as_str(),
-                "qwen2" | "qwen35" | "deepseek-r1-qwen" | "olmo" | "modern-bert"
-            );
-            return Ok(composes.then_some(Normalizer::Nfc).into_iter().collect());
+            return Ok(composes(&vocabulary.pre).then_some(Normalizer::Nfc).into_iter().collect());
         }
         Kind::CharBpe => return Ok(Vec::new()),
         Kind::WordPiece => {
@@ -170,6 +166,11 @@ fn normalizers(file: &GgufFile, vocabulary: &Vocabulary) -> Result<Vec<Normalize
         normalizers.push(Normalizer::CollapseSpaces);
     }
     Ok(normalizers)
+}
+
+/// Families whose tokenizers compose text (NFC).
+pub(crate) fn composes(pre: &str) -> bool {
+    matches!(pre, "qwen2" | "qwen35" | "deepseek-r1-qwen" | "olmo" | "modern-bert")
 }
 
 fn merges(file: &GgufFile) -> Result<Vec<&str>> {

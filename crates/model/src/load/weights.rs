@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hearth_kernels::matmul::{InputBits, PackedMatrix};
 use hearth_kernels::pool::Pool;
+use hearth_tensor::graph::KvOptions;
 use hearth_tensor::weight::{Linear, Param};
 
 use crate::config::names::{ExpertNames, Names, Place, numbered};
@@ -32,7 +33,7 @@ enum File<'a> {
 
 impl<'a> Source<'a> {
     pub(super) fn gguf(file: &'a GgufFile, config: &ModelConfig) -> Self {
-        let names = config.family.gguf_names().expect("the family was found by its name in GGUF files");
+        let names = config.family.gguf_names();
         Self { file: File::Gguf(file), names, used: Mutex::default() }
     }
 
@@ -130,7 +131,7 @@ pub(super) fn decoder(source: &Source<'_>, config: ModelConfig, pool: &Pool) -> 
     let is_tied = config.is_tied.unwrap_or_else(|| source.find(names.head).is_none());
     let head = if is_tied { embedding.clone() } else { load(names.head)? };
     let norm = norm(source, names.norm, config.hidden_size, &config)?;
-    Ok(Decoder { config, embedding, layers, norm, head })
+    Ok(Decoder { config, embedding, layers, norm, head, kv: KvOptions::default() })
 }
 
 /// Loads one layer.

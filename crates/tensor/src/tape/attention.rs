@@ -3,7 +3,7 @@
 //! Keys and values go into pages that live for one layer's forward. The backward rotates q and k again and
 //! recomputes probabilities from the log-sum-exp of each row and head.
 
-use hearth_kernels::attention::{PAGE, PageLayout, Segment, attention};
+use hearth_kernels::attention::{Keys, PAGE, PageLayout, Segment, attention};
 use hearth_kernels::attention_backward::{AttentionGradients, SavedAttention, attention_backward};
 use hearth_kernels::rope::Direction;
 
@@ -17,7 +17,7 @@ impl Tape<'_> {
     pub(super) fn attend(&mut self, [q, k, v]: [&Tensor; 3], spec: &AttentionSpec) -> (Tensor, Vec<f32>) {
         let q = self.rotated(q, spec, Direction::Forward);
         let k = self.rotated(k, spec, Direction::Forward);
-        let layout = PageLayout { num_layers: 1, num_kv_heads: spec.num_kv_heads, head_dim: spec.head_dim };
+        let layout = layout(spec);
         let num_pages = self.sequence_lens.iter().map(|len| len.div_ceil(PAGE)).sum();
         let mut pages = self.arena.zeros(num_pages, layout.page_len());
         let mut unwritten = pages.data_mut().chunks_exact_mut(layout.page_len());
@@ -44,7 +44,8 @@ impl Tape<'_> {
         let mut out = self.arena.take(q.rows(), q.cols());
         let mut log_sum_exp = vec![0.0; q.rows() * spec.num_heads];
         let output = (q.data(), out.data_mut());
-        attention(self.pool, &spec.shape(), (layout, 0), &segments, output, Some(&mut log_sum_exp));
+        let keys = Keys { layout, layer: 0, most_pages: None };
+        attention(self.pool, &spec.shape(), keys, &segments, output, Some(&mut log_sum_exp));
         (out, log_sum_exp)
     }
 
@@ -57,7 +58,11 @@ impl Tape<'_> {
         dout: &Tensor,
     ) -> [Tensor; 3] {
         let q = self.rotated(q, spec, Direction::Forward);
-        let k = self.rotated(k, spec, Direction::Forward);
+        let mut k = self.rotated(k, spec, Direction::Forward);
+        let mut v = self.copy(v);
+        // The probabilities are those of the rounded keys; the rounding itself counts as the identity.
+        layout(spec).round(k.data_mut());
+        layout(spec).round(v.data_mut());
         let mut dq = self.arena.take(q.rows(), q.cols());
         let mut dk = self.arena.take(k.rows(), k.cols());
         let mut dv = self.arena.take(v.rows(), v.cols());
@@ -81,5 +86,16 @@ impl Tape<'_> {
         let table = self.rope_tables.table(&spec.rope, spec.head_dim, longest);
         let compute = ops::Compute { pool: self.pool, arena: &self.arena };
         ops::rotate(compute, table, x, &self.positions, spec.rope.pairing(), direction);
+    }
+}
+
+/// Pages of one layer.
+fn layout(spec: &AttentionSpec) -> PageLayout {
+    PageLayout {
+        num_layers: 1,
+        num_kv_heads: spec.num_kv_heads,
+        head_dim: spec.head_dim,
+        kv_type: spec.kv.kv_type,
+        has_bounds: false,
     }
 }

@@ -6,7 +6,7 @@ mod toy;
 
 use std::sync::Arc;
 
-use hearth_kernels::attention::PageLayout;
+use hearth_kernels::attention::{KvType, PageLayout};
 use hearth_kernels::pool::Pool;
 
 use super::{Gradients, Keep, Tape};
@@ -29,7 +29,9 @@ fn tape_logits(decoder: &Decoder, sequences: &[Vec<u32>]) -> Vec<f32> {
 /// Logits of all rows of one sequence as generation computes them: `chunk` tokens at a time.
 fn eager_logits(decoder: &Decoder, ids: &[u32], chunk: usize) -> Vec<f32> {
     let [_, num_kv_heads, head_dim] = HEADS;
-    let mut cache = KvCache::new(PageLayout { num_layers: NUM_LAYERS, num_kv_heads, head_dim });
+    let (kv_type, has_bounds) = (decoder.kv_type, false);
+    let layout = PageLayout { num_layers: NUM_LAYERS, num_kv_heads, head_dim, kv_type, has_bounds };
+    let mut cache = KvCache::new(layout);
     let (pool, mut workspace) = (Pool::new(1), Workspace::default());
     let mut logits = Vec::new();
     for ids in ids.chunks(chunk) {
@@ -44,11 +46,13 @@ fn eager_logits(decoder: &Decoder, ids: &[u32], chunk: usize) -> Vec<f32> {
 
 #[test]
 fn training_and_generation_compute_equal_bits() {
-    for quantised in [false, true] {
-        let mut decoder = Decoder::new(6, quantised);
+    for (quantised, kv_type) in
+        [false, true].into_iter().flat_map(|quantised| KvType::ALL.map(|kv_type| (quantised, kv_type)))
+    {
+        let mut decoder = Decoder { kv_type, ..Decoder::new(6, quantised) };
         decoder.adapt(0, 7);
         let mut random = Random(8);
-        let sequences: Vec<Vec<u32>> = [70, 1, 9]
+        let sequences: Vec<Vec<u32>> = [270, 1, 9]
             .iter()
             .map(|&len| (0..len).map(|_| random.next() as u32 % VOCAB_SIZE as u32).collect())
             .collect();

@@ -5,7 +5,8 @@
 use super::{Splitter, compile};
 use crate::error::{Error, Result};
 
-pub(crate) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+/// Of GPT-2, which the step `ByteLevel` of `tokenizer.json` brings along.
+pub const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 pub(crate) const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 pub(crate) const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 pub(crate) const CL100K: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s";
@@ -45,37 +46,58 @@ impl Splitter {
 
     /// The splitters behind a name of GGUF's `tokenizer.ggml.pre`.
     pub(crate) fn from_gguf(pre: &str) -> Result<Vec<Self>> {
-        let patterns: &[&str] = match pre {
-            "" | "default" | "gpt-2" | "gpt2" | "phi-2" | "mpt" | "olmo" | "jais" | "trillion"
-            | "roberta-bpe" | "modern-bert" | "mellum" | "gigachat" | "a.x-4.0" | "granite-docling"
-            | "jina-es" | "jina-de" | "jina-v1-en" | "jina-v2-es" | "jina-v2-de" | "jina-v2-code" => &[GPT2],
-            "qwen2" | "deepseek-r1-qwen" | "stablelm2" | "hunyuan" | "megrez" | "grok-2" | "solar-open"
-            | "kormo" | "f2llmv2" => &[QWEN2],
-            "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0"
-            | "lfm2" | "jina-v5-nano" | "dbrx" | "smaug-bpe" | "chatglm-bpe" | "glm4" | "glm5" => &[LLAMA3],
-            "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b"
-            | "mellum2" => &[r"\p{N}", GPT2],
-            "gpt-4o" | "llama4" | "kanana2" | "talkie" | "minimax-m2" => &[O200K],
-            "tekken" => &[TEKKEN],
-            "deepseek-v3" | "hunyuan-dense" | "joyai-llm" | "hy_v4" => &DEEPSEEK3,
-            "deepseek-coder" => &DEEPSEEK_CODER,
-            "falcon" => &FALCON,
-            "qwen35" => &[QWEN35],
-            "seed-coder" => &[SEED_CODER],
-            "bailingmoe" | "bailingmoe2" | "llada-moe" => &[BAILING],
-            "bloom" | "poro-chat" | "gpt3-finnish" => &[BLOOM],
-            "viking" => &[BLOOM, r"\p{N}"],
-            other => {
-                let value = other.to_owned();
-                return Err(Error::Unsupported { field: "tokenizer.ggml.pre", value, expected: NAMES });
-            }
-        };
+        let unknown =
+            || Error::Unsupported { field: "tokenizer.ggml.pre", value: pre.to_owned(), expected: NAMES };
+        let patterns = split_patterns(pre).ok_or_else(unknown)?;
         patterns.iter().map(|pattern| Self::from_pattern(pattern)).collect()
     }
 }
 
+/// The names of `tokenizer.ggml.pre` that differ in what they do, the first of each kind.
+pub const SPLIT_NAMES: [&str; 13] = [
+    "gpt-2",
+    "smollm",
+    "qwen2",
+    "stablelm2",
+    "llama-bpe",
+    "dbrx",
+    "gpt-4o",
+    "tekken",
+    "deepseek-v3",
+    "deepseek-coder",
+    "falcon",
+    "qwen35",
+    "bloom",
+];
+
+/// The patterns behind a name of GGUF's `tokenizer.ggml.pre`, each splitting what the one before left whole.
+pub fn split_patterns(pre: &str) -> Option<&'static [&'static str]> {
+    Some(match pre {
+        "" | "default" | "gpt-2" | "gpt2" | "phi-2" | "mpt" | "olmo" | "jais" | "trillion"
+        | "roberta-bpe" | "modern-bert" | "mellum" | "gigachat" | "a.x-4.0" | "granite-docling"
+        | "jina-es" | "jina-de" | "jina-v1-en" | "jina-v2-es" | "jina-v2-de" | "jina-v2-code" => &[GPT2],
+        "qwen2" | "deepseek-r1-qwen" | "stablelm2" | "hunyuan" | "megrez" | "grok-2" | "solar-open"
+        | "kormo" | "f2llmv2" => &[QWEN2],
+        "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0" | "lfm2"
+        | "jina-v5-nano" | "dbrx" | "smaug-bpe" | "chatglm-bpe" | "glm4" | "glm5" => &[LLAMA3],
+        "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b"
+        | "mellum2" => &[r"\p{N}", GPT2],
+        "gpt-4o" | "llama4" | "kanana2" | "talkie" | "minimax-m2" => &[O200K],
+        "tekken" => &[TEKKEN],
+        "deepseek-v3" | "hunyuan-dense" | "joyai-llm" | "hy_v4" => &DEEPSEEK3,
+        "deepseek-coder" => &DEEPSEEK_CODER,
+        "falcon" => &FALCON,
+        "qwen35" => &[QWEN35],
+        "seed-coder" => &[SEED_CODER],
+        "bailingmoe" | "bailingmoe2" | "llada-moe" => &[BAILING],
+        "bloom" | "poro-chat" | "gpt3-finnish" => &[BLOOM],
+        "viking" => &[BLOOM, r"\p{N}"],
+        _ => return None,
+    })
+}
+
 /// Families in which a word that is a token is that token, whatever the merges say.
-pub(crate) fn ignores_merges(pre: &str) -> bool {
+pub fn ignores_merges(pre: &str) -> bool {
     matches!(
         pre,
         "llama-bpe"

@@ -69,6 +69,10 @@ impl Metadata {
         self.array(key, 6, values.len(), &bytes);
     }
 
+    pub fn bytes(&mut self, key: &str, values: &[u8]) {
+        self.array(key, 0, values.len(), values);
+    }
+
     fn array(&mut self, key: &str, kind: u32, len: usize, elements: &[u8]) {
         let mut bytes = kind.to_le_bytes().to_vec();
         bytes.extend((len as u64).to_le_bytes());

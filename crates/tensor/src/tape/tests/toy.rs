@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hearth_kernels::matmul::PackedMatrix;
 use hearth_kernels::quant::Format;
 
-use crate::graph::{Activation, AttentionSpec, Graph, Rope};
+use crate::graph::{Activation, AttentionSpec, Graph, KvOptions, KvType, Rope};
 use crate::weight::{Linear, Lora, Param, ParamId};
 
 /// Values that look random and are the same on every run (`SplitMix64`, Steele et al. 2014).
@@ -65,7 +65,9 @@ pub(super) fn attention_spec(
     let rope = Rope::new(100.0, head_dim, interleaved);
     let scale = (head_dim as f32).sqrt().recip();
     let (window, soft_cap) = (None, None);
-    AttentionSpec { layer_index, num_heads, num_kv_heads, head_dim, scale, rope, window, soft_cap }
+    // Differences of a forward that rounds keys would be steps.
+    let kv = KvOptions { kv_type: KvType::F32, sparse_pages: None };
+    AttentionSpec { layer_index, num_heads, num_kv_heads, head_dim, scale, rope, window, soft_cap, kv }
 }
 
 pub(super) struct Layer {
@@ -88,6 +90,7 @@ pub(super) struct Decoder {
     pub(super) embedding: Linear,
     pub(super) layers: Vec<Layer>,
     pub(super) norm: Param,
+    pub(super) kv_type: KvType,
 }
 
 impl Decoder {
@@ -119,7 +122,7 @@ impl Decoder {
             })
             .collect();
         let norm = random.param(1, hidden_size, None);
-        Self { embedding: random.frozen(VOCAB_SIZE, hidden_size), layers, norm }
+        Self { embedding: random.frozen(VOCAB_SIZE, hidden_size), layers, norm, kv_type: KvType::F32 }
     }
 
     /// Adds trained LoRA of rank 3 to every projection of the layers from `first` on.
@@ -164,7 +167,8 @@ impl Decoder {
             let k = graph.linear(&normed, &layer.k);
             let v = graph.linear(&normed, &layer.v);
             drop(normed);
-            let spec = attention_spec(layer_index, HEADS, layer_index == 0);
+            let mut spec = attention_spec(layer_index, HEADS, layer_index == 0);
+            spec.kv.kv_type = self.kv_type;
             let attended = graph.attention(q, k, v, &spec);
             let out = graph.linear(&attended, &layer.o);
             drop(attended);

@@ -1,0 +1,82 @@
+//! Long texts on several threads: cut where no word can reach across, so that the ids are those of one thread.
+
+use super::{Model, SpacePrefix, Tokenizer};
+use crate::classes::{LETTER, class};
+use crate::normalizer::Normalizer;
+use crate::split::Splitter;
+use crate::vocabulary::TokenId;
+
+/// Less text than this for each thread isn't worth starting one.
+const MIN_CHUNK_BYTES: usize = 1 << 16;
+
+impl Tokenizer {
+    /// [`Self::encode`] on up to `threads` threads; the ids don't depend on how many.
+    pub fn encode_on(&self, text: &str, threads: usize) -> Vec<TokenId> {
+        let chunks = self.chunks(text, threads);
+        let [first, rest @ ..] = chunks.as_slice() else {
+            return self.encode(text);
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = rest.iter().map(|chunk| scope.spawn(|| self.encode(chunk))).collect();
+            let mut ids = self.encode(first);
+            for (thread, chunk) in others.into_iter().zip(rest) {
+                // A thread that is gone leaves its chunk to this one.
+                ids.extend(thread.join().unwrap_or_else(|_| self.encode(chunk)));
+            }
+            ids
+        })
+    }
+
+    /// Pieces of about equal length, one where the text can't be cut.
+    fn chunks<'t>(&self, text: &'t str, threads: usize) -> Vec<&'t str> {
+        let count = threads.min(text.len() / MIN_CHUNK_BYTES).max(1);
+        if count == 1 || !self.can_be_cut() {
+            return vec![text];
+        }
+        let mut chunks = Vec::with_capacity(count);
+        let mut start = 0;
+        for index in 1..count {
+            let wanted = text.len() / count * index;
+            if let Some(cut) = self.cut_after(text, wanted.max(start + 1)) {
+                chunks.push(&text[start..cut]);
+                start = cut;
+            }
+        }
+        chunks.push(&text[start..]);
+        chunks
+    }
+
+    /// Whether each step works on words alone: known patterns, and a vocabulary that adds nothing at the start.
+    fn can_be_cut(&self) -> bool {
+        let composes = self.normalizers.iter().all(|step| matches!(step, Normalizer::Nfc));
+        let scans = self.splitters.iter().all(|step| {
+            matches!(
+                step,
+                Splitter::Gpt2 | Splitter::Tiktoken { .. } | Splitter::Cased { .. } | Splitter::Digits
+            )
+        });
+        let knows_words = !self.splitters.is_empty() || self.glue.is_some();
+        let is_bpe = matches!(self.model, Model::Bpe(_));
+        is_bpe && composes && scans && knows_words && self.spaces.prefix == SpacePrefix::Never
+    }
+
+    /// A place behind a letter and in front of a space or a Chinese punctuation mark. There a run of letters ends in
+    /// every pattern, whatever follows, and nothing looks back.
+    fn cut_after(&self, text: &str, wanted: usize) -> Option<usize> {
+        let start = (wanted..text.len()).find(|at| text.is_char_boundary(*at))?;
+        let mut before = text[..start].chars().next_back()?;
+        for (at, c) in text[start..].char_indices() {
+            let ends_word = match self.splitters.is_empty() {
+                true => {
+                    c == ' ' && self.glue.as_ref().is_some_and(|glue| glue.binary_search(&before).is_err())
+                }
+                false => matches!(c, ' ' | '，' | '。' | '、' | '；' | '：' | '？' | '！'),
+            };
+            if ends_word && class(before) == LETTER {
+                return Some(start + at);
+            }
+            before = c;
+        }
+        None
+    }
+}
