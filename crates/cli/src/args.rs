@@ -389,6 +389,11 @@ pub(crate) enum BenchCommand {
     /// LoRA training tokens a second on a model
     #[command(after_help = "Example:\n  hearth bench lora --model smollm2-135m --json")]
     Lora(LoraArgs),
+    /// Many clients at once against a server: time to first token, between tokens, in all
+    #[command(
+        after_help = "Example:\n  hearth bench serve --clients 8 --requests 64 --prompts shared\n  hearth bench serve --url http://127.0.0.1:8000 --rate 2 --json"
+    )]
+    Serve(BenchServeArgs),
     /// Megabytes of text a second into ids
     #[command(
         after_help = "Example:\n  hearth bench tokenizer --tokenizer smollm2-135m --text README.md --threads 1 --json"

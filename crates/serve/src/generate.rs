@@ -213,8 +213,9 @@ pub(crate) fn respond(streams: Vec<Stream>, mut parts: impl Parts, mut meter: Me
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         let send = |frame: Frame| {
-            // The name first, as everybody writes it.
-            let event = frame.event.into_iter().fold(SseEvent::default(), SseEvent::event).data(frame.data);
+            // The name first, as the APIs that name their events send it.
+            let event = frame.event.into_iter().fold(SseEvent::default(), SseEvent::event);
+            let event = event.data(frame.data);
             match sender.try_send(Ok(event)) {
                 Ok(()) => true,
                 Err(mpsc::error::TrySendError::Closed(_)) => false,

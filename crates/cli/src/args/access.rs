@@ -1,4 +1,4 @@
-//! Who may reach a server, its keys, and the measure of a server.
+//! Serving, its accounts, and the measure of a server.
 
 use std::path::PathBuf;
 

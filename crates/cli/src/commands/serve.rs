@@ -15,7 +15,7 @@ use hearth_serve::{Assistant, Ledger, Options, Server, State, Tls, Upstream};
 
 use super::Context;
 use super::doctor::Memory;
-use crate::args::{KvArgs, ServeArgs};
+use crate::args::{AccessArgs, KvArgs, ServeArgs};
 use crate::models::Machine;
 use crate::terminal::Notes;
 use crate::up::{serve_until_cancelled, warn_of_guests};
@@ -38,24 +38,6 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     let server = server.with(Options { allowed_origins: access.allow_origin.clone(), tls })?;
     let ledger = Arc::new(Ledger::open(&context.machine.home.accounts())?);
     warn_of_guests(context, &args.address, &ledger)?;
-    let state = Arc::new(open(context, args)?);
-    state.set_ledger(ledger);
-    if let Some(embedder) = &access.embedder {
-        state.set_embedding(Arc::new(context.machine.embedder(embedder, &context.terminal)?));
-    }
-    for (name, urls) in &access.upstream {
-        state.add_upstream(Upstream::new(name, urls, std::env::var("HEARTH_UPSTREAM_KEY").ok()));
-    }
-    if access.log {
-        state.set_log(Arc::new(crate::terminal::print_log));
-    }
-    serve_until_cancelled(context, server, &state)?;
-    state.stop();
-    Ok(())
-}
-
-/// The first model at work, and the others by name.
-fn open(context: &Context, args: &ServeArgs) -> Result<State> {
     let pull = |name: &String| context.machine.pull(name, &context.terminal);
     let locals = args.model.iter().map(pull).collect::<Result<Vec<_>>>()?;
     let Some((first, others)) = locals.split_first() else { bail!("`--model` names no model") };
@@ -85,7 +67,26 @@ fn open(context: &Context, args: &ServeArgs) -> Result<State> {
         let loader = Others { serving, locals: others.to_vec() };
         state.set_models(Arc::new(Registry::new(Box::new(loader), left)));
     }
-    Ok(state)
+    let state = Arc::new(state);
+    state.set_ledger(ledger);
+    around(context, access, &state)?;
+    serve_until_cancelled(context, server, &state)?;
+    state.stop();
+    Ok(())
+}
+
+/// What is served beside the models of this machine, and the log.
+fn around(context: &Context, access: &AccessArgs, state: &State) -> Result<()> {
+    if let Some(embedder) = &access.embedder {
+        state.set_embedding(Arc::new(context.machine.embedder(embedder, &context.terminal)?));
+    }
+    for (name, urls) in &access.upstream {
+        state.add_upstream(Upstream::new(name, urls, std::env::var("HEARTH_UPSTREAM_KEY").ok()));
+    }
+    if access.log {
+        state.set_log(Arc::new(crate::terminal::print_log));
+    }
+    Ok(())
 }
 
 /// What every engine gets: one model may take what is left beside its weights; of several, two find room together if
