@@ -399,11 +399,6 @@ pub(crate) enum BenchCommand {
         after_help = "Example:\n  hearth bench tokenizer --tokenizer smollm2-135m --text README.md --threads 1 --json"
     )]
     Tokenizer(TokenizerBenchArgs),
-    /// Many clients at once against a server: time to first token, between tokens, in all
-    #[command(
-        after_help = "Example:\n  hearth bench serve --clients 8 --requests 64 --prompts shared\n  hearth bench serve --url http://127.0.0.1:8000 --rate 2 --json"
-    )]
-    Serve(BenchServeArgs),
 }
 
 #[derive(Debug, ClapArgs)]

@@ -48,6 +48,7 @@ fn the_answer_behind_an_echoed_prompt_is_the_one_without_echo() {
             |body: &Value| body["choices"][0]["logprobs"]["token_logprobs"].as_array().unwrap().clone();
         assert!(tail(&echoed).ends_with(&tail(&plain)), "equal bits by both ways");
     }
+    let plain_tokens = serving.state.engine().model().tokenizer().encode("the thin tin").len();
     let none = complete(&serving, &json!({ "max_tokens": 0, "logprobs": 1, "echo": true }));
     assert_eq!(none["choices"][0]["text"], "the thin tin");
     assert_eq!(none["choices"][0]["logprobs"]["tokens"].as_array().unwrap().len(), plain_tokens);
