@@ -1,12 +1,14 @@
 //! The command line. Defaults stand here and nowhere else.
 
 mod generation;
+mod serving;
 
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use generation::{KvArgs, SamplingArgs, SpeculationArgs};
+pub(crate) use serving::ServeArgs;
 
 /// The chat model `hearth up` and `hearth serve` use.
 pub(crate) const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";
@@ -192,21 +194,6 @@ pub(crate) struct AddressArgs {
     pub(crate) host: std::net::IpAddr,
     #[arg(long, default_value_t = 8686)]
     pub(crate) port: u16,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct ServeArgs {
-    #[arg(long, default_value = DEFAULT_MODEL)]
-    pub(crate) model: String,
-    /// Positions of a conversation at most
-    #[arg(long, default_value_t = 8192)]
-    pub(crate) context: usize,
-    #[command(flatten)]
-    pub(crate) address: AddressArgs,
-    #[command(flatten)]
-    pub(crate) speculation: SpeculationArgs,
-    #[command(flatten)]
-    pub(crate) kv: KvArgs,
 }
 
 #[derive(Debug, ClapArgs)]

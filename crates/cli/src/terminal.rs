@@ -36,6 +36,18 @@ pub(crate) struct Terminal {
     answer: Arc<Mutex<Option<Canceller>>>,
 }
 
+/// What work behind the scenes has to say, as lines.
+#[derive(Debug)]
+pub(crate) struct Notes;
+
+impl Progress for Notes {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Note { stage, text } = event {
+            eprintln!("{stage}: {text}");
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Bar {
     bar: ProgressBar,

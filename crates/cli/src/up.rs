@@ -240,6 +240,7 @@ impl Job<'_> {
         self.state.register(Assistant {
             name: self.name.clone(),
             description: description.into(),
+            model: None,
             adapter,
             system: None,
             grounding: Some(grounding),

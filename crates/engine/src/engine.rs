@@ -233,6 +233,11 @@ impl Engine {
         self.config.max_context
     }
 
+    /// Bytes of the weights, and of the keys and values it may hold.
+    pub fn bytes(&self) -> usize {
+        self.model.decoder.weight_bytes().saturating_add(self.config.kv_bytes)
+    }
+
     /// Makes an adapter available to requests under a name; an old one of that name is replaced.
     pub fn add_adapter(&self, name: &str, adapter: &Adapter) {
         let decoder = Arc::new(adapter.apply(&self.model.decoder));

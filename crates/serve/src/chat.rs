@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
-use hearth_engine::{Completion, Event, Usage};
+use hearth_engine::{Completion, Engine, Event, Usage};
 use hearth_tokenizer::{Conversation, Message, Role, TokenId};
 use serde_json::{Map, Value, json};
 
@@ -34,16 +34,17 @@ pub(crate) async fn complete(
         let state = Arc::clone(&state);
         generate::blocking(move || prepare(&state, &assistant, conversation, max_tokens)).await?
     };
-    let chat = &state.engine().model().chat;
+    let engine = prepared.engine;
+    let chat = &engine.model().chat;
     let mut job = asked.request(prepared.prompt, max_tokens, chat.stops());
     job.stop.extend(chat.stop_texts().iter().map(ToString::to_string));
     job.adapter = adapter;
     job.logprobs = logprobs;
-    let stream = state.engine().submit_choices(job, asked.n);
+    let stream = engine.submit_choices(job, asked.n);
     let stream = stream.map_err(|error| Error::from_engine(error, "messages", is_grounded))?;
     let writer = ChatWriter {
         head,
-        state,
+        engine,
         cite: prepared.cite,
         has_logprobs: logprobs.is_some(),
         include_usage: asked.include_usage,
@@ -112,6 +113,7 @@ fn messages(values: Vec<Map<String, Value>>) -> Result<Vec<Message>> {
 }
 
 struct Prepared {
+    engine: Arc<Engine>,
     prompt: Vec<TokenId>,
     cite: Option<Cite>,
 }
@@ -123,12 +125,13 @@ fn prepare(
     mut conversation: Conversation,
     max_tokens: usize,
 ) -> Result<Prepared> {
+    let engine = state.engine_of(assistant)?;
     if let Some(system) = &assistant.system {
         put_system(&mut conversation, system);
     }
     let mut cite = None;
     if let Some(grounding) = &assistant.grounding {
-        let max_context = state.engine().max_context();
+        let max_context = engine.max_context();
         // However long the answer may get, half of the context is the question's.
         let max_prompt_tokens = max_context - max_tokens.min(max_context / 2);
         let grounded = grounding.ground(&conversation, max_prompt_tokens);
@@ -136,9 +139,9 @@ fn prepare(
         conversation = grounded.conversation;
         cite = Some(grounded.cite);
     }
-    let prompt = state.engine().model().chat.prompt(&conversation);
+    let prompt = engine.model().chat.prompt(&conversation);
     let prompt = prompt.map_err(|error| Error::Template { reason: error.to_string() })?;
-    Ok(Prepared { prompt, cite })
+    Ok(Prepared { engine, prompt, cite })
 }
 
 /// Templates know one system message at the start: the assistant's text goes before the conversation's.
@@ -153,7 +156,7 @@ fn put_system(conversation: &mut Conversation, system: &str) {
 
 struct ChatWriter {
     head: Head,
-    state: Arc<State>,
+    engine: Arc<Engine>,
     cite: Option<Cite>,
     has_logprobs: bool,
     include_usage: bool,
@@ -174,7 +177,7 @@ impl ChatWriter {
         if let Some(cite) = &self.cite {
             message["citations"] = json!(cite(&completion.text));
         }
-        let tokenizer = self.state.engine().model().tokenizer();
+        let tokenizer = self.engine.model().tokenizer();
         json!({
             "index": index,
             "message": message,
@@ -204,7 +207,7 @@ impl Parts for ChatWriter {
         match event {
             Event::Token(token) => {
                 self.texts[index].push_str(&token.text);
-                let tokenizer = self.state.engine().model().tokenizer();
+                let tokenizer = self.engine.model().tokenizer();
                 let logprobs = self.has_logprobs.then(|| logprobs::chat(tokenizer, [&token]));
                 if token.text.is_empty() && logprobs.is_none() {
                     return Vec::new();

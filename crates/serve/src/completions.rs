@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
-use hearth_engine::{Completion, Event, Usage};
+use hearth_engine::{Completion, Engine, Event, Usage};
 use hearth_tokenizer::TokenId;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -65,17 +65,21 @@ pub(crate) async fn complete(
     }
     fields.finish()?;
 
-    let (prompt, text) = ids_and_text(&state, prompt)?;
+    let engine = {
+        let (state, assistant) = (Arc::clone(&state), Arc::clone(&assistant));
+        generate::blocking(move || state.engine_of(&assistant)).await?
+    };
+    let (prompt, text) = ids_and_text(&engine, prompt)?;
     let head = Head::new(&state, "cmpl", "text_completion", &assistant.name, request);
-    let mut job = asked.request(prompt, max_tokens, state.engine().model().chat.stops());
+    let mut job = asked.request(prompt, max_tokens, engine.model().chat.stops());
     job.adapter.clone_from(&assistant.adapter);
     // Which answers are the best is told by the log-probabilities of their tokens.
     job.logprobs = if best_of > asked.n { num_logprobs.or(Some(0)) } else { num_logprobs };
-    let stream = state.engine().submit_choices(job, best_of);
+    let stream = engine.submit_choices(job, best_of);
     let stream = stream.map_err(|error| Error::from_engine(error, "prompt", false))?;
     let writer = Writer {
         head,
-        state,
+        engine,
         echo: if is_echo { text } else { String::new() },
         has_logprobs: num_logprobs.is_some(),
         include_usage: asked.include_usage,
@@ -94,8 +98,8 @@ pub(crate) async fn complete(
 }
 
 /// What the model reads, and how it is shown.
-fn ids_and_text(state: &State, prompt: Prompt) -> Result<(Vec<TokenId>, String)> {
-    let tokenizer = state.engine().model().tokenizer();
+fn ids_and_text(engine: &Engine, prompt: Prompt) -> Result<(Vec<TokenId>, String)> {
+    let tokenizer = engine.model().tokenizer();
     let from_text = |text: String| (tokenizer.wrap(&tokenizer.encode(&text)), text);
     let from_ids = |ids: Vec<TokenId>| {
         let text = tokenizer.decode(&ids);
@@ -118,7 +122,7 @@ fn ids_and_text(state: &State, prompt: Prompt) -> Result<(Vec<TokenId>, String)>
 
 struct Writer {
     head: Head,
-    state: Arc<State>,
+    engine: Arc<Engine>,
     /// The prompt's text if the answer is to repeat it.
     echo: String,
     has_logprobs: bool,
@@ -129,7 +133,7 @@ struct Writer {
 
 impl Writer {
     fn whole(&self, completions: &[Completion], usage: Usage) -> Value {
-        let tokenizer = self.state.engine().model().tokenizer();
+        let tokenizer = self.engine.model().tokenizer();
         let choice = |(index, completion): (usize, &Completion)| {
             json!({
                 "index": index,
@@ -165,7 +169,7 @@ impl Parts for Writer {
     fn event(&mut self, index: usize, event: Event) -> Vec<Value> {
         match event {
             Event::Token(token) => {
-                let tokenizer = self.state.engine().model().tokenizer();
+                let tokenizer = self.engine.model().tokenizer();
                 let offset = self.num_chars[index];
                 self.num_chars[index] += token.text.chars().count();
                 let logprobs = self.has_logprobs.then(|| logprobs::plain(tokenizer, [&token], offset));

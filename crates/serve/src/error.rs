@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use axum::Json;
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -68,6 +69,8 @@ pub enum Error {
     #[error("the texts can't be embedded: {reason}")]
     Embedding { reason: String },
     #[error(transparent)]
+    Model(#[from] hearth_engine::RegistryError),
+    #[error(transparent)]
     Engine(hearth_engine::Error),
     #[error("this request met a bug in the server: {what}")]
     Bug { what: String },
@@ -124,12 +127,17 @@ impl Error {
             | Self::NoEmbedding => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Engine(hearth_engine::Error::Cancelled) => client_closed_request(),
-            Self::Engine(hearth_engine::Error::Stopped) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Engine(hearth_engine::Error::Stopped)
+            | Self::Model(hearth_engine::RegistryError::Memory { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Engine(hearth_engine::Error::QueueFull { .. }) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Engine(hearth_engine::Error::DeadlinePassed { .. }) => StatusCode::REQUEST_TIMEOUT,
+            Self::Engine(hearth_engine::Error::MemoryBudget { .. }) => StatusCode::BAD_REQUEST,
             Self::PortInUse { .. }
             | Self::Bind { .. }
             | Self::Io(_)
             | Self::Grounding { .. }
             | Self::Embedding { .. }
+            | Self::Model(_)
             | Self::Engine(_)
             | Self::Bug { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -145,6 +153,8 @@ impl Error {
             Self::Unsupported { .. } => "unsupported_value",
             Self::NotJson { .. } | Self::NotUtf8 { .. } => "invalid_json",
             Self::UnknownPath { .. } => "unknown_url",
+            Self::Engine(hearth_engine::Error::QueueFull { .. }) => "rate_limit_exceeded",
+            Self::Engine(hearth_engine::Error::DeadlinePassed { .. }) => "timeout",
             _ => return None,
         })
     }
@@ -178,7 +188,11 @@ fn client_closed_request() -> StatusCode {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        (self.status(), Json(self.body())).into_response()
+        let mut response = (self.status(), Json(self.body())).into_response();
+        if let Self::Engine(hearth_engine::Error::QueueFull { retry_after_s, .. }) = self {
+            response.headers_mut().insert(RETRY_AFTER, retry_after_s.into());
+        }
+        response
     }
 }
 

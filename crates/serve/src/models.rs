@@ -39,6 +39,14 @@ pub(crate) fn describe(state: &State, assistant: &Assistant) -> Value {
     card["grounded"] = json!(assistant.grounding.is_some());
     card["adapter"] = json!(assistant.adapter);
     card["default"] = json!(assistant.name == state.default_name());
-    card["max_context"] = json!(state.engine().max_context());
+    match &assistant.model {
+        None => card["max_context"] = json!(state.engine().max_context()),
+        Some(model) => {
+            let loaded = state.models().and_then(|models| models.loaded_engine(model));
+            card["loaded"] = json!(loaded.is_some());
+            // Known once the model was read.
+            card["max_context"] = json!(loaded.map(|engine| engine.max_context()));
+        }
+    }
     card
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hearth_engine::{Engine, Sampling};
+use hearth_engine::{Engine, Registry as Models, Sampling};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -17,6 +17,8 @@ pub struct Assistant {
     pub name: String,
     /// One sentence for the page's list.
     pub description: String,
+    /// The registry's name of a model ([`State::set_models`]); `None` is the server's own engine.
+    pub model: Option<String>,
     /// The engine's name of an adapter; `None` is the base model.
     pub adapter: Option<String>,
     /// Stands before whatever the conversation brings.
@@ -34,6 +36,7 @@ impl Assistant {
         Self {
             name: name.into(),
             description: String::new(),
+            model: None,
             adapter: None,
             system: None,
             grounding: None,
@@ -58,6 +61,7 @@ pub struct Behind {
 #[derive(Debug)]
 pub struct State {
     engine: Arc<Engine>,
+    models: RwLock<Option<Arc<Models>>>,
     assistants: RwLock<Registry>,
     passages: RwLock<Option<Arc<dyn Passages>>>,
     embedding: RwLock<Option<Arc<dyn Embedding>>>,
@@ -83,6 +87,7 @@ impl State {
         let default = base.name.clone();
         Self {
             engine,
+            models: RwLock::default(),
             assistants: RwLock::new(Registry { assistants: vec![Arc::new(base)], default }),
             passages: RwLock::default(),
             embedding: RwLock::default(),
@@ -96,6 +101,32 @@ impl State {
 
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    /// More models than the server's own engine.
+    pub fn set_models(&self, models: Arc<Models>) {
+        put(&self.models, Some(models));
+    }
+
+    pub fn models(&self) -> Option<Arc<Models>> {
+        get(&self.models)
+    }
+
+    /// The engine of an assistant. It may be loaded first: not for threads that must not wait.
+    pub fn engine_of(&self, assistant: &Assistant) -> Result<Arc<Engine>> {
+        let Some(name) = &assistant.model else {
+            return Ok(Arc::clone(&self.engine));
+        };
+        let unknown = || Error::UnknownModel { name: name.clone(), known: Vec::new() };
+        Ok(self.models().ok_or_else(unknown)?.engine(name)?)
+    }
+
+    /// Ends every generation and keeps on disk what is worth keeping.
+    pub fn stop(&self) {
+        self.engine.stop();
+        if let Some(models) = self.models() {
+            models.stop();
+        }
     }
 
     /// Makes an assistant available; an old one of that name is replaced.

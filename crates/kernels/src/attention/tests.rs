@@ -1,3 +1,5 @@
+//! Attention against two passes in f64, and the laws of chunks, threads, levels, types of pages and chosen pages.
+
 use super::*;
 use crate::dispatch::at_every_level;
 

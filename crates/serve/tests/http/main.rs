@@ -17,6 +17,8 @@ mod grounded;
 #[cfg(test)]
 mod hang_up;
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod openai;
 #[cfg(test)]
 mod refusals;
