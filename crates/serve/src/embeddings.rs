@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
-use axum::extract;
 use axum::extract::rejection::BytesRejection;
+use axum::{Extension, Json, extract};
+use hearth_engine::Usage;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::fields::Fields;
 use crate::generate;
 use crate::grounding::InputType;
+use crate::meter::Meter;
 use crate::state::State;
 
 /// The OpenAI API's limit.
@@ -34,6 +36,7 @@ enum Encoding {
 
 pub(crate) async fn embed(
     extract::State(state): extract::State<Arc<State>>,
+    Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>> {
     let mut fields = Fields::read(body)?;
@@ -49,10 +52,7 @@ pub(crate) async fn embed(
     fields.ignore_labels();
     fields.finish()?;
 
-    let embedding = state.embedding().ok_or(Error::NoEmbedding)?;
-    if let Some(name) = name.filter(|name| name != embedding.name()) {
-        return Err(Error::UnknownModel { name, known: vec![embedding.name().into()] });
-    }
+    let embedding = state.embedding_named(name)?;
     if texts.is_empty() || texts.len() > MAX_TEXTS {
         let reason = format!("{} texts, expected 1 to {MAX_TEXTS}", texts.len());
         return Err(Error::parameter("input", reason));
@@ -61,9 +61,12 @@ pub(crate) async fn embed(
         return Err(Error::parameter("input", format!("the text at {index} is empty")));
     }
     let model = embedding.name().to_owned();
+    let mut meter = Meter::start(&state, &caller, &model, 0);
     let embedded = generate::blocking(move || {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        embedding.embed(&texts, input_type).map_err(|reason| Error::Embedding { reason })
+        let embedded = embedding.embed(&texts, input_type).map_err(|reason| Error::Embedding { reason })?;
+        meter.finish(Usage { prompt_tokens: embedded.num_tokens, ..Usage::default() })?;
+        Ok(embedded)
     });
     let embedded = embedded.await?;
     let length = embedded.vectors.first().map_or(0, Vec::len);
