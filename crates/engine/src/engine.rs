@@ -260,7 +260,12 @@ impl Engine {
 
     /// Log-probabilities of a given text: calls `visit(i, logits)` for each position, with what the model expects
     /// after `ids[i]`. The bits are those of generation. One text at a time; requests under way go on beside it.
-    pub fn score(&self, adapter: Option<&str>, ids: &[TokenId], visit: impl FnMut(usize, &[f32])) -> Result<()> {
+    pub fn score(
+        &self,
+        adapter: Option<&str>,
+        ids: &[TokenId],
+        visit: impl FnMut(usize, &[f32]),
+    ) -> Result<()> {
         let adapted = adapter.map(|name| self.adapted(name)).transpose()?;
         let decoder = adapted.as_ref().map_or(&self.model.decoder, |adapted| &*adapted.decoder);
         if ids.len() > self.config.max_context {

@@ -15,6 +15,7 @@ use crate::ask::{self, Ask, Asking};
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::fields::Fields;
+use crate::gateway;
 use crate::generate::{self, Frame, Head, Parts};
 use crate::grounding::Cite;
 use crate::logprobs;
@@ -27,6 +28,9 @@ pub(crate) async fn complete(
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response> {
+    if let Some(found) = body.as_ref().ok().and_then(|body| gateway::find(&state, body)) {
+        return gateway::pass(&state, &caller, "/v1/chat/completions", found).await;
+    }
     let request = state.next_request();
     let ask = read(&state, Fields::read(body)?, request)?;
     let (is_stream, include_usage) = (ask.asked.is_stream, ask.asked.include_usage);

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::fields::Fields;
+use crate::gateway;
 use crate::generate::{self, Frame, Head, Parts};
 use crate::logprobs;
 use crate::meter::Meter;
@@ -60,6 +61,9 @@ pub(crate) async fn complete(
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response> {
+    if let Some(found) = body.as_ref().ok().and_then(|body| gateway::find(&state, body)) {
+        return gateway::pass(&state, &caller, "/v1/completions", found).await;
+    }
     let number = state.next_request();
     let request = read(&state, Fields::read(body)?, number)?;
     let CompletionRequest { assistant, prompt, asked, max_tokens, logprobs, is_echo, best_of } = request;

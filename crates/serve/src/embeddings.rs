@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, extract};
 use hearth_engine::Usage;
 use serde::Deserialize;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::fields::Fields;
+use crate::gateway;
 use crate::generate;
 use crate::grounding::InputType;
 use crate::meter::Meter;
@@ -38,7 +40,10 @@ pub(crate) async fn embed(
     extract::State(state): extract::State<Arc<State>>,
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>> {
+) -> Result<Response> {
+    if let Some(found) = body.as_ref().ok().and_then(|body| gateway::find(&state, body)) {
+        return gateway::pass(&state, &caller, "/v1/embeddings", found).await;
+    }
     let mut fields = Fields::read(body)?;
     let texts = match fields.require("input")? {
         Input::One(text) => vec![text],
@@ -92,7 +97,8 @@ pub(crate) async fn embed(
     Ok(Json(json!({
         "object": "list", "data": data, "model": model,
         "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
-    })))
+    }))
+    .into_response())
 }
 
 /// RFC 4648, with padding.

@@ -12,6 +12,7 @@
 //! * `chat`, `completions`, `embeddings`, `models`, `status` — the endpoints of the OpenAI API, and the page's
 //! * `responses`, `anthropic`, `rerank`, `tokens`, `openapi` — newer and other shapes of the same
 //! * `page` — the chat page, embedded
+//! * [`gateway`] — models that live on other servers
 //! * `guard`, `access` — what a browser may ask, and who may ask at all
 //! * [`listen`] — connections, TLS, and the patience with slow clients
 //! * [`server`] — bind, serve, stop
@@ -51,6 +52,8 @@ mod openapi;
 
 mod page;
 
+pub mod gateway;
+
 mod guard;
 mod access;
 pub mod listen;
@@ -60,6 +63,7 @@ pub mod server;
 pub mod error;
 
 pub use error::{Error, Result};
+pub use gateway::Upstream;
 pub use grounding::{
     Citation, DocumentSummary, Embedded, Embedding, Grounded, Grounding, InputType, Passage, Passages,
 };

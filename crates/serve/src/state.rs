@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::gateway::Upstream;
 use crate::generate;
 use crate::grounding::{Embedding, Grounding, Passages};
 use crate::ledger::Ledger;
@@ -73,6 +74,7 @@ pub struct State {
     behind: RwLock<Option<Behind>>,
     report: RwLock<Option<PathBuf>>,
     ledger: RwLock<Option<Arc<Ledger>>>,
+    upstreams: RwLock<Vec<Arc<Upstream>>>,
     metrics: Metrics,
     rates: Rates,
     log: RwLock<Option<Log>>,
@@ -114,6 +116,7 @@ impl State {
             behind: RwLock::default(),
             report: RwLock::default(),
             ledger: RwLock::default(),
+            upstreams: RwLock::default(),
             metrics: Metrics::default(),
             rates: Rates::default(),
             log: RwLock::default(),
@@ -232,6 +235,25 @@ impl State {
 
     pub fn ledger(&self) -> Option<Arc<Ledger>> {
         get(&self.ledger)
+    }
+
+    /// Makes a model of other servers available; an old one of that name is replaced.
+    pub fn add_upstream(&self, upstream: Upstream) {
+        let mut upstreams = self.upstreams.write().unwrap_or_else(PoisonError::into_inner);
+        upstreams.retain(|known| known.name() != upstream.name());
+        upstreams.push(Arc::new(upstream));
+    }
+
+    pub(crate) fn upstreams(&self) -> Vec<Arc<Upstream>> {
+        get(&self.upstreams)
+    }
+
+    pub(crate) fn has_upstreams(&self) -> bool {
+        !self.upstreams.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    pub(crate) fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
+        self.upstreams().into_iter().find(|upstream| upstream.name() == name)
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

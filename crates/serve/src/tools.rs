@@ -16,6 +16,9 @@ use crate::fields::Fields;
 /// Longer lists don't fit into a prompt; the OpenAI API's limit.
 const MAX_TOOLS: usize = 128;
 
+/// White space as the families were trained on: a model that may write more of it may never end.
+const WHITE_SPACE: &str = r#"{"whitespace_flexible":false,"item_separator":", ","key_separator":": "}"#;
+
 /// How a family writes a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dialect {
@@ -196,7 +199,7 @@ impl Tools {
             rules += &format!(
                 "\ncall_{index}: %json {{\"type\":\"object\",\"properties\":{{\"name\":{{\"const\":{name}}},\
                  \"{arguments}\":{parameters}}},\"required\":[\"name\",\"{arguments}\"],\"additionalProperties\":false,\
-                 \"x-guidance\":{{\"whitespace_flexible\":false,\"item_separator\":\", \",\"key_separator\":\": \"}}}}"
+                 \"x-guidance\":{WHITE_SPACE}}}"
             );
             alternatives.push(format!("call_{index}"));
         }

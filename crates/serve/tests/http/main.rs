@@ -34,3 +34,5 @@ mod scores;
 mod state;
 #[cfg(test)]
 mod tools;
+#[cfg(test)]
+mod upstream;
