@@ -1,9 +1,10 @@
 //! Counters and histograms, and their text in the exposition format of Prometheus (0.0.4).
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hearth_engine::{Engine, Usage};
+use hearth_engine::{Computed, Engine, Load, Usage};
 
 /// Seconds, from a tiny model's token to a long prompt on a slow machine.
 const BOUNDS: [f64; 14] =
@@ -77,9 +78,14 @@ impl Metrics {
         self.refused.fetch_add(1, ORDER);
     }
 
-    pub(crate) fn text(&self, engine: &Engine) -> String {
+    /// The exposition. What engines know is the sum over those that are loaded: an unloaded one takes its counts away, which
+    /// readers of counters take for a restart.
+    pub(crate) fn text(&self, engines: &[Arc<Engine>]) -> String {
         let mut out = String::new();
-        let (load, computed) = (engine.load(), engine.computed());
+        let loads: Vec<Load> = engines.iter().map(|engine| engine.load()).collect();
+        let load = |count: fn(&Load) -> usize| loads.iter().map(count).sum::<usize>() as u64;
+        let computed: Vec<Computed> = engines.iter().map(|engine| engine.computed()).collect();
+        let computed = |count: fn(&Computed) -> u64| computed.iter().map(count).sum::<u64>();
         let counter = |value: &AtomicU64| value.load(ORDER);
         for (name, help, value) in [
             ("hearth_requests_started_total", "Requests that reached the engine.", counter(&self.started)),
@@ -101,21 +107,29 @@ impl Metrics {
                 counter(&self.cached_tokens),
             ),
             ("hearth_completion_tokens_total", "Generated tokens.", counter(&self.completion_tokens)),
-            ("hearth_engine_tokens_total", "Tokens that went through the model.", computed.tokens),
+            (
+                "hearth_engine_tokens_total",
+                "Tokens that went through the model.",
+                computed(|computed| computed.tokens),
+            ),
             (
                 "hearth_engine_pauses_total",
                 "Sequences that gave their memory to older ones.",
-                computed.pauses,
+                computed(|computed| computed.pauses),
             ),
         ] {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
         }
         for (name, help, value) in [
-            ("hearth_queue_requests", "Requests that wait.", load.waiting_requests as u64),
-            ("hearth_queue_tokens", "Prompt tokens that wait.", load.waiting_tokens as u64),
-            ("hearth_running_sequences", "Sequences computed together.", load.running as u64),
-            ("hearth_kv_bytes", "Bytes of keys and values.", load.kv_bytes as u64),
-            ("hearth_kv_idle_bytes", "Of those, kept only for later requests.", load.idle_kv_bytes as u64),
+            ("hearth_queue_requests", "Requests that wait.", load(|load| load.waiting_requests)),
+            ("hearth_queue_tokens", "Prompt tokens that wait.", load(|load| load.waiting_tokens)),
+            ("hearth_running_sequences", "Sequences computed together.", load(|load| load.running)),
+            ("hearth_kv_bytes", "Bytes of keys and values.", load(|load| load.kv_bytes)),
+            (
+                "hearth_kv_idle_bytes",
+                "Of those, kept only for later requests.",
+                load(|load| load.idle_kv_bytes),
+            ),
             ("hearth_resident_bytes", "Resident memory of the process.", resident_bytes()),
         ] {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");

@@ -159,6 +159,12 @@ impl State {
         generate::blocking(move || state.engine_of(&assistant)).await
     }
 
+    /// Every engine that is loaded.
+    pub(crate) fn engines(&self) -> Vec<Arc<Engine>> {
+        let more = self.models().map(|models| models.loaded()).unwrap_or_default();
+        std::iter::once(Arc::clone(&self.engine)).chain(more.into_iter().map(|(_, engine)| engine)).collect()
+    }
+
     /// Ends every generation and keeps on disk what is worth keeping.
     pub fn stop(&self) {
         self.engine.stop();

@@ -32,7 +32,7 @@ pub(crate) async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
 }
 
 pub(crate) async fn metrics(Extract(state): Extract<Arc<State>>) -> Response {
-    let text = state.metrics().text(state.engine());
+    let text = state.metrics().text(&state.engines());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
