@@ -19,7 +19,9 @@ WEATHER = {
         "additionalProperties": False,
     },
 }
-NAMED = {"tools": [WEATHER], "tool_choice": {"type": "tool", "name": "get_weather"}, "max_tokens": 300}
+# One call: a random model would go on calling until its tokens are used up.
+CHOICE = {"type": "tool", "name": "get_weather", "disable_parallel_tool_use": True}
+NAMED = {"tools": [WEATHER], "tool_choice": CHOICE, "max_tokens": 300}
 
 
 def main(base_url: str) -> None:
