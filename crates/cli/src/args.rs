@@ -1,12 +1,16 @@
 //! The command line. Defaults stand here and nowhere else.
 
+mod access;
 mod generation;
+mod serving;
 
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+pub(crate) use access::{AccessArgs, BenchServeArgs, KeysCommand, KeysCreateArgs, Prompts};
 pub(crate) use generation::{KvArgs, SamplingArgs, SpeculationArgs};
+pub(crate) use serving::ServeArgs;
 
 /// The chat model `hearth up` and `hearth serve` use.
 pub(crate) const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";
@@ -78,6 +82,12 @@ pub(crate) enum Command {
     /// Serve a model over an OpenAI-compatible API
     #[command(after_help = "Example:\n  hearth serve --model smollm2-135m --port 8686")]
     Serve(ServeArgs),
+    /// Who may use the server: create, list, revoke
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// What was used, by day, key, application and model
+    #[command(after_help = "Example:\n  hearth usage --json")]
+    Usage,
     /// Measure speed
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -192,21 +202,6 @@ pub(crate) struct AddressArgs {
     pub(crate) host: std::net::IpAddr,
     #[arg(long, default_value_t = 8686)]
     pub(crate) port: u16,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct ServeArgs {
-    #[arg(long, default_value = DEFAULT_MODEL)]
-    pub(crate) model: String,
-    /// Positions of a conversation at most
-    #[arg(long, default_value_t = 8192)]
-    pub(crate) context: usize,
-    #[command(flatten)]
-    pub(crate) address: AddressArgs,
-    #[command(flatten)]
-    pub(crate) speculation: SpeculationArgs,
-    #[command(flatten)]
-    pub(crate) kv: KvArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -394,6 +389,11 @@ pub(crate) enum BenchCommand {
     /// LoRA training tokens a second on a model
     #[command(after_help = "Example:\n  hearth bench lora --model smollm2-135m --json")]
     Lora(LoraArgs),
+    /// Many clients at once against a server: time to first token, between tokens, in all
+    #[command(
+        after_help = "Example:\n  hearth bench serve --clients 8 --requests 64 --prompts shared\n  hearth bench serve --url http://127.0.0.1:8000 --rate 2 --json"
+    )]
+    Serve(BenchServeArgs),
     /// Megabytes of text a second into ids
     #[command(
         after_help = "Example:\n  hearth bench tokenizer --tokenizer smollm2-135m --text README.md --threads 1 --json"

@@ -47,9 +47,15 @@ impl Machine {
         progress: &dyn Progress,
     ) -> Result<(Local, Arc<Model>)> {
         let local = self.pull(name, progress)?;
-        let mut model = self.open(&local.path)?;
-        Arc::get_mut(&mut model).expect("nobody else has it yet").decoder.kv = kv.options();
+        let model = self.open_with(&local.path, kv)?;
         Ok((local, model))
+    }
+
+    /// [`Self::open`] with keys and values kept as the arguments say.
+    pub(crate) fn open_with(&self, path: &Path, kv: KvArgs) -> Result<Arc<Model>> {
+        let mut model = self.open(path)?;
+        Arc::get_mut(&mut model).expect("nobody else has it yet").decoder.kv = kv.options();
+        Ok(model)
     }
 
     /// Pulls and loads a chat model.
@@ -77,14 +83,18 @@ impl Machine {
         args: &SpeculationArgs,
         progress: &dyn Progress,
     ) -> Result<Arc<Engine>> {
+        let speculation = self.speculation(args, progress)?;
+        let (model, pool) = (Arc::clone(model), Arc::clone(&self.pool));
+        Ok(Arc::new(Engine::start_with(model, pool, engine_config(max_context), speculation)?))
+    }
+
+    pub(crate) fn speculation(&self, args: &SpeculationArgs, progress: &dyn Progress) -> Result<Speculation> {
         let max_draft = args.max_draft;
-        let speculation = match &args.draft {
+        Ok(match &args.draft {
             Some(name) => Speculation::Draft { model: self.model(name, progress)?.1, max_draft },
             None if args.prompt_lookup => Speculation::PromptLookup { max_draft },
             None => Speculation::Off,
-        };
-        let (model, pool) = (Arc::clone(model), Arc::clone(&self.pool));
-        Ok(Arc::new(Engine::start_with(model, pool, engine_config(max_context), speculation)?))
+        })
     }
 
     /// Pulls and loads a text embedder.
@@ -98,7 +108,7 @@ impl Machine {
 }
 
 fn engine_config(max_context: usize) -> EngineConfig {
-    EngineConfig { max_batch: 32, prefix_cache_bytes: PREFIX_CACHE_BYTES, ..EngineConfig::new(max_context) }
+    EngineConfig { prefix_cache_bytes: PREFIX_CACHE_BYTES, ..EngineConfig::new(max_context) }
 }
 
 /// The encoder as the knowledge base and the server see it.

@@ -26,6 +26,11 @@ pub(crate) fn print_error(error: &anyhow::Error) {
     }
 }
 
+/// A line of the server's log.
+pub(crate) fn print_log(line: &serde_json::Value) {
+    eprintln!("{line}");
+}
+
 /// Shows events; knows whether Ctrl-C was pressed.
 #[derive(Debug)]
 pub(crate) struct Terminal {
@@ -34,6 +39,18 @@ pub(crate) struct Terminal {
     cancelled: Arc<AtomicBool>,
     /// What the next Ctrl-C ends instead of the program.
     answer: Arc<Mutex<Option<Canceller>>>,
+}
+
+/// What work behind the scenes has to say, as lines.
+#[derive(Debug)]
+pub(crate) struct Notes;
+
+impl Progress for Notes {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Note { stage, text } = event {
+            eprintln!("{stage}: {text}");
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -27,7 +27,9 @@ fn names(scene: &Scene) -> Vec<String> {
 
 #[test]
 fn a_model_goes_to_gguf_and_back_with_the_logits_it_had() {
-    for (family, exact) in [(Family::Qwen2, true), (Family::Llama, false)] {
+    let families =
+        [(Family::Qwen2, true), (Family::Llama, false), (Family::Qwen3Moe, true), (Family::Gemma3, true)];
+    for (family, exact) in families {
         let scene = Scene::new("convert");
         TinyModel { family, ..TINY }.write(&scene.path("source")).unwrap();
         fs_err::create_dir(scene.path("out")).unwrap();
@@ -90,4 +92,33 @@ fn what_cannot_be_written_is_said_and_leaves_nothing() {
         assert!(outcome.stderr.contains(expected), "{args:?}: {}", outcome.stderr);
     }
     assert!(names(&scene).is_empty(), "{:?}", names(&scene));
+}
+
+#[test]
+fn text_becomes_ids_and_ids_text_and_the_speed_is_told() {
+    let scene = Scene::new("tokenizer");
+    scene.write("text.txt", "the kiln and in the other, é中\n");
+    let (model, text) = (scene.text("model"), scene.text("text.txt"));
+    let encoded =
+        run(scene.hearth(&["tokenizer", "encode", "--tokenizer", &model, "--file", &text, "--json"]));
+    scene.write("ids.json", &encoded.expect(0).stdout);
+    let ids = scene.text("ids.json");
+    let decoded =
+        json(run(scene.hearth(&["tokenizer", "decode", "--tokenizer", &model, "--file", &ids, "--json"])));
+    assert_eq!(decoded["text"], "the kiln and in the other, é中\n");
+    let speed =
+        json(run(scene.hearth(&["bench", "tokenizer", "--tokenizer", &model, "--text", &text, "--json"])));
+    assert_eq!(speed["what"], "tokenizer");
+    let count = fs_err::read_to_string(&ids).unwrap().matches(|c| c == ',').count() + 1;
+    assert_eq!(speed["tokens"].as_u64().unwrap() as usize, count);
+    assert!(speed["mb_per_s"].as_f64().unwrap() > 0.0 && speed["mb_per_s_cold"].as_f64().unwrap() > 0.0);
+    let cases: &[(&[&str], &str)] = &[
+        (&["tokenizer", "decode", "--tokenizer", &model, "999999"], "id 999999 isn't in the vocabulary"),
+        (&["tokenizer", "decode", "--tokenizer", &model, "--file", &text], "`the` isn't an id"),
+        (&["bench", "tokenizer", "--tokenizer", &model, "--text", "/nowhere/text"], "/nowhere/text"),
+    ];
+    for (args, expected) in cases {
+        let outcome = run(scene.hearth(args)).expect(1);
+        assert!(outcome.stderr.contains(expected), "{args:?}: {}", outcome.stderr);
+    }
 }

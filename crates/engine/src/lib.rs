@@ -10,6 +10,7 @@
 //! * `sequence` — one answer under way
 //! * `prefix` — keys and values that the next request may begin with
 //! * `keeping`, [`store`] — the same on disk, over the end of the process
+//! * [`registry`] — several models by name within a budget of memory
 //! * [`speculate`] — guesses at the next tokens, checked together
 //! * [`constraint`] — JSON schemas, regular expressions and grammars that the text must fit
 //! * [`sampling`] — logits to a token
@@ -29,6 +30,7 @@ mod sequence;
 mod prefix;
 mod keeping;
 pub mod store;
+pub mod registry;
 pub mod speculate;
 pub mod constraint;
 pub mod sampling;
@@ -40,6 +42,7 @@ pub mod bench;
 pub use constraint::Constraint;
 pub use counters::{Computed, Load};
 pub use engine::{Canceller, Engine, EngineConfig, Stream};
+pub use registry::{Loader, ModelState, Registry, RegistryError};
 pub use request::{Completion, Error, Event, Finish, Request, Result, Token, Usage};
 pub use sampling::{Dry, Mirostat, Sampling};
 pub use speculate::Speculation;

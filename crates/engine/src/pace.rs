@@ -1,13 +1,18 @@
 //! How many prompt tokens a step may hold while others wait for their next token.
 //!
 //! What a step costs is measured as it goes: the time of decoding n sequences alone, and the time that a prompt token
-//! adds. The chunk is what keeps a step near [`STRETCH`] times the undisturbed one, or within [`FAST_ENOUGH_MS`].
+//! adds. The chunk is what keeps a step near 1 + [`STRETCH`] times the undisturbed one, or within [`FAST_ENOUGH_MS`];
+//! where more wait for their first token than for their next, the step may be longer, up to [`SLOW_MS`].
 //! Chunked prefill beside decoding is that of Sarathi-Serve (Agrawal et al. 2024). Chunks change no result.
 
-/// A step beside a prompt takes at most so many times what it takes alone.
-const STRETCH: f32 = 2.2;
+/// A prompt adds so many times what a step takes without it.
+const STRETCH: f32 = 1.2;
 /// Steps this short (40 tokens a second for each stream) needn't be shorter: small chunks waste the weights they read.
 const FAST_ENOUGH_MS: f32 = 25.0;
+/// How much more a second prompt for each decoding sequence may add: who waits for a first token waits longest.
+const CROWD: f32 = 8.0;
+/// Steps are never made longer than this, however many prompts wait.
+const SLOW_MS: f32 = 250.0;
 /// A prompt always goes on, by so many tokens at least.
 const MIN_CHUNK: usize = 8;
 /// Steps with a prompt in a row after which one goes without, to measure again.
@@ -27,8 +32,8 @@ impl Pace {
         Self { decode_ms: vec![0.0; max_batch.max(1)], prompt_ms: 0.0, steps_with_prompt: 0 }
     }
 
-    /// Prompt tokens for the next step beside `num_decoding` sequences, at most `most`.
-    pub(crate) fn chunk(&self, num_decoding: usize, most: usize) -> usize {
+    /// Tokens of `num_prompts` prompts for the next step beside `num_decoding` sequences, at most `most`.
+    pub(crate) fn chunk(&self, num_decoding: usize, num_prompts: usize, most: usize) -> usize {
         if num_decoding == 0 {
             return most;
         }
@@ -39,8 +44,11 @@ impl Pace {
         if self.prompt_ms == 0.0 {
             return MIN_CHUNK.min(most);
         }
-        let step_ms = (STRETCH * decode_ms).max(FAST_ENOUGH_MS);
-        let chunk = ((step_ms - decode_ms) / self.prompt_ms) as usize;
+        let num_others = num_prompts.saturating_sub(1);
+        let crowd = (CROWD * num_others as f32 / num_decoding as f32).max(1.0);
+        let usual = (STRETCH * decode_ms).max(FAST_ENOUGH_MS - decode_ms);
+        let added_ms = (STRETCH * crowd * decode_ms).min(SLOW_MS - decode_ms).max(usual);
+        let chunk = (added_ms / self.prompt_ms) as usize;
         chunk.max(MIN_CHUNK).min(most)
     }
 
@@ -90,7 +98,7 @@ mod tests {
         let mut done = 0;
         let mut steps = Vec::new();
         while done < 4000 {
-            let chunk = pace.chunk(num_decoding, 256);
+            let chunk = pace.chunk(num_decoding, 1, 256);
             let ms = alone + prompt_ms * chunk as f32;
             pace.learn(num_decoding, chunk, ms);
             steps.push(ms);
@@ -98,7 +106,7 @@ mod tests {
             assert!(steps.len() < 1000, "4000 tokens take no end: {done} so far");
         }
         steps.sort_by(f32::total_cmp);
-        let allowed = (2.5 * alone).max(30.0).max(alone + prompt_ms * MIN_CHUNK as f32);
+        let allowed = (2.3 * alone).max(30.0).max(alone + prompt_ms * MIN_CHUNK as f32);
         let worst = steps[steps.len() - 1];
         assert!(worst <= allowed, "{worst} ms beside {num_decoding} sequences, alone {alone} ms");
     }
@@ -112,6 +120,16 @@ mod tests {
                 }
             }
         }
-        assert_eq!(Pace::new(8).chunk(0, 256), 256, "nobody decodes");
+        assert_eq!(Pace::new(8).chunk(0, 3, 256), 256, "nobody decodes");
+    }
+
+    #[test]
+    fn many_first_tokens_come_before_few_next_ones_within_a_limit() {
+        let mut pace = Pace::new(16);
+        pace.learn(4, 0, 10.0);
+        pace.learn(4, 100, 110.0);
+        let chunks = [1, 2, 4, 12].map(|num_prompts| pace.chunk(4, num_prompts, 1000));
+        assert!(chunks[0] == 15 && chunks.is_sorted() && chunks[2] > 2 * chunks[1], "{chunks:?}");
+        assert_eq!(chunks[3], 240, "10 ms and a ms for each token, up to 250");
     }
 }

@@ -20,13 +20,13 @@ use hearth_tokenizer::TokenId;
 pub(crate) struct NodeId(usize);
 
 type Children = BTreeMap<Box<[TokenId]>, NodeId>;
-type Child<'a> = Option<(&'a Box<[TokenId]>, &'a NodeId)>;
+type Child<'a> = Option<(&'a [TokenId], &'a NodeId)>;
 
 /// The children before and from `tokens` on, in the order of keys.
 fn neighbours<'a>(children: &'a Children, tokens: &[TokenId]) -> (Child<'a>, Child<'a>) {
     let before = children.range::<[TokenId], _>((Bound::Unbounded, Bound::Excluded(tokens))).next_back();
     let behind = children.range::<[TokenId], _>((Bound::Included(tokens), Bound::Unbounded)).next();
-    (before, behind)
+    (before.map(|(key, id)| (&**key, id)), behind.map(|(key, id)| (&**key, id)))
 }
 
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl PrefixTree {
     /// The child with the longest common beginning; in the order of keys it stands beside `rest`.
     fn nearest_child(&self, node: NodeId, rest: &[TokenId]) -> Option<(NodeId, usize)> {
         let (before, behind) = neighbours(&self.node(node).children, rest);
-        let common = |(key, &child): (&Box<[TokenId]>, &NodeId)| (common_len(key, rest), child);
+        let common = |(key, &child): (&[TokenId], &NodeId)| (common_len(key, rest), child);
         let (len, child) = before.map(common).max(behind.map(common))?;
         (len > 0).then_some((child, len))
     }

@@ -189,9 +189,9 @@ impl Scheduler {
         let is_live = |sequence: &&Sequence| !sequence.over;
         let num_decoding = self.active.iter().filter(is_live).filter(|s| !s.is_prefilling()).count();
         let prompts = self.active.iter().enumerate().filter(|(_, s)| !s.over && s.is_prefilling());
-        let prompts =
+        let prompts: Vec<Prompt> =
             prompts.map(|(i, s)| Prompt { index: i, missing: missing(s), order: s.order }).collect();
-        let chunk = self.pace.chunk(num_decoding, self.config.prefill_chunk);
+        let chunk = self.pace.chunk(num_decoding, prompts.len(), self.config.prefill_chunk);
         let share = |(sequence, drafts): (&Sequence, Vec<TokenId>)| {
             let is_prompt = !sequence.over && sequence.is_prefilling();
             let count = if sequence.over || is_prompt { 0 } else { missing(sequence) };

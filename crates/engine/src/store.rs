@@ -26,7 +26,7 @@ const MAGIC: &[u8; 8] = b"hearthkv";
 /// Pages on their way to disk at most.
 const IN_FLIGHT: usize = 16;
 /// What a killed process left half-written is removed after a day.
-const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+const STALE: Duration = Duration::from_hours(24);
 const SHA_HEX: usize = 64;
 /// Bytes of a file before its content.
 const HEAD: usize = MAGIC.len() + 2 * SHA_HEX;
@@ -94,6 +94,7 @@ impl Store {
     /// Reads the folder's list of files; what they hold is read when it is needed.
     pub(crate) fn open(config: StoreConfig) -> std::io::Result<Self> {
         fs_err::create_dir_all(&config.folder)?;
+        make_private(&config.folder)?;
         let mut index = Index::default();
         for entry in fs_err::read_dir(&config.folder)? {
             let entry = entry?;
@@ -207,6 +208,18 @@ impl Index {
         // Another process may have been faster.
         let _ = fs_err::remove_file(path_of(&config.folder, chain));
     }
+}
+
+/// Keys and values tell what was asked, and that is nobody else's business.
+#[cfg(unix)]
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs_err::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn make_private(_folder: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {

@@ -133,7 +133,9 @@ mod tests {
         let files = place.files();
         assert_eq!(files.len(), 9, "612 tokens");
         for (round, damage) in [0, 20, 100, 150, 5_000].into_iter().enumerate() {
-            files.iter().for_each(|path| flip(path, damage));
+            for path in &files {
+                flip(path, damage);
+            }
             let (again, computed) = place.ask("model", 1 << 30, &requests);
             check_same("damaged", &first, &again);
             assert_eq!((computed.refused_pages, cached(&again)), (1, vec![0]), "damage at {damage}");

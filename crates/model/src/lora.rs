@@ -11,6 +11,7 @@ use std::sync::Arc;
 use hearth_tensor::weight::{Lora, Param, ParamId};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::decoder::{Decoder, Layer, Module, Projection};
 use crate::error::{Error, Result};
@@ -52,6 +53,35 @@ struct AdapterJson {
     /// Row order of q and k in the base: GGUF's llama family or Hugging Face's.
     #[serde(default)]
     hearth_interleaved: bool,
+    #[serde(flatten, skip_serializing)]
+    others: BTreeMap<String, serde_json::Value>,
+}
+
+impl AdapterJson {
+    /// Refuses what would make another adapter of the same weights, by its name.
+    fn check(&self) -> std::result::Result<(), String> {
+        // Every key that changes what is computed, with the value that doesn't.
+        let plain = [
+            ("use_dora", json!(false)),
+            ("use_rslora", json!(false)),
+            ("bias", json!("none")),
+            ("rank_pattern", json!({})),
+            ("alpha_pattern", json!({})),
+            ("modules_to_save", json!(null)),
+            ("layers_to_transform", json!(null)),
+            ("fan_in_fan_out", json!(false)),
+        ];
+        if self.peft_type != "LORA" {
+            return Err(format!("`peft_type` is `{}`; LORA is known here", self.peft_type));
+        }
+        for (key, expected) in plain {
+            if let Some(found) = self.others.get(key).filter(|found| **found != expected && !found.is_null())
+            {
+                return Err(format!("`{key}` is {found}; only {expected} is known here"));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Adapter {
@@ -130,6 +160,7 @@ impl Adapter {
             task_type: "CAUSAL_LM".into(),
             lora: self.config.clone(),
             hearth_interleaved: self.interleaved,
+            others: BTreeMap::new(),
         };
         Ok(hearth_artifacts::atomic::write_json(&folder.join("adapter_config.json"), &json)?)
     }
@@ -138,6 +169,7 @@ impl Adapter {
     pub fn open(folder: &Path, decoder: &Decoder) -> Result<Self> {
         let failed = |what: String| Error::Adapter { path: folder.into(), what };
         let json: AdapterJson = hearth_artifacts::atomic::read_json(&folder.join("adapter_config.json"))?;
+        json.check().map_err(failed)?;
         if json.hearth_interleaved != decoder.config.interleaved {
             return Err(failed(
                 "it was trained on the other row order of q and k (GGUF or Hugging Face)".into(),
@@ -220,5 +252,39 @@ impl SplitMix {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^= z >> 31;
         (z >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(more: &serde_json::Value) -> std::result::Result<(), String> {
+        let mut config = json!({
+            "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"],
+            "use_dora": false, "use_rslora": false, "bias": "none", "rank_pattern": {}, "alpha_pattern": {},
+            "modules_to_save": null, "fan_in_fan_out": false, "lora_dropout": 0.05, "init_lora_weights": true,
+        });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
+        serde_json::from_value::<AdapterJson>(config).map_err(|error| error.to_string())?.check()
+    }
+
+    #[test]
+    fn other_kinds_of_adapters_are_refused_by_name() {
+        assert_eq!(check(&json!({})), Ok(()));
+        let cases = [
+            json!({ "use_dora": true }),
+            json!({ "use_rslora": true }),
+            json!({ "bias": "all" }),
+            json!({ "rank_pattern": { "q_proj": 4 } }),
+            json!({ "modules_to_save": ["lm_head"] }),
+            json!({ "peft_type": "IA3" }),
+        ];
+        for case in cases {
+            let key = case.as_object().unwrap().keys().next().unwrap();
+            assert!(check(&case).unwrap_err().contains(key.as_str()), "{case}");
+        }
     }
 }

@@ -14,6 +14,7 @@ mod tests {
     use hearth_model::files::{GgufFile, SafetensorsFolder};
     use hearth_model::{Decoder, Model, ModelConfig};
     use hearth_tensor::eager::{Eager, Rows, Workspace};
+    use hearth_tensor::graph::{KvOptions, KvType};
     use hearth_tensor::kv::KvCache;
     use hearth_testkit::{FormulaTensor, Scratch, formula_model};
     use hearth_tokenizer::Tokenizer;
@@ -73,7 +74,7 @@ mod tests {
 
         #[track_caller]
         fn check_logits(&self, path: &Path) {
-            let decoder = Decoder::open(path, &Pool::new(1)).unwrap();
+            let decoder = open(path);
             for sequence in &self.sequences {
                 let logits = logits(&decoder, &sequence.ids);
                 for (&row, expected) in sequence.rows.iter().zip(&sequence.logits) {
@@ -83,6 +84,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// With keys and values in f32: the logits are held against an f32 forward.
+    fn open(path: &Path) -> Decoder {
+        let decoder = Decoder::open(path, &Pool::new(1)).unwrap();
+        Decoder { kv: KvOptions { kv_type: KvType::F32, sparse_pages: None }, ..decoder }
     }
 
     fn logits(decoder: &Decoder, ids: &[u32]) -> Vec<Vec<f32>> {
@@ -163,7 +170,6 @@ mod tests {
             case.config["query_pre_attn_scalar"] = case.config["head_dim"].clone();
             case.write(&folder, &char_bpe());
             run(&folder, &file).unwrap();
-            let open = |path: &Path| Decoder::open(path, &Pool::new(1)).unwrap();
             let ids: Vec<u32> = (0..60).map(|id| id * 7 % 64).collect();
             assert_eq!(logits(&open(&folder), &ids), logits(&open(&file), &ids), "{}", case.name);
         }

@@ -12,6 +12,7 @@ use crate::state::{Assistant, State};
 pub(crate) async fn list(Extract(state): Extract<Arc<State>>) -> Json<Value> {
     let mut data: Vec<Value> =
         state.assistants().iter().map(|assistant| describe(&state, assistant)).collect();
+    data.extend(state.upstreams().iter().map(|upstream| card(&state, upstream.name())));
     data.extend(state.embedding().map(|embedding| card(&state, embedding.name())));
     Json(json!({ "object": "list", "data": data }))
 }
@@ -23,6 +24,9 @@ pub(crate) async fn one(
 ) -> Result<Json<Value>> {
     if let Some(embedding) = state.embedding().filter(|embedding| embedding.name() == name) {
         return Ok(Json(card(&state, embedding.name())));
+    }
+    if let Some(upstream) = state.upstream(&name) {
+        return Ok(Json(card(&state, upstream.name())));
     }
     let assistant = state.assistant(&name)?;
     Ok(Json(describe(&state, &assistant)))
@@ -39,6 +43,14 @@ pub(crate) fn describe(state: &State, assistant: &Assistant) -> Value {
     card["grounded"] = json!(assistant.grounding.is_some());
     card["adapter"] = json!(assistant.adapter);
     card["default"] = json!(assistant.name == state.default_name());
-    card["max_context"] = json!(state.engine().max_context());
+    match &assistant.model {
+        None => card["max_context"] = json!(state.engine().max_context()),
+        Some(model) => {
+            let loaded = state.models().and_then(|models| models.loaded_engine(model));
+            card["loaded"] = json!(loaded.is_some());
+            // Known once the model was read.
+            card["max_context"] = json!(loaded.map(|engine| engine.max_context()));
+        }
+    }
     card
 }

@@ -45,13 +45,7 @@ pub enum Normalizer {
 impl Normalizer {
     pub(crate) fn apply<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
         match self {
-            Self::Nfc => {
-                if text.chars().all(composes_never) || is_nfc_quick(text.chars()) == IsNormalized::Yes {
-                    text
-                } else {
-                    Cow::Owned(text.nfc().collect())
-                }
-            }
+            Self::Nfc => composed(text),
             Self::Nfkc => {
                 if text.is_ascii() || is_nfkc_quick(text.chars()) == IsNormalized::Yes {
                     text
@@ -95,7 +89,39 @@ impl Normalizer {
     }
 }
 
-/// Ranges without combining marks or decomposable characters, so that plain text skips the tables:
+/// NFC. Text in which nothing can compose, which is most of it, is only looked through; the rest is composed stretch by
+/// stretch, each from the character that marks would join to the next one that no mark stands on.
+fn composed(text: Cow<'_, str>) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return text;
+    }
+    let mut out = String::new();
+    let mut done = 0;
+    // Where the last character began that never joins what stands before it.
+    let mut base = 0;
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        if composes_never(c) {
+            base = at;
+            continue;
+        }
+        while chars.next_if(|(_, c)| !composes_never(*c)).is_some() {}
+        let end = chars.peek().map_or(text.len(), |(at, _)| *at);
+        let stretch = &text[base..end];
+        if is_nfc_quick(stretch.chars()) != IsNormalized::Yes {
+            out.push_str(&text[done..base]);
+            out.extend(stretch.nfc());
+            done = end;
+        }
+    }
+    if done == 0 {
+        return text;
+    }
+    out.push_str(&text[done..]);
+    Cow::Owned(out)
+}
+
+/// Ranges without combining marks or characters that aren't composed, so that plain text skips the tables:
 /// up to U+02FF everything is in NFC; CJK ideographs and full-width forms are, too.
 fn composes_never(c: char) -> bool {
     matches!(c, '\0'..='\u{2ff}' | '\u{4e00}'..='\u{9fff}' | '\u{3000}'..='\u{3029}' | '\u{ff01}'..='\u{ff60}')
@@ -296,6 +322,14 @@ mod tests {
         }
         let wild = Charsmap::parse(&[4, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0x7F]).unwrap();
         assert_eq!(wild.apply("abc é"), "abc é");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn text_composed_by_stretches_is_text_composed_at_once(text in "[a-e\u{300}-\u{304}\u{0}-\u{10ffff}中가-각ᄀ-다-ᅣᆨ-ᆪ]{0,12}") {
+            let whole: String = text.nfc().collect();
+            proptest::prop_assert_eq!(composed(Cow::Borrowed(text.as_str())), whole);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The whole path from text to ids and back, for BPE, Unigram and `WordPiece` vocabularies.
 //!
 //! [`Tokenizer::encode`] never makes a special token out of text; [`Tokenizer::encode_special`] recognises them.
-//! Both are pure functions of vocabulary and text: no cache outlives a call.
+//! Both are pure functions of vocabulary and text; a cache of short words only makes them faster.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ mod word_cache;
 
 pub(crate) use build::{Merges, Parts, Spaces, WordPieceRules, spelled_byte};
 pub(crate) use token_table::TokenTable;
-use word_cache::WordCache;
+use word_cache::{IdleTables, WordCache};
 
 pub struct Tokenizer {
     kind: Kind,
@@ -41,6 +41,7 @@ pub struct Tokenizer {
     harmless: AddedTokens,
     named: HashMap<String, TokenId>,
     ids: ControlIds,
+    tables: IdleTables,
 }
 
 /// Ids that have a meaning of their own, and whether [`Tokenizer::wrap`] uses them.
@@ -133,12 +134,13 @@ impl Tokenizer {
                 // Pieces that need no change live as long as the text, so that repeated words are found again.
                 let text = self.with_space_prefix(self.with_spaces(text), is_first);
                 let mut scratch = Scratch::default();
-                let mut cache = WordCache::for_text(&text);
+                let mut cache = WordCache::for_text(&text, self.tables.take());
                 split(&self.splitters, &text, &mut |piece| {
                     self.for_each_word(piece, |word| {
                         self.encode_word(bpe, word, &mut scratch, &mut cache, ids);
                     });
                 });
+                self.tables.give_back(cache.into_table());
             }
             Model::Unigram(unigram) => split(&self.splitters, &text, &mut |piece| {
                 let spaced = self.with_space_prefix(self.with_spaces(Cow::Borrowed(piece)), is_first);
@@ -147,7 +149,7 @@ impl Tokenizer {
             }),
             Model::WordPiece(pieces) => {
                 let mut spaced = Vec::new();
-                let mut cache = WordCache::for_text(&text);
+                let mut cache = WordCache::for_text(&text, self.tables.take());
                 split(&self.splitters, &text, &mut |word| {
                     let hash = token_table::hash(word.as_bytes());
                     if !cache.repeat(word.as_bytes(), hash, ids) {
@@ -156,6 +158,7 @@ impl Tokenizer {
                         cache.insert(word.as_bytes(), hash, start..ids.len());
                     }
                 });
+                self.tables.give_back(cache.into_table());
             }
         }
     }

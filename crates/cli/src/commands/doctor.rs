@@ -108,14 +108,14 @@ fn sources(context: &Context) -> Value {
 }
 
 #[derive(Clone, Copy)]
-struct Memory {
-    total: u64,
+pub(super) struct Memory {
+    pub(super) total: u64,
     available: u64,
 }
 
 impl Memory {
     /// `None` where the system doesn't tell.
-    fn now() -> Option<Self> {
+    pub(super) fn now() -> Option<Self> {
         let text = fs_err::read_to_string("/proc/meminfo").ok()?;
         let bytes = |name: &str| {
             let line = text.lines().find(|line| line.starts_with(name))?;

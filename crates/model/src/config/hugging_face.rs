@@ -135,9 +135,10 @@ impl<'a> Json<'a> {
     ) -> Result<()> {
         let top_k = self.require("num_experts_per_tok")?;
         config.experts = Some(ExpertsConfig {
-            num_experts: match self.find("num_experts")? {
-                Some(count) => count,
-                None => self.require(count)?,
+            // Newer files of transformers spell it `num_local_experts` for all families.
+            num_experts: match (self.find("num_experts")?, self.find("num_local_experts")?) {
+                (Some(count), _) | (None, Some(count)) => count,
+                (None, None) => self.require(count)?,
             },
             intermediate_size: self.require(intermediate_size)?,
             routing: Routing { top_k, normalised },

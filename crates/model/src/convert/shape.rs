@@ -212,7 +212,8 @@ fn of_family(file: &GgufFile, family: Family, config: &ModelConfig) -> Map<Strin
             let kinds = config.layers.iter().map(|layer| kind(layer.window.is_some()));
             put("layer_types", json!(kinds.collect::<Vec<_>>()));
             put("sliding_window", json!(window(config)));
-            put("query_pre_attn_scalar", short(config.attention_scale.powi(-2).round()));
+            // transformers takes whole numbers only.
+            put("query_pre_attn_scalar", json!(config.attention_scale.powi(-2).round() as u64));
             put("attention_bias", json!(false));
             put("attn_logit_softcapping", config.attention_soft_cap.map_or(Value::Null, short));
             put("final_logit_softcapping", config.final_soft_cap.map_or(Value::Null, short));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{ControlIds, Model, SpacePrefix, TokenTable, Tokenizer};
+use super::{ControlIds, IdleTables, Model, SpacePrefix, TokenTable, Tokenizer};
 use crate::added::{AddedToken, AddedTokens};
 use crate::bpe::{Alphabet, Bpe, Chars, Joins, Listed, SpelledJoins, Unknown, ranks_of_scores};
 use crate::byte_alphabet::ByteAlphabet;
@@ -158,6 +158,7 @@ impl Parts {
             added,
             named,
             ids: self.ids,
+            tables: IdleTables::default(),
         })
     }
 

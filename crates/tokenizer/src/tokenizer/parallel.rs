@@ -80,3 +80,57 @@ impl Tokenizer {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::vocabulary::{Kind, Vocabulary};
+    use crate::{Normalizer, Tokenizer};
+
+    /// All bytes, and merges that reach over spaces, marks and Chinese characters where a pattern lets them.
+    fn tokenizer(pre: &str, normalizers: Vec<Normalizer>) -> Tokenizer {
+        let alphabet = crate::byte_alphabet::ByteAlphabet::new();
+        let mut tokens: Vec<String> = (0..=255_u8).map(|byte| alphabet.spell(&[byte])).collect();
+        let pairs =
+            [("t", "h"), ("th", "e"), (" ", "the"), (" ", " "), (".", ". "), ("中", "文"), ("，", "中")];
+        let spell = |text: &str| alphabet.spell(text.as_bytes());
+        let mut merges = Vec::new();
+        for (left, right) in pairs {
+            for text in [left, right] {
+                let parts: Vec<String> = text.bytes().map(|byte| alphabet.spell(&[byte])).collect();
+                let mut joined = parts[0].clone();
+                for part in &parts[1..] {
+                    merges.push((joined.clone(), part.clone()));
+                    joined += part;
+                    tokens.push(joined.clone());
+                }
+            }
+            merges.push((spell(left), spell(right)));
+            tokens.push(spell(&format!("{left}{right}")));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        tokens.retain(|token| seen.insert(token.clone()));
+        let vocabulary =
+            Vocabulary { merges, pre: pre.into(), normalizers, ..Vocabulary::new(Kind::ByteBpe, tokens) };
+        Tokenizer::from_parts(vocabulary).unwrap()
+    }
+
+    #[test]
+    fn threads_change_no_id() {
+        let piece = "the  then\n\n the kiln's 1240 degrees... a,b;  中文，中文。e\u{301} x\u{301}  \tfoo\r\n";
+        let mut text = String::new();
+        for index in 0..12_000 {
+            text.push_str(&piece[piece.ceil_char_boundary(index % piece.len())..]);
+        }
+        for (pre, normalizers) in [("smollm", vec![]), ("qwen2", vec![Normalizer::Nfc]), ("gpt-4o", vec![])] {
+            let tokenizer = tokenizer(pre, normalizers);
+            let expected = tokenizer.encode(&text);
+            assert!(expected.len() > 100_000 && expected.len() < text.len(), "{pre}: {}", expected.len());
+            for threads in [2, 3, 5] {
+                assert!(tokenizer.chunks(&text, threads).len() == threads, "{pre}");
+                assert!(tokenizer.encode_on(&text, threads) == expected, "{pre}, {threads} threads");
+            }
+        }
+        let short = tokenizer("smollm", vec![]);
+        assert_eq!(short.encode_on("the kiln", 4), short.encode("the kiln"));
+    }
+}

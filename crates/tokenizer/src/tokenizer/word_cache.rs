@@ -1,19 +1,50 @@
-//! Words that one call has met before, with their ids.
+//! Words that were met before, with their ids.
 //!
-//! Most words are short: those are kept with their ids in slots of half a cache line, so that the whole lies in a core's
-//! own cache. Ids of longer words stand in the output already and are copied from there.
+//! Most words are short: those are kept with their ids in slots of half a cache line, in tables that calls hand on to
+//! later ones. A word's ids are a function of the word, so what a table holds changes the speed and nothing else. Ids of
+//! longer words stand in the output already and are copied from there within a call.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use crate::vocabulary::TokenId;
 
-/// Shorter texts repeat too little to pay for the tables.
+/// In shorter texts long words repeat too little to pay for a table.
 const MIN_TEXT_BYTES: usize = 2048;
-/// Of 32 bytes each: half of a core's second cache.
-const MAX_SHORT_SLOTS: usize = 1 << 14;
+/// Of 32 bytes each: a core's second cache.
+const SHORT_SLOTS: usize = 1 << 15;
 const MAX_LONG_SLOTS: usize = 1 << 13;
 /// A short word's bytes, with its length in the last one.
 const KEY_BYTES: usize = 16;
+/// Tables that are kept for later calls at most; a call finds one if no more than so many run at once.
+const MAX_IDLE: usize = 16;
+
+/// The tables of short words that no call is using.
+#[derive(Debug, Default)]
+pub(crate) struct IdleTables(Mutex<Vec<ShortTable>>);
+
+impl IdleTables {
+    pub(crate) fn take(&self) -> ShortTable {
+        let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.unwrap_or_else(|| ShortTable(vec![ShortSlot::default(); SHORT_SLOTS]))
+    }
+
+    pub(crate) fn give_back(&self, table: ShortTable) {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_IDLE {
+            idle.push(table);
+        }
+    }
+}
+
+/// One slot a hash; a newer word takes the place of an older one.
+pub(crate) struct ShortTable(Vec<ShortSlot>);
+
+impl std::fmt::Debug for ShortTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShortTable").field("slots", &self.0.len()).finish()
+    }
+}
 
 /// A word of up to 15 bytes that became up to three ids.
 #[derive(Clone, Copy, Default)]
@@ -30,10 +61,10 @@ struct LongSlot<'t> {
     num_ids: usize,
 }
 
-/// One slot a hash; a newer word takes the place of an older one.
+/// What one call knows of the words before.
 pub(crate) struct WordCache<'t> {
     text: &'t [u8],
-    short: Vec<ShortSlot>,
+    short: ShortTable,
     long: Vec<LongSlot<'t>>,
 }
 
@@ -42,24 +73,24 @@ pub(crate) struct WordCache<'t> {
 pub(crate) struct ShortKey(u128);
 
 impl<'t> WordCache<'t> {
-    pub(crate) fn for_text(text: &'t str) -> Self {
-        let (num_short, num_long) = if text.len() < MIN_TEXT_BYTES {
-            (0, 0)
-        } else {
-            let slots = (text.len() / 16).next_power_of_two();
-            (slots.min(MAX_SHORT_SLOTS), slots.min(MAX_LONG_SLOTS))
+    pub(crate) fn for_text(text: &'t str, short: ShortTable) -> Self {
+        let num_long = match text.len() {
+            ..MIN_TEXT_BYTES => 0,
+            len => (len / 16).next_power_of_two().min(MAX_LONG_SLOTS),
         };
-        Self {
-            text: text.as_bytes(),
-            short: vec![ShortSlot::default(); num_short],
-            long: vec![LongSlot { word: &[], start: 0, num_ids: 0 }; num_long],
-        }
+        let long = vec![LongSlot { word: &[], start: 0, num_ids: 0 }; num_long];
+        Self { text: text.as_bytes(), short, long }
+    }
+
+    /// The table of short words, for the next call.
+    pub(crate) fn into_table(self) -> ShortTable {
+        self.short
     }
 
     /// The key of a word of the text, read in one piece where the text goes on far enough.
     #[inline]
     pub(crate) fn short_key(&self, word: &'t [u8]) -> Option<ShortKey> {
-        if word.len() >= KEY_BYTES || self.short.is_empty() {
+        if word.len() >= KEY_BYTES {
             return None;
         }
         let at = word.as_ptr().addr().wrapping_sub(self.text.as_ptr().addr());
@@ -78,7 +109,7 @@ impl<'t> WordCache<'t> {
     /// Appends the ids of a short word seen before; `false` if it is new.
     #[inline]
     pub(crate) fn repeat_short(&self, key: ShortKey, ids: &mut Vec<TokenId>) -> bool {
-        let slot = &self.short[self.short_slot(key)];
+        let slot = &self.short.0[Self::short_slot(key)];
         if slot.key != key.0 {
             return false;
         }
@@ -91,22 +122,22 @@ impl<'t> WordCache<'t> {
 
     /// Notes the ids of a short word, if they are few.
     pub(crate) fn insert_short(&mut self, key: ShortKey, found: &[TokenId]) {
-        let at = self.short_slot(key);
+        let at = Self::short_slot(key);
         let mut ids = [0; 3];
         if let Some(place) = ids.get_mut(..found.len()) {
             place.copy_from_slice(found);
-            self.short[at] = ShortSlot { key: key.0, ids, num_ids: found.len() as u32 };
+            self.short.0[at] = ShortSlot { key: key.0, ids, num_ids: found.len() as u32 };
         }
     }
 
     /// Both halves multiplied and folded, as wyhash mixes words.
     #[inline]
-    fn short_slot(&self, key: ShortKey) -> usize {
+    fn short_slot(key: ShortKey) -> usize {
         let (low, high) =
             (key.0 as u64 ^ 0xA076_1D64_78BD_642F, (key.0 >> 64) as u64 ^ 0x9E37_79B9_7F4A_7C15);
         let product = u128::from(low) * u128::from(high);
         let hash = (product >> 64) as u64 ^ product as u64;
-        (hash >> 20) as usize & (self.short.len() - 1)
+        (hash >> 20) as usize % SHORT_SLOTS
     }
 
     /// Appends the ids of a word seen before; `false` if it is new.
@@ -142,7 +173,8 @@ mod tests {
     #[test]
     fn words_are_found_wherever_they_stand() {
         let text = "kiln ".repeat(500) + "fifteen letters" + "é";
-        let mut cache = WordCache::for_text(&text);
+        let tables = IdleTables::default();
+        let mut cache = WordCache::for_text(&text, tables.take());
         let mut ids = Vec::new();
         let key = |cache: &WordCache<'_>, from: usize, to: usize| {
             cache.short_key(&text.as_bytes()[from..to]).map(|key| key.0)
@@ -160,5 +192,9 @@ mod tests {
         assert_eq!(key(&cache, 2510, 2517).unwrap() >> 120, 7);
         cache.insert_short(again, &[1, 2, 3, 4]);
         assert!(cache.repeat_short(again, &mut ids), "too many ids don't take the place of what is there");
+        tables.give_back(cache.into_table());
+        let next = WordCache::for_text("kiln", tables.take());
+        let key = next.short_key(b"kiln").unwrap();
+        assert!(next.repeat_short(key, &mut ids), "the next call finds what the one before found");
     }
 }

@@ -1,0 +1,85 @@
+//! `hearth serve`: which models, how much memory, how long a queue.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use super::{AccessArgs, AddressArgs, DEFAULT_MODEL, KvArgs, SpeculationArgs};
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ServeArgs {
+    /// May be given several times: the first is loaded at once and stays, the others when they are asked for
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub(crate) model: Vec<String>,
+    /// A LoRA adapter of the first model in PEFT's layout, as a name that requests may ask for; may be given several
+    /// times
+    #[arg(long, value_name = "NAME=FOLDER", value_parser = named_folder)]
+    pub(crate) adapter: Vec<(String, PathBuf)>,
+    /// Weights of all models, keys and values together; models that nobody uses are unloaded for others.
+    /// [default: three quarters of this machine's memory]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) memory_budget: Option<usize>,
+    /// Answers computed together by a model
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    pub(crate) max_batch: usize,
+    /// Requests of a model that may wait; more are told when to try again
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    pub(crate) max_queue: usize,
+    /// Keys and values of prompts kept on disk over restarts, at most; 0 keeps none
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = size)]
+    pub(crate) disk_cache: usize,
+    /// Positions of a conversation at most
+    #[arg(long, default_value_t = 8192)]
+    pub(crate) context: usize,
+    #[command(flatten)]
+    pub(crate) address: AddressArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    #[command(flatten)]
+    pub(crate) speculation: SpeculationArgs,
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
+}
+
+/// Bytes: a number, or one with a unit as in `800MB` and `1.5GiB`.
+fn size(text: &str) -> Result<usize, String> {
+    const UNITS: [(&str, f64); 7] = [
+        ("KiB", 1024.0),
+        ("MiB", 1_048_576.0),
+        ("GiB", 1_073_741_824.0),
+        ("kB", 1e3),
+        ("MB", 1e6),
+        ("GB", 1e9),
+        ("", 1.0),
+    ];
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let factor = UNITS.iter().find(|(name, _)| *name == unit.trim()).map(|(_, factor)| *factor);
+    let number = number.trim().parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+    match (number, factor) {
+        (Some(number), Some(factor)) => Ok((number * factor) as usize),
+        _ => Err(format!("`{text}` isn't a size such as 800MB or 1.5GiB")),
+    }
+}
+
+fn named_folder(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, folder)) if !name.is_empty() && !folder.is_empty() => Ok((name.into(), folder.into())),
+        _ => Err(format!("`{text}` isn't NAME=FOLDER")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_and_without_units() {
+        let good = [("0", 0), ("1024", 1024), ("1.5GiB", 3 << 29), ("800 MB", 800_000_000)];
+        for (text, expected) in good {
+            assert_eq!(size(text), Ok(expected));
+        }
+        for text in ["-1", "2XB", "MiB", "", "1e400"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}
