@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 pub enum Level {
     /// Plain Rust: the reference.
     Scalar,
-    /// AVX2 and FMA, 256 bits.
+    /// AVX2, FMA and F16C, 256 bits.
     Avx2,
     /// AVX-512 F, BW, VL and VNNI, 512 bits.
     Avx512,
@@ -34,7 +34,9 @@ pub fn levels() -> impl Iterator<Item = Level> {
 
 #[cfg(target_arch = "x86_64")]
 fn detect() -> Level {
-    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let avx2 = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c");
     let avx512 = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")

@@ -23,7 +23,8 @@ mod hugging_face;
 pub(crate) mod names;
 pub(crate) mod rope;
 
-use hearth_tensor::graph::{Activation, Rope, Routing};
+use hearth_kernels::attention::PageLayout;
+use hearth_tensor::graph::{Activation, KvOptions, Rope, Routing};
 
 pub use family::Family;
 pub(crate) use gemma::{LAYERS_OF_27B, LOCAL_THETA};
@@ -102,6 +103,17 @@ impl ModelConfig {
         let mut config = hugging_face::read(&json, family, hugging_face)?;
         (hugging_face.read)(&json, &mut config)?;
         config.check()
+    }
+
+    /// How a sequence's keys and values are laid out.
+    pub fn page_layout(&self, kv: KvOptions) -> PageLayout {
+        PageLayout {
+            num_layers: self.num_layers,
+            num_kv_heads: self.num_kv_heads,
+            head_dim: self.head_dim,
+            kv_type: kv.kv_type,
+            has_bounds: kv.sparse_pages.is_some(),
+        }
     }
 
     fn check(self) -> Result<Self> {

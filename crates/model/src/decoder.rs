@@ -251,13 +251,7 @@ impl Decoder {
 
     /// How a sequence's keys and values are laid out.
     pub fn page_layout(&self) -> PageLayout {
-        PageLayout {
-            num_layers: self.config.num_layers,
-            num_kv_heads: self.config.num_kv_heads,
-            head_dim: self.config.head_dim,
-            kv_type: self.kv.kv_type,
-            has_bounds: self.kv.sparse_pages.is_some(),
-        }
+        self.config.page_layout(self.kv)
     }
 
     /// Bytes of all weights in memory, a tied head counted once.

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use hearth_kernels::quant::Format;
+use hearth_model::ModelConfig;
 use hearth_model::files::{GgufFile, SafetensorsFolder, TensorView, vocabulary};
+use hearth_tensor::graph::{KvOptions, KvType};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -23,6 +25,8 @@ struct Card {
     /// Metadata or `config.json`, long arrays as their lengths.
     keys: Vec<(String, Value)>,
     tensors: Vec<(String, Vec<usize>, Format, usize)>,
+    /// Of a decoder that hearth runs.
+    config: Option<ModelConfig>,
 }
 
 pub(super) fn run(context: &Context, args: &ModelArg) -> Result<()> {
@@ -54,6 +58,7 @@ fn of_file(path: &Path) -> Result<Card> {
         template: vocabulary::chat_template(&file)?.map(str::to_owned),
         keys: keys.collect(),
         tensors: tensors.collect(),
+        config: ModelConfig::from_gguf(&file).ok(),
     })
 }
 
@@ -90,10 +95,20 @@ fn of_folder(path: &Path) -> Result<Card> {
         template,
         keys: keys.collect(),
         tensors: tensors.collect(),
+        config: ModelConfig::from_folder(&folder).ok(),
     })
 }
 
 impl Card {
+    /// Bytes that keys and values of a token take, by their type.
+    fn kv_bytes(&self) -> Vec<(KvType, usize)> {
+        let bytes = |config: &ModelConfig, kv_type| {
+            config.page_layout(KvOptions { kv_type, sparse_pages: None }).position_bytes()
+        };
+        let of_config = |config| KvType::ALL.map(|kv_type| (kv_type, bytes(config, kv_type))).to_vec();
+        self.config.as_ref().map(of_config).unwrap_or_default()
+    }
+
     fn num_weights(&self) -> usize {
         self.tensors.iter().map(|(_, shape, ..)| shape.iter().product::<usize>()).sum()
     }
@@ -115,7 +130,10 @@ impl Card {
         let tensors = self.tensors.iter().map(|(name, shape, format, bytes)| {
             json!({ "name": name, "shape": shape, "format": format.name(), "bytes": bytes })
         });
+        let kv_bytes =
+            self.kv_bytes().into_iter().map(|(kv_type, bytes)| (kv_type.name().into(), json!(bytes)));
         json!({
+            "kv_bytes_per_token": kv_bytes.collect::<serde_json::Map<_, _>>(),
             "path": path, "kind": self.kind, "architecture": self.architecture, "name": self.name,
             "license": self.license, "parameters": self.num_weights(), "chat_template": self.template,
             "metadata": self.keys.iter().cloned().collect::<serde_json::Map<_, _>>(),
@@ -133,6 +151,10 @@ impl Card {
         for (format, tensors, bytes) in self.by_format() {
             let megabytes = bytes as f64 / 1e6;
             context.print(&format!("  {:12}  {tensors} tensors, {megabytes:.1} MB", format.name()));
+        }
+        for (kv_type, bytes) in self.kv_bytes() {
+            let kib = bytes as f64 / 1024.0;
+            context.print(&format!("  keys, values  {kib:.1} KiB a token as {}", kv_type.name()));
         }
         for (key, value) in &self.keys {
             context.print(&format!("  {key} = {value}"));

@@ -99,6 +99,11 @@ impl PageLayout {
         self.num_layers * self.num_kv_heads * self.head_len()
     }
 
+    /// Bytes of a page's position, all layers: what a token of context costs.
+    pub fn position_bytes(self) -> usize {
+        self.page_len() * size_of::<f32>() / PAGE
+    }
+
     fn head_at(self, layer: usize, head: usize) -> usize {
         (layer * self.num_kv_heads + head) * self.head_len()
     }
