@@ -54,13 +54,35 @@ export type Part =
   | { kind: "finish"; reason: string; citations: Citation[] | null }
   | { kind: "usage"; completionTokens: number };
 
-async function request(path: string, init?: RequestInit): Promise<Response> {
-  let response: Response;
+const KEY = "hearth-key";
+
+async function send(path: string, init?: RequestInit): Promise<Response> {
+  const headers = new Headers(init?.headers);
+  const key = localStorage.getItem(KEY);
+  if (key) headers.set("authorization", `Bearer ${key}`);
   try {
-    response = await fetch(path, init);
+    return await fetch(path, { ...init, headers });
   } catch (error) {
     if (init?.signal?.aborted) throw error;
     throw new Unreachable();
+  }
+}
+
+/** A server with keys is asked again with the user's, which this browser keeps; several requests ask once. */
+let asking: Promise<boolean> | null = null;
+
+async function askForKey(): Promise<boolean> {
+  const key = window.prompt("This server asks for a key (sk-hearth-…) / 此服务器需要密钥");
+  if (!key?.trim()) return false;
+  localStorage.setItem(KEY, key.trim());
+  return true;
+}
+
+async function request(path: string, init?: RequestInit): Promise<Response> {
+  let response = await send(path, init);
+  if (response.status === 401) {
+    asking ??= askForKey().finally(() => (asking = null));
+    if (await asking) response = await send(path, init);
   }
   if (response.ok) return response;
   const body = await response.json().catch(() => null);

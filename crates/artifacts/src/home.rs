@@ -1,6 +1,6 @@
 //! The layout of `$HEARTH_HOME` (default `~/.hearth`) and the locks that keep two processes apart.
 //!
-//! models/ runs/ knowledge/ chats/ cache/ — each stage owns its own folder; nothing else is written.
+//! models/ runs/ knowledge/ chats/ cache/ — each stage owns its own folder; the server's accounts are hearth.db.
 
 use std::fs::TryLockError;
 use std::io::Write;
@@ -46,6 +46,11 @@ impl Home {
 
     pub fn chats(&self) -> PathBuf {
         self.root.join("chats")
+    }
+
+    /// The accounts of the server: a database file.
+    pub fn accounts(&self) -> PathBuf {
+        self.root.join("hearth.db")
     }
 
     pub fn cache(&self) -> PathBuf {

@@ -1,5 +1,6 @@
 //! The command line. Defaults stand here and nowhere else.
 
+mod access;
 mod generation;
 mod serving;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+pub(crate) use access::{AccessArgs, BenchServeArgs, KeysCommand, KeysCreateArgs, Prompts};
 pub(crate) use generation::{KvArgs, SamplingArgs, SpeculationArgs};
 pub(crate) use serving::ServeArgs;
 
@@ -80,6 +82,12 @@ pub(crate) enum Command {
     /// Serve a model over an OpenAI-compatible API
     #[command(after_help = "Example:\n  hearth serve --model smollm2-135m --port 8686")]
     Serve(ServeArgs),
+    /// Who may use the server: create, list, revoke
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// What was used, by day, key, application and model
+    #[command(after_help = "Example:\n  hearth usage --json")]
+    Usage,
     /// Measure speed
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -381,6 +389,11 @@ pub(crate) enum BenchCommand {
     /// LoRA training tokens a second on a model
     #[command(after_help = "Example:\n  hearth bench lora --model smollm2-135m --json")]
     Lora(LoraArgs),
+    /// Many clients at once against a server: time to first token, between tokens, in all
+    #[command(
+        after_help = "Example:\n  hearth bench serve --clients 8 --requests 64 --prompts shared\n  hearth bench serve --url http://127.0.0.1:8000 --rate 2 --json"
+    )]
+    Serve(BenchServeArgs),
     /// Megabytes of text a second into ids
     #[command(
         after_help = "Example:\n  hearth bench tokenizer --tokenizer smollm2-135m --text README.md --threads 1 --json"

@@ -1,12 +1,14 @@
 //! A module for each verb; this one hands over.
 
 mod bench;
+mod bench_serve;
 mod chat;
 mod convert;
 mod doctor;
 mod eval;
 mod generate;
 mod kb;
+mod keys;
 mod models;
 mod serve;
 mod show;
@@ -63,6 +65,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Chat(args) => chat::run(&context, args),
         Command::Kb(command) => kb::run(&context, &command),
         Command::Serve(args) => serve::run(&context, &args),
+        Command::Keys(command) => keys::run(&context, &command),
+        Command::Usage => keys::usage(&context),
         Command::Bench(command) => bench::run(&context, &command),
         Command::Doctor => {
             doctor::run(&context);

@@ -26,6 +26,11 @@ pub(crate) fn print_error(error: &anyhow::Error) {
     }
 }
 
+/// A line of the server's log.
+pub(crate) fn print_log(line: &serde_json::Value) {
+    eprintln!("{line}");
+}
+
 /// Shows events; knows whether Ctrl-C was pressed.
 #[derive(Debug)]
 pub(crate) struct Terminal {

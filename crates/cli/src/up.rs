@@ -33,7 +33,7 @@ use hearth_knowledge::document::Corpus;
 use hearth_knowledge::embed::Embedder;
 use hearth_knowledge::folder::read_folder;
 use hearth_knowledge::knowledge_base::{Config, KnowledgeBase};
-use hearth_serve::{Assistant, Server, State};
+use hearth_serve::{Assistant, Ledger, Server, State};
 use serde::{Deserialize, Serialize};
 
 use crate::args::{AddressArgs, UpArgs};
@@ -75,12 +75,13 @@ struct Job<'a> {
 pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<()> {
     check(args)?;
     // What can fail at once fails before anything is downloaded.
+    let ledger = Arc::new(Ledger::open(&context.machine.home.accounts())?);
     let server = match args.no_serve {
         true => None,
         false => Some(Server::bind(SocketAddr::new(args.address.host, args.address.port))?),
     };
     if server.is_some() {
-        warn_of_guests(context, &args.address);
+        warn_of_guests(context, &args.address, &ledger)?;
     }
     let corpus = read_folder(&args.folder, &context.terminal)?;
     if let Some(questions) = &args.questions {
@@ -98,6 +99,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<()> {
     let (base, base_seconds) = build(context, &name, &corpus, embedder.as_ref(), &args.folder)?;
     let engine = context.machine.engine(&model, max_context(args));
     let state = Arc::new(State::new(Arc::clone(&engine), Assistant::base(&local.name), args.seed));
+    state.set_ledger(ledger);
     let job = Job {
         context,
         args,
@@ -252,13 +254,14 @@ impl Job<'_> {
 }
 
 /// Says who else may ask, where that isn't this machine alone.
-pub(crate) fn warn_of_guests(context: &Context, address: &AddressArgs) {
-    if !address.host.is_loopback() {
+pub(crate) fn warn_of_guests(context: &Context, address: &AddressArgs, ledger: &Ledger) -> Result<()> {
+    if !address.host.is_loopback() && !ledger.has_keys()? {
         context.terminal.say(&format!(
-            "warning: on --host {} every machine that reaches port {} may ask the model and read the documents; no key is asked for",
-            address.host, address.port
+            "warning: on --host {} every request needs a key, and there is none; `hearth keys create NAME` makes one",
+            address.host
         ));
     }
+    Ok(())
 }
 
 /// Serves until Ctrl-C.

@@ -12,11 +12,13 @@ use hearth_kernels::attention::PAGE;
 use hearth_kernels::pool::Pool;
 use hearth_model::{Adapter, Decoder, Model};
 use hearth_tensor::kv::KvCache;
+use hearth_tokenizer::TokenId;
 
 use crate::constraint::Compiler;
 use crate::counters::{Computed, Counters, Load};
 use crate::request::{Completion, Error, Event, Request, Result};
 use crate::scheduler::Scheduler;
+use crate::score::each_row;
 use crate::sequence::{Job, Output};
 use crate::speculate::{Speculation, Speculator};
 use crate::store::{Store, StoreConfig};
@@ -63,6 +65,7 @@ pub struct Engine {
     counters: Arc<Counters>,
     compiler: OnceLock<Compiler>,
     adapters: RwLock<BTreeMap<String, Adapted>>,
+    scoring: Mutex<()>,
     jobs: Mutex<Option<Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -215,6 +218,7 @@ impl Engine {
             counters,
             compiler: OnceLock::new(),
             adapters: RwLock::default(),
+            scoring: Mutex::default(),
             jobs: Mutex::new(Some(sender)),
             thread: Mutex::new(Some(thread)),
         }
@@ -254,6 +258,32 @@ impl Engine {
         adapters.insert(name.into(), Adapted { decoder, hash });
     }
 
+    /// Log-probabilities of a given text: calls `visit(i, logits)` for each position, with what the model expects
+    /// after `ids[i]`. The bits are those of generation. One text at a time; requests under way go on beside it.
+    pub fn score(
+        &self,
+        adapter: Option<&str>,
+        ids: &[TokenId],
+        visit: impl FnMut(usize, &[f32]),
+    ) -> Result<()> {
+        let adapted = adapter.map(|name| self.adapted(name)).transpose()?;
+        let decoder = adapted.as_ref().map_or(&self.model.decoder, |adapted| &*adapted.decoder);
+        if ids.len() > self.config.max_context {
+            let prompt_tokens = ids.len();
+            return Err(Error::ContextTooLong { prompt_tokens, max_context: self.config.max_context });
+        }
+        let _turn = self.scoring.lock().unwrap_or_else(PoisonError::into_inner);
+        each_row(decoder, &self.pool, ids, 0, visit)?;
+        self.counters.tokens.add(ids.len());
+        self.counters.prompt.add(ids.len());
+        Ok(())
+    }
+
+    fn adapted(&self, name: &str) -> Result<Adapted> {
+        let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
+        adapters.get(name).cloned().ok_or_else(|| Error::UnknownAdapter { name: name.into() })
+    }
+
     /// What was computed so far.
     pub fn computed(&self) -> Computed {
         self.counters.computed()
@@ -276,14 +306,7 @@ impl Engine {
         if !(1..=self.config.max_batch).contains(&n) {
             return Err(Error::Count { name: "n", value: n, most: self.config.max_batch });
         }
-        let adapted = match &request.adapter {
-            None => None,
-            Some(name) => {
-                let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
-                let found = adapters.get(name).cloned();
-                Some(found.ok_or_else(|| Error::UnknownAdapter { name: name.clone() })?)
-            }
-        };
+        let adapted = request.adapter.as_ref().map(|name| self.adapted(name)).transpose()?;
         let matcher = match &request.constraint {
             None => None,
             Some(constraint) => Some(self.compiler()?.compile(constraint, &request.stop_ids)?),

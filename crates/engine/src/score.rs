@@ -43,6 +43,11 @@ pub fn each_row(
     Ok(())
 }
 
+/// `ln p(id)` by these logits.
+pub fn log_prob(logits: &[f32], id: TokenId) -> f32 {
+    log_prob_of(logits, id)
+}
+
 /// `ln p(ids[i + 1] | ids[..=i])` for each i in `from..ids.len() - 1`.
 pub fn log_probs(decoder: &Decoder, pool: &Pool, ids: &[TokenId], from: usize) -> Result<Vec<f32>> {
     let mut out = Vec::new();

@@ -107,13 +107,30 @@ var Unreachable = class extends Error {
 };
 var Broken = class extends Error {
 };
-async function request(path, init) {
-  let response;
+var KEY = "hearth-key";
+async function send(path, init) {
+  const headers = new Headers(init?.headers);
+  const key = localStorage.getItem(KEY);
+  if (key) headers.set("authorization", `Bearer ${key}`);
   try {
-    response = await fetch(path, init);
+    return await fetch(path, { ...init, headers });
   } catch (error) {
     if (init?.signal?.aborted) throw error;
     throw new Unreachable();
+  }
+}
+var asking = null;
+async function askForKey() {
+  const key = window.prompt("This server asks for a key (sk-hearth-…) / 此服务器需要密钥");
+  if (!key?.trim()) return false;
+  localStorage.setItem(KEY, key.trim());
+  return true;
+}
+async function request(path, init) {
+  let response = await send(path, init);
+  if (response.status === 401) {
+    asking ??= askForKey().finally(() => asking = null);
+    if (await asking) response = await send(path, init);
   }
   if (response.ok) return response;
   const body = await response.json().catch(() => null);
@@ -559,7 +576,7 @@ var report = find("report", HTMLAnchorElement);
 var newChat = find("new-chat", HTMLButtonElement);
 var composer = find("composer", HTMLFormElement);
 var question = find("question", HTMLTextAreaElement);
-var send = find("send", HTMLButtonElement);
+var send2 = find("send", HTMLButtonElement);
 var stop = find("stop", HTMLButtonElement);
 var view = readView(location.search);
 var assistants = [];
@@ -576,7 +593,7 @@ var chat = new Chat(find("log", HTMLDivElement), {
   },
   busy: (isBusy) => {
     stop.hidden = !isBusy;
-    send.hidden = isBusy;
+    send2.hidden = isBusy;
     if (!isBusy) question.focus({ preventScroll: true });
   },
   propose: (text) => {
@@ -663,7 +680,7 @@ function label() {
   question.setAttribute("aria-label", strings.question);
   newChat.textContent = strings.newChat;
   report.textContent = strings.report;
-  send.textContent = strings.send;
+  send2.textContent = strings.send;
   stop.textContent = strings.stop;
   find("keys", HTMLParagraphElement).textContent = strings.keys;
 }

@@ -2,156 +2,84 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
-use axum::extract;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json, extract};
 use hearth_engine::{Completion, Engine, Event, Usage};
-use hearth_tokenizer::{Conversation, Message, Role, TokenId};
-use serde_json::{Map, Value, json};
+use hearth_tokenizer::Conversation;
+use serde_json::{Value, json};
 
+use crate::answer::{Answer, Call, Piece, Splitter};
+use crate::ask::{self, Ask, Asking};
+use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::fields::Fields;
-use crate::generate::{self, Head, Parts};
+use crate::gateway;
+use crate::generate::{self, Frame, Head, Parts};
 use crate::grounding::Cite;
 use crate::logprobs;
 use crate::sampling::{Asked, MAX_TOP_LOGPROBS};
-use crate::state::{Assistant, State};
+use crate::state::State;
+use crate::tools::Tools;
 
 pub(crate) async fn complete(
     extract::State(state): extract::State<Arc<State>>,
+    Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response> {
+    if let Some(found) = body.as_ref().ok().and_then(|body| gateway::find(&state, body)) {
+        return gateway::pass(&state, &caller, "/v1/chat/completions", found).await;
+    }
     let request = state.next_request();
-    let ChatRequest { assistant, conversation, asked, max_tokens, logprobs } =
-        ChatRequest::read(&state, Fields::read(body)?, request)?;
-    let head_object = if asked.is_stream { "chat.completion.chunk" } else { "chat.completion" };
-    let head = Head::new(&state, "chatcmpl", head_object, &assistant.name, request);
-    let is_grounded = assistant.grounding.is_some();
-    let adapter = assistant.adapter.clone();
-    let prepared = {
-        let state = Arc::clone(&state);
-        generate::blocking(move || prepare(&state, &assistant, conversation, max_tokens)).await?
-    };
-    let engine = prepared.engine;
-    let chat = &engine.model().chat;
-    let mut job = asked.request(prepared.prompt, max_tokens, chat.stops());
-    job.stop.extend(chat.stop_texts().iter().map(ToString::to_string));
-    job.adapter = adapter;
-    job.logprobs = logprobs;
-    let stream = engine.submit_choices(job, asked.n);
-    let stream = stream.map_err(|error| Error::from_engine(error, "messages", is_grounded))?;
+    let ask = read(&state, Fields::read(body)?, request)?;
+    let (is_stream, include_usage) = (ask.asked.is_stream, ask.asked.include_usage);
+    let head_object = if is_stream { "chat.completion.chunk" } else { "chat.completion" };
+    let head = Head::new(&state, "chatcmpl", head_object, &ask.assistant.name, request);
+    let has_logprobs = ask.logprobs.is_some();
+    let Asking { engine, stream, meter, cite, splitters, .. } =
+        ask.start(&state, &caller, "messages").await?;
     let writer = ChatWriter {
         head,
         engine,
-        cite: prepared.cite,
-        has_logprobs: logprobs.is_some(),
-        include_usage: asked.include_usage,
-        texts: vec![String::new(); asked.n],
+        cite,
+        has_logprobs,
+        include_usage,
+        texts: vec![String::new(); splitters.len()],
+        splitters,
     };
-    if asked.is_stream {
-        return Ok(generate::respond(stream, writer));
+    if is_stream {
+        return Ok(generate::respond(vec![stream], writer, meter));
     }
-    let completions = generate::collect(stream).await?;
-    Ok(Json(generate::blocking(move || Ok(writer.whole(&completions))).await?).into_response())
+    let (completions, usage) = generate::collect(vec![stream], meter).await?;
+    Ok(Json(generate::blocking(move || Ok(writer.whole(&completions, usage))).await?).into_response())
 }
 
-struct ChatRequest {
-    assistant: Arc<Assistant>,
-    conversation: Conversation,
-    asked: Asked,
-    max_tokens: usize,
-    logprobs: Option<usize>,
-}
-
-impl ChatRequest {
-    fn read(state: &State, mut fields: Fields, request: u64) -> Result<Self> {
-        let name = fields.take::<String>("model")?.unwrap_or_else(|| state.default_name());
-        let conversation = Conversation::from(messages(fields.require("messages")?)?);
-        let assistant = state.assistant(&name)?;
-        let asked = Asked::take(&mut fields, assistant.sampling.clone(), state.seed_of(request))?;
-        let max_tokens: Option<usize> = fields.take("max_tokens")?;
-        let max_tokens = fields.take("max_completion_tokens")?.or(max_tokens).unwrap_or(assistant.max_tokens);
-        if max_tokens == 0 {
-            return Err(Error::parameter("max_tokens", "must be at least 1"));
-        }
-        let wants_logprobs = fields.take("logprobs")?.unwrap_or(false);
-        let top_logprobs: Option<usize> = fields.take("top_logprobs")?;
-        if top_logprobs.is_some_and(|n| n > 0) && !wants_logprobs {
-            return Err(Error::parameter("top_logprobs", "only allowed with `logprobs`"));
-        }
-        if top_logprobs.is_some_and(|n| n > MAX_TOP_LOGPROBS) {
-            return Err(Error::parameter("top_logprobs", format!("at most {MAX_TOP_LOGPROBS}")));
-        }
-        fields.accept_only("best_of", &[json!(1)])?;
-        fields.accept_only("tools", &[json!([])])?;
-        fields.accept_only("tool_choice", &[json!("none"), json!("auto")])?;
-        fields.accept_only("modalities", &[json!(["text"])])?;
-        fields.finish()?;
-        let logprobs = wants_logprobs.then_some(top_logprobs.unwrap_or(0));
-        Ok(Self { assistant, conversation, asked, max_tokens, logprobs })
+fn read(state: &State, mut fields: Fields, request: u64) -> Result<Ask> {
+    let name = fields.take::<String>("model")?.unwrap_or_else(|| state.default_name());
+    let mut conversation = Conversation::from(ask::messages(fields.require("messages")?)?);
+    conversation.variables = fields.take("chat_template_kwargs")?.unwrap_or_default();
+    let assistant = state.assistant(&name)?;
+    let asked = Asked::take(&mut fields, assistant.sampling.clone(), state.seed_of(request))?;
+    let max_tokens: Option<usize> = fields.take("max_tokens")?;
+    let max_tokens = fields.take("max_completion_tokens")?.or(max_tokens).unwrap_or(assistant.max_tokens);
+    if max_tokens == 0 {
+        return Err(Error::parameter("max_tokens", "must be at least 1"));
     }
-}
-
-/// Messages with nothing in them that the template wouldn't see. What clients send back of an earlier answer is let go.
-fn messages(values: Vec<Map<String, Value>>) -> Result<Vec<Message>> {
-    const READ: [&str; 5] = ["role", "content", "name", "tool_calls", "tool_call_id"];
-    const ECHOED: [&str; 3] = ["refusal", "annotations", "citations"];
-    if values.is_empty() {
-        return Err(Error::parameter("messages", "must hold at least one message"));
+    let wants_logprobs = fields.take("logprobs")?.unwrap_or(false);
+    let top_logprobs: Option<usize> = fields.take("top_logprobs")?;
+    if top_logprobs.is_some_and(|n| n > 0) && !wants_logprobs {
+        return Err(Error::parameter("top_logprobs", "only allowed with `logprobs`"));
     }
-    let message = |(index, mut map): (usize, Map<String, Value>)| {
-        map.retain(|key, value| !(ECHOED.contains(&key.as_str()) || value.is_null()));
-        if let Some(key) = map.keys().find(|key| !READ.contains(&key.as_str())) {
-            return Err(Error::UnknownParameters { names: vec![format!("messages[{index}].{key}")] });
-        }
-        let parsed = serde_json::from_value(Value::Object(map));
-        parsed.map_err(|error| Error::parameter(format!("messages[{index}]"), error.to_string()))
-    };
-    values.into_iter().enumerate().map(message).collect()
-}
-
-struct Prepared {
-    engine: Arc<Engine>,
-    prompt: Vec<TokenId>,
-    cite: Option<Cite>,
-}
-
-/// The assistant's system text, then its passages, then ids.
-fn prepare(
-    state: &State,
-    assistant: &Assistant,
-    mut conversation: Conversation,
-    max_tokens: usize,
-) -> Result<Prepared> {
-    let engine = state.engine_of(assistant)?;
-    if let Some(system) = &assistant.system {
-        put_system(&mut conversation, system);
+    if top_logprobs.is_some_and(|n| n > MAX_TOP_LOGPROBS) {
+        return Err(Error::parameter("top_logprobs", format!("at most {MAX_TOP_LOGPROBS}")));
     }
-    let mut cite = None;
-    if let Some(grounding) = &assistant.grounding {
-        let max_context = engine.max_context();
-        // However long the answer may get, half of the context is the question's.
-        let max_prompt_tokens = max_context - max_tokens.min(max_context / 2);
-        let grounded = grounding.ground(&conversation, max_prompt_tokens);
-        let grounded = grounded.map_err(|reason| Error::Grounding { reason })?;
-        conversation = grounded.conversation;
-        cite = Some(grounded.cite);
-    }
-    let prompt = engine.model().chat.prompt(&conversation);
-    let prompt = prompt.map_err(|error| Error::Template { reason: error.to_string() })?;
-    Ok(Prepared { engine, prompt, cite })
-}
-
-/// Templates know one system message at the start: the assistant's text goes before the conversation's.
-fn put_system(conversation: &mut Conversation, system: &str) {
-    match conversation.messages.first_mut() {
-        Some(first) if first.role == Role::System => {
-            first.content = format!("{system}\n\n{}", first.content);
-        }
-        _ => conversation.messages.insert(0, Message::system(system)),
-    }
+    fields.accept_only("best_of", &[json!(1)])?;
+    let tools = Tools::take(&mut fields)?;
+    fields.accept_only("modalities", &[json!(["text"])])?;
+    fields.finish()?;
+    let logprobs = wants_logprobs.then_some(top_logprobs.unwrap_or(0));
+    Ok(Ask { assistant, conversation, asked, max_tokens, logprobs, tools, request })
 }
 
 struct ChatWriter {
@@ -160,33 +88,46 @@ struct ChatWriter {
     cite: Option<Cite>,
     has_logprobs: bool,
     include_usage: bool,
+    splitters: Vec<Splitter>,
     /// Each choice's answer so far.
     texts: Vec<String>,
 }
 
 impl ChatWriter {
-    fn whole(&self, completions: &[Completion]) -> Value {
-        let choices = completions.iter().enumerate().map(|(index, choice)| self.choice(index, choice));
+    fn whole(&self, completions: &[Completion], usage: Usage) -> Value {
+        let answers = ask::answers(self.splitters.clone(), completions);
+        let choices = completions.iter().zip(answers).enumerate();
+        let choices = choices.map(|(index, (completion, answer))| self.choice(index, completion, answer));
         let mut body = self.head.body(choices.collect());
-        body["usage"] = generate::usage(Usage::of_choices(completions.iter().map(|choice| &choice.usage)));
+        body["usage"] = generate::usage(usage);
         body
     }
 
-    fn choice(&self, index: usize, completion: &Completion) -> Value {
-        let mut message = json!({ "role": "assistant", "content": completion.text, "refusal": null });
+    fn choice(&self, index: usize, completion: &Completion, answer: Answer) -> Value {
+        let has_calls = !answer.calls.is_empty();
+        let mut message = json!({ "role": "assistant", "content": answer.text, "refusal": null });
         if let Some(cite) = &self.cite {
-            message["citations"] = json!(cite(&completion.text));
+            message["citations"] = json!(cite(&answer.text));
+        }
+        if !answer.reasoning.is_empty() {
+            message["reasoning_content"] = answer.reasoning.into();
+        }
+        if has_calls {
+            if answer.text.is_empty() {
+                message["content"] = Value::Null;
+            }
+            message["tool_calls"] = answer.calls.iter().map(call).collect();
         }
         let tokenizer = self.engine.model().tokenizer();
         json!({
             "index": index,
             "message": message,
             "logprobs": self.has_logprobs.then(|| logprobs::chat(tokenizer, &completion.tokens)),
-            "finish_reason": generate::finish_reason(completion.finish),
+            "finish_reason": ask::finish_reason(completion.finish, has_calls),
         })
     }
 
-    fn chunk(&self, index: usize, delta: Value, logprobs: Option<Value>, finish: Option<&str>) -> Value {
+    fn chunk(&self, index: usize, delta: Value, logprobs: Option<Value>, finish: Option<&str>) -> Frame {
         let mut choice = json!({ "index": index, "finish_reason": finish });
         choice["delta"] = delta;
         choice["logprobs"] = logprobs.unwrap_or_default();
@@ -194,76 +135,79 @@ impl ChatWriter {
         if self.include_usage {
             body["usage"] = Value::Null;
         }
-        body
+        Frame::data(&body)
+    }
+
+    /// A chunk for each piece; the log-probabilities go with the first.
+    fn chunks(&mut self, index: usize, pieces: Vec<Piece>, mut logprobs: Option<Value>) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        for piece in pieces {
+            if let Piece::Text(text) = &piece {
+                self.texts[index] += text;
+            }
+            frames.push(self.chunk(index, delta(piece), logprobs.take(), None));
+        }
+        if logprobs.is_some() {
+            frames.push(self.chunk(index, json!({}), logprobs, None));
+        }
+        frames
+    }
+}
+
+fn call(call: &Call) -> Value {
+    json!({
+        "id": call.id, "type": "function", "function": { "name": call.name, "arguments": call.arguments },
+    })
+}
+
+fn delta(piece: Piece) -> Value {
+    match piece {
+        Piece::Text(text) => json!({ "content": text }),
+        Piece::Reasoning(text) => json!({ "reasoning_content": text }),
+        Piece::Call { index, id, name } => json!({ "tool_calls": [{
+            "index": index, "id": id, "type": "function", "function": { "name": name, "arguments": "" },
+        }]}),
+        Piece::Arguments { index, text } => {
+            json!({ "tool_calls": [{ "index": index, "function": { "arguments": text } }] })
+        }
     }
 }
 
 impl Parts for ChatWriter {
-    fn first(&self, index: usize) -> Vec<Value> {
+    fn first(&mut self, index: usize) -> Vec<Frame> {
         vec![self.chunk(index, json!({ "role": "assistant", "content": "" }), None, None)]
     }
 
-    fn event(&mut self, index: usize, event: Event) -> Vec<Value> {
+    fn event(&mut self, index: usize, event: Event) -> Vec<Frame> {
         match event {
             Event::Token(token) => {
-                self.texts[index].push_str(&token.text);
                 let tokenizer = self.engine.model().tokenizer();
                 let logprobs = self.has_logprobs.then(|| logprobs::chat(tokenizer, [&token]));
-                if token.text.is_empty() && logprobs.is_none() {
-                    return Vec::new();
-                }
-                vec![self.chunk(index, json!({ "content": token.text }), logprobs, None)]
+                let pieces = self.splitters[index].push(&token.text);
+                self.chunks(index, pieces, logprobs)
             }
             Event::Done { finish, text, .. } => {
-                self.texts[index].push_str(&text);
-                let rest =
-                    (!text.is_empty()).then(|| self.chunk(index, json!({ "content": text }), None, None));
+                let mut pieces = self.splitters[index].push(&text);
+                pieces.extend(self.splitters[index].finish());
+                let mut frames = self.chunks(index, pieces, None);
                 let delta = match &self.cite {
                     Some(cite) => json!({ "citations": cite(&self.texts[index]) }),
                     None => json!({}),
                 };
-                let last = self.chunk(index, delta, None, Some(generate::finish_reason(finish)));
-                rest.into_iter().chain([last]).collect()
+                let finish = ask::finish_reason(finish, self.splitters[index].has_calls());
+                frames.push(self.chunk(index, delta, None, Some(finish)));
+                frames
             }
             Event::Failed(_) => Vec::new(),
         }
     }
 
-    fn last(&self, usage: Usage) -> Option<Value> {
-        self.include_usage.then(|| {
+    fn last(&mut self, usage: Usage) -> Vec<Frame> {
+        let usage = self.include_usage.then(|| {
             let mut body = self.head.body(json!([]));
             body["usage"] = generate::usage(usage);
-            body
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(json: Value) -> Result<Vec<Message>> {
-        messages(serde_json::from_value(json).unwrap())
-    }
-
-    #[test]
-    fn an_echoed_answer_is_read_and_a_foreign_field_is_named() {
-        let echoed = json!([{ "role": "assistant", "content": "x", "refusal": null, "citations": [{}], "audio": null }]);
-        assert_eq!(read(echoed).unwrap(), [Message::assistant("x")]);
-        let error = read(json!([{ "role": "user", "content": "x" }, { "role": "user", "contnet": "x" }]));
-        assert!(error.unwrap_err().to_string().contains("`messages[1].contnet`"));
-        let error = read(json!([{ "role": "user", "content": [{ "type": "image_url" }] }]));
-        assert!(error.unwrap_err().to_string().contains("image_url"));
-        assert!(read(json!([])).is_err());
-    }
-
-    #[test]
-    fn there_is_one_system_message() {
-        let mut conversation = Conversation::from(vec![Message::system("b"), Message::user("c")]);
-        put_system(&mut conversation, "a");
-        assert_eq!(conversation.messages, [Message::system("a\n\nb"), Message::user("c")]);
-        let mut conversation = Conversation::from(vec![Message::user("c")]);
-        put_system(&mut conversation, "a");
-        assert_eq!(conversation.messages, [Message::system("a"), Message::user("c")]);
+            Frame::data(&body)
+        });
+        usage.into_iter().chain([Frame::end()]).collect()
     }
 }

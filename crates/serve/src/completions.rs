@@ -1,60 +1,137 @@
-//! `POST /v1/completions`: a text, or token ids, to what follows.
+//! `POST /v1/completions`: texts, or token ids, to what follows each; with `echo` and `logprobs` also to how probable
+//! the prompts themselves are, which is what evaluations ask for.
 //!
 //! Text never becomes a special token here either; who needs one sends ids.
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
-use axum::extract;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
-use hearth_engine::{Completion, Engine, Event, Usage};
+use axum::{Extension, Json, extract};
+use hearth_engine::{Completion, Engine, Event, Finish, Request, Stream, Token, Usage};
 use hearth_tokenizer::TokenId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::fields::Fields;
-use crate::generate::{self, Head, Parts};
+use crate::gateway;
+use crate::generate::{self, Frame, Head, Parts};
 use crate::logprobs;
+use crate::meter::Meter;
 use crate::sampling::{Asked, MAX_TOP_LOGPROBS};
-use crate::state::State;
+use crate::score::{self, Scored};
+use crate::state::{Assistant, State};
 
 /// The OpenAI API's own.
 const DEFAULT_MAX_TOKENS: usize = 16;
 
+/// Prompts of one request; evaluations send some dozens.
+const MAX_PROMPTS: usize = 256;
+
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Prompt {
+enum PromptField {
     Text(String),
     Ids(Vec<TokenId>),
     Texts(Vec<String>),
     ManyIds(Vec<Vec<TokenId>>),
 }
 
+/// What the model reads, and how it is shown.
+struct Prompt {
+    ids: Vec<TokenId>,
+    text: String,
+}
+
+struct CompletionRequest {
+    assistant: Arc<Assistant>,
+    prompt: PromptField,
+    asked: Asked,
+    max_tokens: usize,
+    logprobs: Option<usize>,
+    is_echo: bool,
+    best_of: usize,
+}
+
 pub(crate) async fn complete(
     extract::State(state): extract::State<Arc<State>>,
+    Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response> {
-    let request = state.next_request();
-    let mut fields = Fields::read(body)?;
+    if let Some(found) = body.as_ref().ok().and_then(|body| gateway::find(&state, body)) {
+        return gateway::pass(&state, &caller, "/v1/completions", found).await;
+    }
+    let number = state.next_request();
+    let request = read(&state, Fields::read(body)?, number)?;
+    let CompletionRequest { assistant, prompt, asked, max_tokens, logprobs, is_echo, best_of } = request;
+    let engine = state.loaded(&assistant).await?;
+    let prompts = prompts(&engine, prompt)?;
+    let head = Head::new(&state, "cmpl", "text_completion", &assistant.name, number);
+    let num_prompt_tokens = prompts.iter().map(|prompt| prompt.ids.len()).sum();
+    let job = |prompt: &Prompt| Request {
+        adapter: assistant.adapter.clone(),
+        client: caller.client(),
+        // Which answers are the best is told by the log-probabilities of their tokens.
+        logprobs: if best_of > asked.n { logprobs.or(Some(0)) } else { logprobs },
+        ..asked.request(prompt.ids.clone(), max_tokens, engine.model().chat.stops())
+    };
+    let jobs: Vec<Request> = prompts.iter().map(job).collect();
+    let writer = Writer {
+        head,
+        engine: Arc::clone(&engine),
+        echoes: prompts
+            .iter()
+            .map(|prompt| if is_echo { prompt.text.clone() } else { String::new() })
+            .collect(),
+        n: asked.n,
+        has_logprobs: logprobs.is_some(),
+        include_usage: asked.include_usage,
+        num_chars: vec![0; asked.n * prompts.len()],
+    };
+    let meter = Meter::start(&state, &caller, &assistant.name, num_prompt_tokens);
+    if let (true, Some(num_top)) = (is_echo, logprobs) {
+        let body = generate::blocking(move || echoed(&writer, jobs, num_top, meter));
+        return Ok(Json(body.await?).into_response());
+    }
+    let streams = submit(&engine, jobs, best_of)?;
+    if asked.is_stream {
+        return Ok(generate::respond(streams, writer, meter));
+    }
+    let (completions, usage) = generate::collect(streams, meter).await?;
+    let best: Vec<Completion> =
+        completions.chunks(best_of).flat_map(|choices| best(choices, asked.n)).collect();
+    Ok(Json(writer.whole(&best, usage)).into_response())
+}
+
+fn submit(engine: &Engine, jobs: Vec<Request>, best_of: usize) -> Result<Vec<Stream>> {
+    let submitted = jobs.into_iter().map(|job| engine.submit_choices(job, best_of));
+    submitted.collect::<Result<_, _>>().map_err(|error| Error::from_engine(error, "prompt", false))
+}
+
+/// The most probable answers, in the order they have where all are wanted.
+fn best(choices: &[Completion], n: usize) -> Vec<Completion> {
+    let mut choices = choices.to_vec();
+    if choices.len() > n {
+        choices.sort_by(|a, b| b.mean_logprob().total_cmp(&a.mean_logprob()));
+        choices.truncate(n);
+    }
+    choices
+}
+
+fn read(state: &State, mut fields: Fields, number: u64) -> Result<CompletionRequest> {
     let name = fields.take::<String>("model")?.unwrap_or_else(|| state.default_name());
     let prompt = fields.require("prompt")?;
     let assistant = state.assistant(&name)?;
-    let asked = Asked::take(&mut fields, assistant.sampling.clone(), state.seed_of(request))?;
+    let asked = Asked::take(&mut fields, assistant.sampling.clone(), state.seed_of(number))?;
     let max_tokens = fields.take("max_tokens")?.unwrap_or(DEFAULT_MAX_TOKENS);
-    let num_logprobs: Option<usize> = fields.take("logprobs")?;
-    if num_logprobs.is_some_and(|n| n > MAX_TOP_LOGPROBS) {
+    let logprobs: Option<usize> = fields.take("logprobs")?;
+    if logprobs.is_some_and(|n| n > MAX_TOP_LOGPROBS) {
         return Err(Error::parameter("logprobs", format!("at most {MAX_TOP_LOGPROBS}")));
     }
     let is_echo = fields.take("echo")?.unwrap_or(false);
-    if is_echo && num_logprobs.is_some() {
-        return Err(Error::parameter(
-            "echo",
-            "the prompt's own `logprobs` aren't computed; ask for one of the two",
-        ));
-    }
     fields.accept_only("suffix", &[json!("")])?;
     let best_of = fields.take("best_of")?.unwrap_or(asked.n);
     if best_of < asked.n {
@@ -63,68 +140,97 @@ pub(crate) async fn complete(
     if best_of > asked.n && asked.is_stream {
         return Err(Error::parameter("best_of", "the best are known at the end; not allowed with `stream`"));
     }
+    if is_echo && logprobs.is_some() && (asked.is_stream || best_of > 1) {
+        let reason = "with `logprobs` the prompt's own are given too; not with `stream`, `n` or `best_of`";
+        return Err(Error::parameter("echo", reason));
+    }
     fields.finish()?;
-
-    let engine = {
-        let (state, assistant) = (Arc::clone(&state), Arc::clone(&assistant));
-        generate::blocking(move || state.engine_of(&assistant)).await?
-    };
-    let (prompt, text) = ids_and_text(&engine, prompt)?;
-    let head = Head::new(&state, "cmpl", "text_completion", &assistant.name, request);
-    let mut job = asked.request(prompt, max_tokens, engine.model().chat.stops());
-    job.adapter.clone_from(&assistant.adapter);
-    // Which answers are the best is told by the log-probabilities of their tokens.
-    job.logprobs = if best_of > asked.n { num_logprobs.or(Some(0)) } else { num_logprobs };
-    let stream = engine.submit_choices(job, best_of);
-    let stream = stream.map_err(|error| Error::from_engine(error, "prompt", false))?;
-    let writer = Writer {
-        head,
-        engine,
-        echo: if is_echo { text } else { String::new() },
-        has_logprobs: num_logprobs.is_some(),
-        include_usage: asked.include_usage,
-        num_chars: vec![0; asked.n],
-    };
-    if asked.is_stream {
-        return Ok(generate::respond(stream, writer));
-    }
-    let mut completions = generate::collect(stream).await?;
-    let usage = Usage::of_choices(completions.iter().map(|choice| &choice.usage));
-    if best_of > asked.n {
-        completions.sort_by(|a, b| b.mean_logprob().total_cmp(&a.mean_logprob()));
-        completions.truncate(asked.n);
-    }
-    Ok(Json(writer.whole(&completions, usage)).into_response())
+    Ok(CompletionRequest { assistant, prompt, asked, max_tokens, logprobs, is_echo, best_of })
 }
 
-/// What the model reads, and how it is shown.
-fn ids_and_text(engine: &Engine, prompt: Prompt) -> Result<(Vec<TokenId>, String)> {
+fn prompts(engine: &Engine, field: PromptField) -> Result<Vec<Prompt>> {
     let tokenizer = engine.model().tokenizer();
-    let from_text = |text: String| (tokenizer.wrap(&tokenizer.encode(&text)), text);
-    let from_ids = |ids: Vec<TokenId>| {
-        let text = tokenizer.decode(&ids);
-        (ids, text)
+    let vocab_size = engine.model().config().vocab_size;
+    let from_text = |text: String| Ok(Prompt { ids: tokenizer.wrap(&tokenizer.encode(&text)), text });
+    let from_ids = |ids: Vec<TokenId>| match ids.iter().find(|&&id| id as usize >= vocab_size) {
+        Some(&id) => {
+            Err(Error::parameter("prompt", format!("token id {id} isn't in the vocabulary of {vocab_size}")))
+        }
+        None => Ok(Prompt { text: tokenizer.decode(&ids), ids }),
     };
-    let one_only = |count: usize| Error::parameter("prompt", format!("{count} prompts; send one a request"));
-    match prompt {
-        Prompt::Text(text) => Ok(from_text(text)),
-        Prompt::Ids(ids) => Ok(from_ids(ids)),
-        Prompt::Texts(mut texts) => match (texts.pop(), texts.len()) {
-            (Some(text), 0) => Ok(from_text(text)),
-            (_, others) => Err(one_only(others + 1)),
-        },
-        Prompt::ManyIds(mut prompts) => match (prompts.pop(), prompts.len()) {
-            (Some(ids), 0) => Ok(from_ids(ids)),
-            (_, others) => Err(one_only(others + 1)),
-        },
+    let prompts: Vec<Prompt> = match field {
+        PromptField::Text(text) => vec![from_text(text)?],
+        PromptField::Ids(ids) => vec![from_ids(ids)?],
+        PromptField::Texts(texts) => texts.into_iter().map(from_text).collect::<Result<_>>()?,
+        PromptField::ManyIds(prompts) => prompts.into_iter().map(from_ids).collect::<Result<_>>()?,
+    };
+    if prompts.is_empty() || prompts.len() > MAX_PROMPTS {
+        return Err(Error::parameter(
+            "prompt",
+            format!("{} prompts, expected 1 to {MAX_PROMPTS}", prompts.len()),
+        ));
+    }
+    if let Some(index) = prompts.iter().position(|prompt| prompt.ids.is_empty()) {
+        return Err(Error::parameter("prompt", format!("prompt {index} is empty")));
+    }
+    Ok(prompts)
+}
+
+/// Prompts with the log-probabilities of their own tokens, and an answer behind each.
+fn echoed(writer: &Writer, jobs: Vec<Request>, num_top: usize, mut meter: Meter) -> Result<Value> {
+    let (mut choices, mut total) = (Vec::new(), Usage::default());
+    let engine = &writer.engine;
+    for (index, job) in jobs.into_iter().enumerate() {
+        let failed = |error| Error::from_engine(error, "prompt", false);
+        let Scored { mut tokens, next } =
+            score::prompt(engine, job.adapter.as_deref(), &job.prompt, num_top).map_err(failed)?;
+        let prompt_tokens = tokens.len();
+        // An evaluation asks for one greedy token at most, and that is known already.
+        let (answer, finish) = match job.max_tokens {
+            0 => (None, Finish::Length),
+            1 if score::is_plain(&job) => {
+                total.completion_tokens += 1;
+                let (text, finish) = greedy(&next, &job.stop_ids);
+                (Some((text, vec![next])), finish)
+            }
+            _ => {
+                let answer = engine.generate(job).map_err(failed)?;
+                total.completion_tokens += answer.usage.completion_tokens;
+                (Some((answer.text, answer.tokens)), answer.finish)
+            }
+        };
+        total.prompt_tokens += prompt_tokens;
+        let (text, more) = answer.unwrap_or_default();
+        tokens.extend(more);
+        choices.push(json!({
+            "index": index,
+            "text": format!("{}{text}", writer.echoes[index]),
+            "logprobs": logprobs::plain(engine.model().tokenizer(), &tokens, 0),
+            "finish_reason": generate::finish_reason(finish),
+        }));
+    }
+    meter.finish(total)?;
+    let mut body = writer.head.body(choices.into());
+    body["usage"] = generate::usage(total);
+    Ok(body)
+}
+
+/// An answer of one token. A stop has no text, but keeps its entry among the log-probabilities: evaluations drop the last
+/// entry unseen, and would drop the prompt's own.
+fn greedy(next: &Token, stop_ids: &[TokenId]) -> (String, Finish) {
+    match stop_ids.contains(&next.id) {
+        true => (String::new(), Finish::Stop),
+        false => (next.text.clone(), Finish::Length),
     }
 }
 
 struct Writer {
     head: Head,
     engine: Arc<Engine>,
-    /// The prompt's text if the answer is to repeat it.
-    echo: String,
+    /// The prompts' texts if the answers are to repeat them.
+    echoes: Vec<String>,
+    /// Answers to each prompt.
+    n: usize,
     has_logprobs: bool,
     include_usage: bool,
     /// Characters sent so far of each choice, for the offsets of log-probabilities.
@@ -137,7 +243,7 @@ impl Writer {
         let choice = |(index, completion): (usize, &Completion)| {
             json!({
                 "index": index,
-                "text": format!("{}{}", self.echo, completion.text),
+                "text": format!("{}{}", self.echoes[index / self.n], completion.text),
                 "logprobs": self.has_logprobs.then(|| logprobs::plain(tokenizer, &completion.tokens, 0)),
                 "finish_reason": generate::finish_reason(completion.finish),
             })
@@ -147,26 +253,27 @@ impl Writer {
         body
     }
 
-    fn chunk(&self, index: usize, text: &str, logprobs: Option<Value>, finish: Option<&str>) -> Value {
+    fn chunk(&self, index: usize, text: &str, logprobs: Option<Value>, finish: Option<&str>) -> Frame {
         let mut choice = json!({ "index": index, "text": text, "finish_reason": finish });
         choice["logprobs"] = logprobs.unwrap_or_default();
         let mut body = self.head.body(json!([choice]));
         if self.include_usage {
             body["usage"] = Value::Null;
         }
-        body
+        Frame::data(&body)
     }
 }
 
 impl Parts for Writer {
-    fn first(&self, index: usize) -> Vec<Value> {
-        if self.echo.is_empty() {
+    fn first(&mut self, index: usize) -> Vec<Frame> {
+        let echo = &self.echoes[index / self.n];
+        if echo.is_empty() {
             return Vec::new();
         }
-        vec![self.chunk(index, &self.echo, None, None)]
+        vec![self.chunk(index, echo, None, None)]
     }
 
-    fn event(&mut self, index: usize, event: Event) -> Vec<Value> {
+    fn event(&mut self, index: usize, event: Event) -> Vec<Frame> {
         match event {
             Event::Token(token) => {
                 let tokenizer = self.engine.model().tokenizer();
@@ -185,11 +292,24 @@ impl Parts for Writer {
         }
     }
 
-    fn last(&self, usage: Usage) -> Option<Value> {
-        self.include_usage.then(|| {
+    fn last(&mut self, usage: Usage) -> Vec<Frame> {
+        let usage = self.include_usage.then(|| {
             let mut body = self.head.body(json!([]));
             body["usage"] = generate::usage(usage);
-            body
-        })
+            Frame::data(&body)
+        });
+        usage.into_iter().chain([Frame::end()]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_only_a_stop_has_no_text() {
+        let token = |id| Token { id, text: "x".into(), logprob: Some(-1.0), top: Vec::new() };
+        assert_eq!(greedy(&token(7), &[2, 7]), (String::new(), Finish::Stop));
+        assert_eq!(greedy(&token(8), &[2, 7]), ("x".into(), Finish::Length));
     }
 }

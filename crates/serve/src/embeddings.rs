@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
-use axum::extract;
 use axum::extract::rejection::BytesRejection;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json, extract};
+use hearth_engine::Usage;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::fields::Fields;
+use crate::gateway;
 use crate::generate;
 use crate::grounding::InputType;
+use crate::meter::Meter;
 use crate::state::State;
 
 /// The OpenAI API's limit.
@@ -34,8 +38,12 @@ enum Encoding {
 
 pub(crate) async fn embed(
     extract::State(state): extract::State<Arc<State>>,
+    Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>> {
+) -> Result<Response> {
+    if let Some(found) = body.as_ref().ok().and_then(|body| gateway::find(&state, body)) {
+        return gateway::pass(&state, &caller, "/v1/embeddings", found).await;
+    }
     let mut fields = Fields::read(body)?;
     let texts = match fields.require("input")? {
         Input::One(text) => vec![text],
@@ -49,10 +57,7 @@ pub(crate) async fn embed(
     fields.ignore_labels();
     fields.finish()?;
 
-    let embedding = state.embedding().ok_or(Error::NoEmbedding)?;
-    if let Some(name) = name.filter(|name| name != embedding.name()) {
-        return Err(Error::UnknownModel { name, known: vec![embedding.name().into()] });
-    }
+    let embedding = state.embedding_named(name)?;
     if texts.is_empty() || texts.len() > MAX_TEXTS {
         let reason = format!("{} texts, expected 1 to {MAX_TEXTS}", texts.len());
         return Err(Error::parameter("input", reason));
@@ -61,9 +66,12 @@ pub(crate) async fn embed(
         return Err(Error::parameter("input", format!("the text at {index} is empty")));
     }
     let model = embedding.name().to_owned();
+    let mut meter = Meter::start(&state, &caller, &model, 0);
     let embedded = generate::blocking(move || {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        embedding.embed(&texts, input_type).map_err(|reason| Error::Embedding { reason })
+        let embedded = embedding.embed(&texts, input_type).map_err(|reason| Error::Embedding { reason })?;
+        meter.finish(Usage { prompt_tokens: embedded.num_tokens, ..Usage::default() })?;
+        Ok(embedded)
     });
     let embedded = embedded.await?;
     let length = embedded.vectors.first().map_or(0, Vec::len);
@@ -89,7 +97,8 @@ pub(crate) async fn embed(
     Ok(Json(json!({
         "object": "list", "data": data, "model": model,
         "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
-    })))
+    }))
+    .into_response())
 }
 
 /// RFC 4648, with padding.

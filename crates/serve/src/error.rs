@@ -6,8 +6,8 @@
 use std::net::SocketAddr;
 
 use axum::Json;
-use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -64,6 +64,26 @@ pub enum Error {
     ForeignHost { host: String },
     #[error("the page at `{origin}` may not use this server")]
     ForeignOrigin { origin: String },
+    #[error(
+        "this server asks for a key: send `Authorization: Bearer sk-hearth-…`; `hearth keys create NAME` makes one"
+    )]
+    NoKey,
+    #[error("the key ending in `{end}` isn't known here, or was revoked")]
+    WrongKey { end: String },
+    #[error("this key may send {per_minute} requests a minute; try again in {retry_after_s} s")]
+    TooManyRequests { per_minute: u32, retry_after_s: u64 },
+    #[error("this key has used {used} of its {per_day} tokens today; more in {retry_after_s} s")]
+    QuotaUsed { used: u64, per_day: u64, retry_after_s: u64 },
+    #[error("the accounts can't be read or written: {0}")]
+    Ledger(#[from] rusqlite::Error),
+    #[error("`{path}` has version {version}, this program knows {expected}; use the program that wrote it")]
+    LedgerVersion { path: String, version: i64, expected: i64 },
+    #[error("no random numbers to be had: {reason}")]
+    Random { reason: String },
+    #[error("`{path}` can't be used for TLS: {reason}")]
+    Tls { path: String, reason: String },
+    #[error("the upstream `{url}` failed: {reason}")]
+    Upstream { url: String, reason: String },
     #[error("the documents can't be searched: {reason}")]
     Grounding { reason: String },
     #[error("the texts can't be embedded: {reason}")]
@@ -101,6 +121,7 @@ impl Error {
             E::EmptyPrompt | E::TokenId { .. } => Self::parameter(param, error.to_string()),
             E::BiasedTokenId { .. } => Self::parameter("logit_bias", error.to_string()),
             E::Count { name, .. } => Self::parameter(name, error.to_string()),
+            E::MemoryBudget { .. } => Self::parameter(param, error.to_string()),
             E::Constraint { .. } => Self::Constraint { reason: error.to_string() },
             other => Self::Engine(other),
         }
@@ -119,6 +140,9 @@ impl Error {
             | Self::Constraint { .. }
             | Self::Template { .. } => StatusCode::BAD_REQUEST,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoKey | Self::WrongKey { .. } => StatusCode::UNAUTHORIZED,
+            Self::TooManyRequests { .. } | Self::QuotaUsed { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Upstream { .. } => StatusCode::BAD_GATEWAY,
             Self::ForeignHost { .. } | Self::ForeignOrigin { .. } => StatusCode::FORBIDDEN,
             Self::UnknownModel { .. }
             | Self::UnknownPath { .. }
@@ -138,6 +162,10 @@ impl Error {
             | Self::Grounding { .. }
             | Self::Embedding { .. }
             | Self::Model(_)
+            | Self::Ledger(_)
+            | Self::LedgerVersion { .. }
+            | Self::Random { .. }
+            | Self::Tls { .. }
             | Self::Engine(_)
             | Self::Bug { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -153,6 +181,10 @@ impl Error {
             Self::Unsupported { .. } => "unsupported_value",
             Self::NotJson { .. } | Self::NotUtf8 { .. } => "invalid_json",
             Self::UnknownPath { .. } => "unknown_url",
+            Self::NoKey | Self::WrongKey { .. } => "invalid_api_key",
+            Self::TooManyRequests { .. } => "rate_limit_exceeded",
+            Self::QuotaUsed { .. } => "insufficient_quota",
+            Self::Upstream { .. } => "upstream_error",
             Self::Engine(hearth_engine::Error::QueueFull { .. }) => "rate_limit_exceeded",
             Self::Engine(hearth_engine::Error::DeadlinePassed { .. }) => "timeout",
             _ => return None,
@@ -186,12 +218,48 @@ fn client_closed_request() -> StatusCode {
     StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
+/// What an error response says, for those who give it another shape.
+#[derive(Debug, Clone)]
+pub(crate) struct Said(pub(crate) String);
+
+/// The kinds of the Anthropic API.
+pub(crate) fn anthropic_kind(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 => "overloaded_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
+    }
+}
+
+impl Error {
+    /// The body in the shape of the Anthropic API.
+    pub(crate) fn anthropic_body(&self) -> Value {
+        json!({ "type": "error", "error": { "type": anthropic_kind(self.status()), "message": self.to_string() } })
+    }
+
+    fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::TooManyRequests { retry_after_s, .. } | Self::QuotaUsed { retry_after_s, .. } => {
+                Some(*retry_after_s)
+            }
+            Self::Engine(hearth_engine::Error::QueueFull { retry_after_s, .. }) => Some(*retry_after_s),
+            _ => None,
+        }
+    }
+}
+
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let mut response = (self.status(), Json(self.body())).into_response();
-        if let Self::Engine(hearth_engine::Error::QueueFull { retry_after_s, .. }) = self {
-            response.headers_mut().insert(RETRY_AFTER, retry_after_s.into());
+        if let Some(seconds) = self.retry_after_s() {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
+        response.extensions_mut().insert(Said(self.to_string()));
         response
     }
 }

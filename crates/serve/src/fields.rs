@@ -46,6 +46,11 @@ impl Fields {
         }
     }
 
+    /// Puts a value where the request said nothing.
+    pub(crate) fn put(&mut self, name: &str, value: Value) {
+        self.map.entry(name).or_insert(value);
+    }
+
     pub(crate) fn require<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
         self.take(name)?.ok_or_else(|| Error::Missing { param: name.into() })
     }

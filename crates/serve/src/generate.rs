@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -17,10 +17,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::error::{Error, Result};
+use crate::meter::Meter;
 use crate::state::State;
 
 /// Events a slow client may be behind before its reading thread waits.
 const CHANNEL_EVENTS: usize = 64;
+
+/// A client that reads nothing for so long has its generation ended.
+const MAX_STALL: Duration = Duration::from_secs(30);
 
 /// What all parts of one response repeat.
 #[derive(Debug, Clone)]
@@ -74,7 +78,7 @@ impl Drop for CancelOnDrop {
 /// Server-sent events of one answer.
 struct Events {
     receiver: ReceiverStream<Result<SseEvent, Infallible>>,
-    _guard: CancelOnDrop,
+    _guards: Vec<CancelOnDrop>,
 }
 
 impl tokio_stream::Stream for Events {
@@ -85,15 +89,73 @@ impl tokio_stream::Stream for Events {
     }
 }
 
-/// Waits for all answers.
-pub(crate) async fn collect(stream: Stream) -> Result<Vec<Completion>> {
-    let _guard = CancelOnDrop(stream.canceller());
+/// Reads one stream to its end; `on` sees every event and says whether anybody still listens.
+fn drive(
+    stream: &Stream,
+    meter: &mut Meter,
+    mut on: impl FnMut(usize, Event) -> bool,
+) -> Result<Option<Usage>> {
+    let mut usages: Vec<Option<Usage>> = vec![None; stream.num_choices()];
+    while usages.iter().any(Option::is_none) {
+        let stopped = (0, Event::Failed(hearth_engine::Error::Stopped));
+        let (index, event) = stream.next_of_choice().unwrap_or(stopped);
+        match &event {
+            Event::Failed(error) => return Err(Error::Engine(error.clone())),
+            Event::Done { usage, .. } => usages[index] = Some(*usage),
+            Event::Token(_) => meter.token(),
+        }
+        if !on(index, event) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(Usage::of_choices(usages.iter().flatten())))
+}
+
+/// What several prompts cost together.
+fn sum(a: Usage, b: Usage) -> Usage {
+    Usage {
+        prompt_tokens: a.prompt_tokens + b.prompt_tokens,
+        cached_tokens: a.cached_tokens + b.cached_tokens,
+        completion_tokens: a.completion_tokens + b.completion_tokens,
+    }
+}
+
+/// Waits for all answers of all prompts, and what they cost.
+pub(crate) async fn collect(streams: Vec<Stream>, mut meter: Meter) -> Result<(Vec<Completion>, Usage)> {
+    let _guards: Vec<_> = streams.iter().map(|stream| CancelOnDrop(stream.canceller())).collect();
     let (sender, receiver) = oneshot::channel();
     tokio::task::spawn_blocking(move || {
         // The client may have hung up.
-        let _ = sender.send(stream.collect_choices().map_err(Error::Engine));
+        let _ = sender.send(collect_blocking(&streams, &mut meter));
     });
     receiver.await.unwrap_or_else(|_| Err(Error::Bug { what: "the answer was lost".into() }))
+}
+
+fn collect_blocking(streams: &[Stream], meter: &mut Meter) -> Result<(Vec<Completion>, Usage)> {
+    let (mut completions, mut total) = (Vec::new(), Usage::default());
+    for stream in streams {
+        let mut parts = vec![(String::new(), Vec::new()); stream.num_choices()];
+        let mut done: Vec<Option<Completion>> = vec![None; stream.num_choices()];
+        let usage = drive(stream, meter, |index, event| {
+            let (text, tokens) = &mut parts[index];
+            match event {
+                Event::Token(token) => {
+                    text.push_str(&token.text);
+                    tokens.push(token);
+                }
+                Event::Done { finish, usage, text: rest } => {
+                    let (text, tokens) = (std::mem::take(text) + &rest, std::mem::take(tokens));
+                    done[index] = Some(Completion { text, tokens, finish, usage });
+                }
+                Event::Failed(_) => {}
+            }
+            true
+        })?;
+        total = sum(total, usage.unwrap_or_default());
+        completions.extend(done.into_iter().flatten());
+    }
+    meter.finish(total)?;
+    Ok((completions, total))
 }
 
 /// Runs something that may block for a while: a search, an embedding.
@@ -104,49 +166,88 @@ pub(crate) async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(Error::Bug { what: error.to_string() }))
 }
 
-/// Makes the parts of a streamed response.
-pub(crate) trait Parts: Send + 'static {
-    /// What is sent before the first token of a choice.
-    fn first(&self, index: usize) -> Vec<Value>;
-
-    /// What an event of a choice adds. Never sees [`Event::Failed`].
-    fn event(&mut self, index: usize, event: Event) -> Vec<Value>;
-
-    /// What is sent behind all choices.
-    fn last(&self, usage: Usage) -> Option<Value>;
+/// One server-sent event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frame {
+    event: Option<&'static str>,
+    data: String,
 }
 
-/// Sends the parts as they come, then `[DONE]`; after an error that error instead.
-pub(crate) fn respond(stream: Stream, mut parts: impl Parts) -> Response {
+impl Frame {
+    pub(crate) fn data(value: &Value) -> Self {
+        Self { event: None, data: value.to_string() }
+    }
+
+    /// An event whose name also stands in its `type`.
+    pub(crate) fn named(event: &'static str, value: &Value) -> Self {
+        Self { event: Some(event), data: value.to_string() }
+    }
+
+    /// What the OpenAI API's older endpoints end a stream with.
+    pub(crate) fn end() -> Self {
+        Self { event: None, data: "[DONE]".into() }
+    }
+}
+
+/// Makes the parts of a streamed response.
+pub(crate) trait Parts: Send + 'static {
+    /// What is sent before the first token of a choice. Choices of several prompts are counted through.
+    fn first(&mut self, index: usize) -> Vec<Frame>;
+
+    /// What an event of a choice adds. Never sees [`Event::Failed`].
+    fn event(&mut self, index: usize, event: Event) -> Vec<Frame>;
+
+    /// What is sent behind all choices.
+    fn last(&mut self, usage: Usage) -> Vec<Frame>;
+
+    /// What is sent in place of the rest.
+    fn failed(&self, error: &Error) -> Frame {
+        Frame::data(&error.body())
+    }
+}
+
+/// Sends the parts as they come; after an error that error instead of the rest.
+pub(crate) fn respond(streams: Vec<Stream>, mut parts: impl Parts, mut meter: Meter) -> Response {
     let (sender, receiver) = mpsc::channel::<Result<SseEvent, Infallible>>(CHANNEL_EVENTS);
-    let guard = CancelOnDrop(stream.canceller());
+    let guards = streams.iter().map(|stream| CancelOnDrop(stream.canceller())).collect();
+    let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
-        let send = |data: String| sender.blocking_send(Ok(SseEvent::default().data(data))).is_ok();
-        let send_all = |values: Vec<Value>| values.into_iter().all(|value| send(value.to_string()));
-        let mut usages: Vec<Option<Usage>> = vec![None; stream.num_choices()];
-        if !(0..usages.len()).all(|index| send_all(parts.first(index))) {
-            return;
-        }
-        while usages.iter().any(Option::is_none) {
-            let stopped = (0, Event::Failed(hearth_engine::Error::Stopped));
-            let (index, event) = stream.next_of_choice().unwrap_or(stopped);
-            match event {
-                Event::Failed(error) => {
-                    send(Error::Engine(error).body().to_string());
-                    return;
+        let send = |frame: Frame| {
+            // The name first, as the APIs that name their events send it.
+            let event = frame.event.into_iter().fold(SseEvent::default(), SseEvent::event);
+            let event = event.data(frame.data);
+            match sender.try_send(Ok(event)) {
+                Ok(()) => true,
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+                Err(mpsc::error::TrySendError::Full(event)) => {
+                    runtime.block_on(sender.send_timeout(event, MAX_STALL)).is_ok()
                 }
-                Event::Done { usage, .. } => usages[index] = Some(usage),
-                Event::Token(_) => {}
             }
-            if !send_all(parts.event(index, event)) {
+        };
+        let send_all = |frames: Vec<Frame>| frames.into_iter().all(send);
+        let mut total = Usage::default();
+        let mut base = 0;
+        for stream in &streams {
+            let ends = base + stream.num_choices();
+            if !(base..ends).all(|index| send_all(parts.first(index))) {
                 return;
             }
+            match drive(stream, &mut meter, |index, event| send_all(parts.event(base + index, event))) {
+                Ok(None) => return,
+                Ok(Some(usage)) => total = sum(total, usage),
+                Err(error) => {
+                    send_all(vec![parts.failed(&error)]);
+                    return;
+                }
+            }
+            base = ends;
         }
-        let usage = Usage::of_choices(usages.iter().flatten());
-        if send_all(parts.last(usage).into_iter().collect()) {
-            send("[DONE]".into());
-        }
+        // Accounts first: what a client has read whole is in them.
+        match meter.finish(total) {
+            Ok(()) => send_all(parts.last(total)),
+            Err(error) => send_all(vec![parts.failed(&error)]),
+        };
     });
-    let events = Events { receiver: ReceiverStream::new(receiver), _guard: guard };
+    let events = Events { receiver: ReceiverStream::new(receiver), _guards: guards };
     Sse::new(events).keep_alive(KeepAlive::default()).into_response()
 }

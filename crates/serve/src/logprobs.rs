@@ -32,7 +32,9 @@ pub(crate) fn plain<'a>(
         texts.push(spelled(tokenizer, token.id));
         logprobs.push(token.logprob);
         let top = token.top.iter().map(|&(id, logprob)| (spelled(tokenizer, id), json!(logprob)));
-        tops.push(Value::Object(top.collect::<Map<_, _>>()));
+        let top = Value::Object(top.collect::<Map<_, _>>());
+        // Nothing stands before a prompt's first token.
+        tops.push(if token.logprob.is_some() { top } else { Value::Null });
         offsets.push(offset);
         offset += token.text.chars().count();
     }

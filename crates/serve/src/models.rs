@@ -12,6 +12,7 @@ use crate::state::{Assistant, State};
 pub(crate) async fn list(Extract(state): Extract<Arc<State>>) -> Json<Value> {
     let mut data: Vec<Value> =
         state.assistants().iter().map(|assistant| describe(&state, assistant)).collect();
+    data.extend(state.upstreams().iter().map(|upstream| card(&state, upstream.name())));
     data.extend(state.embedding().map(|embedding| card(&state, embedding.name())));
     Json(json!({ "object": "list", "data": data }))
 }
@@ -23,6 +24,9 @@ pub(crate) async fn one(
 ) -> Result<Json<Value>> {
     if let Some(embedding) = state.embedding().filter(|embedding| embedding.name() == name) {
         return Ok(Json(card(&state, embedding.name())));
+    }
+    if let Some(upstream) = state.upstream(&name) {
+        return Ok(Json(card(&state, upstream.name())));
     }
     let assistant = state.assistant(&name)?;
     Ok(Json(describe(&state, &assistant)))

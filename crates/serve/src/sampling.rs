@@ -30,6 +30,8 @@ pub(crate) struct Asked {
     pub(crate) n: usize,
     pub(crate) is_stream: bool,
     pub(crate) include_usage: bool,
+    /// Stop tokens don't end an answer: benchmarks ask for answers of one length.
+    pub(crate) ignores_eos: bool,
 }
 
 #[derive(Deserialize)]
@@ -73,10 +75,13 @@ impl Asked {
         let include_usage = options.unwrap_or_default().include_usage;
         let n = fields.take("n")?.unwrap_or(1);
         let constraint = constraint::take(fields)?;
+        let ignores_eos = fields.take("ignore_eos")?.unwrap_or(false);
+        // llama.cpp's word for what is always done here.
+        fields.accept_only("cache_prompt", &[json!(true)])?;
         fields.accept_only("store", &[json!(false)])?;
         fields.accept_only("service_tier", &[json!("auto"), json!("default")])?;
         fields.ignore_labels();
-        Ok(Self { sampling, stop, constraint, n, is_stream, include_usage })
+        Ok(Self { sampling, stop, constraint, n, is_stream, include_usage, ignores_eos })
     }
 
     /// The engine's request for a prompt.
@@ -85,7 +90,11 @@ impl Asked {
             sampling: self.sampling.clone(),
             stop: self.stop.clone(),
             constraint: self.constraint.clone(),
-            ..Request::greedy(prompt, max_tokens, stop_ids.to_vec())
+            ..Request::greedy(
+                prompt,
+                max_tokens,
+                if self.ignores_eos { Vec::new() } else { stop_ids.to_vec() },
+            )
         }
     }
 }

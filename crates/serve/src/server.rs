@@ -13,24 +13,50 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
 
+use crate::access::{self, Access};
 use crate::error::{Error, Result};
 use crate::fields::MAX_BODY_BYTES;
 use crate::guard::{self, Guard};
+use crate::listen::{self, Tls};
 use crate::state::State;
-use crate::{chat, completions, embeddings, models, page, status};
+use crate::{
+    anthropic, chat, completions, embeddings, models, openapi, page, rerank, responses, status, tokens,
+};
 
 /// How long answers that are under way may go on after the server was asked to stop.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// Between two parts of a request's body.
+const MAX_BODY_PAUSE: Duration = Duration::from_secs(30);
+
+/// Answers that are read from the engine at once, a thread each; more wait.
+const MAX_ANSWERS: usize = 4096;
+
 /// A port that is taken, and nothing answered yet.
-#[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    options: Options,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// How the server is reached.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Origins besides the server's own whose pages may use it, as browsers spell them: `https://app.example`.
+    pub allowed_origins: Vec<String>,
+    pub tls: Option<Tls>,
 }
 
 /// A server on a thread of its own. Dropping it stops it.
@@ -47,7 +73,7 @@ impl Server {
         let bound = TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;
-            Ok(Self { listener, address })
+            Ok(Self { listener, address, tls: None, options: Options::default() })
         });
         bound.map_err(|source| match source.kind() {
             ErrorKind::AddrInUse => Error::PortInUse { address },
@@ -60,7 +86,15 @@ impl Server {
     }
 
     pub fn url(&self) -> String {
-        url(self.address)
+        let url = url(self.address);
+        if self.tls.is_some() { url.replacen("http:", "https:", 1) } else { url }
+    }
+
+    /// TLS, and the pages of other sites that may use the server.
+    pub fn with(mut self, options: Options) -> Result<Self> {
+        self.tls = options.tls.as_ref().map(Tls::acceptor).transpose()?;
+        self.options = options;
+        Ok(self)
     }
 
     /// Answers until `shutdown` is over, then lets answers under way finish for a few seconds.
@@ -70,32 +104,25 @@ impl Server {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<()> {
         let is_loopback = self.address.ip().is_loopback();
-        let listener = tokio::net::TcpListener::from_std(self.listener)?.tap_io(|stream| {
-            // Tokens are small packets that shouldn't wait for each other; without this they are only later.
-            let _ = stream.set_nodelay(true);
-        });
-        let (tell, mut told) = watch::channel(false);
-        let serving = axum::serve(listener, router(state, Guard { is_loopback }));
-        let serving = serving.with_graceful_shutdown(async move {
+        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let guard = Guard { is_loopback, allowed_origins: self.options.allowed_origins.into() };
+        let router = router(Arc::clone(&state), guard);
+        let shutdown = async move {
             shutdown.await;
-            // Nobody listens once serving has failed.
-            let _ = tell.send(true);
-        });
-        tokio::select! {
-            result = serving.into_future() => Ok(result?),
-            () = async {
-                if told.wait_for(|stopping| *stopping).await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-                tokio::time::sleep(GRACE).await;
-            } => Ok(()),
-        }
+            state.set_stopping();
+        };
+        listen::serve(listener, self.tls, router, shutdown, GRACE).await;
+        Ok(())
     }
 
     /// Serves on a thread of its own and returns at once.
     pub fn start(self, state: Arc<State>) -> Result<Running> {
         let address = self.address;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(MAX_ANSWERS)
+            .enable_all()
+            .build()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let result = runtime.block_on(self.serve(state, async {
@@ -155,13 +182,23 @@ fn url(address: SocketAddr) -> String {
 }
 
 fn router(state: Arc<State>, guard: Guard) -> Router {
+    let access = Access { state: Arc::clone(&state), is_loopback: guard.is_loopback };
     Router::new()
         .route("/v1/chat/completions", post(chat::complete))
         .route("/v1/completions", post(completions::complete))
         .route("/v1/embeddings", post(embeddings::embed))
+        .route("/v1/rerank", post(rerank::rerank))
+        .route("/v1/responses", post(responses::respond))
+        .route("/v1/messages", post(anthropic::message))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*name}", get(models::one))
         .route("/healthz", get(status::health))
+        .route("/readyz", get(status::ready))
+        .route("/metrics", get(status::metrics))
+        .route("/openapi.json", get(openapi::document))
         .route("/api/status", get(status::status))
         .route("/api/passages/{*id}", get(status::passage))
         .route("/report", get(status::report))
@@ -171,9 +208,11 @@ fn router(state: Arc<State>, guard: Guard) -> Router {
             Error::Method { method: request.method().to_string(), path: request.uri().path().into() }
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(RequestBodyTimeoutLayer::new(MAX_BODY_PAUSE))
         .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| -> Response {
             bug(panic.as_ref()).into_response()
         }))
+        .layer(middleware::from_fn_with_state(access, access::admit))
         .layer(middleware::from_fn_with_state(guard, guard::watch))
         .with_state(state)
 }

@@ -1,15 +1,21 @@
 //! What the endpoints share: the engine, and what may change while the server runs.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hearth_engine::{Engine, Registry as Models, Sampling};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::gateway::Upstream;
+use crate::generate;
 use crate::grounding::{Embedding, Grounding, Passages};
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::rates::Rates;
 
 /// A name that requests can ask for in `model`.
 #[derive(Debug, Clone)]
@@ -67,9 +73,25 @@ pub struct State {
     embedding: RwLock<Option<Arc<dyn Embedding>>>,
     behind: RwLock<Option<Behind>>,
     report: RwLock<Option<PathBuf>>,
+    ledger: RwLock<Option<Arc<Ledger>>>,
+    upstreams: RwLock<Vec<Arc<Upstream>>>,
+    metrics: Metrics,
+    rates: Rates,
+    log: RwLock<Option<Log>>,
+    num_ids: AtomicU64,
+    is_stopping: AtomicBool,
     seed: u64,
     num_requests: AtomicU64,
     started: u64,
+}
+
+#[derive(Clone)]
+struct Log(Arc<dyn Fn(&Value) + Send + Sync>);
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Log")
+    }
 }
 
 #[derive(Debug)]
@@ -93,6 +115,13 @@ impl State {
             embedding: RwLock::default(),
             behind: RwLock::default(),
             report: RwLock::default(),
+            ledger: RwLock::default(),
+            upstreams: RwLock::default(),
+            metrics: Metrics::default(),
+            rates: Rates::default(),
+            log: RwLock::default(),
+            num_ids: AtomicU64::new(0),
+            is_stopping: AtomicBool::new(false),
             seed,
             num_requests: AtomicU64::new(0),
             started,
@@ -119,6 +148,21 @@ impl State {
         };
         let unknown = || Error::UnknownModel { name: name.clone(), known: Vec::new() };
         Ok(self.models().ok_or_else(unknown)?.engine(name)?)
+    }
+
+    /// The same for async callers, who go on meanwhile.
+    pub(crate) async fn loaded(self: &Arc<Self>, assistant: &Arc<Assistant>) -> Result<Arc<Engine>> {
+        if assistant.model.is_none() {
+            return Ok(Arc::clone(&self.engine));
+        }
+        let (state, assistant) = (Arc::clone(self), Arc::clone(assistant));
+        generate::blocking(move || state.engine_of(&assistant)).await
+    }
+
+    /// Every engine that is loaded.
+    pub(crate) fn engines(&self) -> Vec<Arc<Engine>> {
+        let more = self.models().map(|models| models.loaded()).unwrap_or_default();
+        std::iter::once(Arc::clone(&self.engine)).chain(more.into_iter().map(|(_, engine)| engine)).collect()
     }
 
     /// Ends every generation and keeps on disk what is worth keeping.
@@ -181,6 +225,51 @@ impl State {
         get(&self.embedding)
     }
 
+    /// The embedder, if it has this name.
+    pub(crate) fn embedding_named(&self, name: Option<String>) -> Result<Arc<dyn Embedding>> {
+        let embedding = self.embedding().ok_or(Error::NoEmbedding)?;
+        match name.filter(|name| name != embedding.name()) {
+            Some(name) => Err(Error::UnknownModel { name, known: vec![embedding.name().into()] }),
+            None => Ok(embedding),
+        }
+    }
+
+    /// Counts every request in these accounts, and lets their keys decide who may ask.
+    pub fn set_ledger(&self, ledger: Arc<Ledger>) {
+        put(&self.ledger, Some(ledger));
+    }
+
+    pub fn ledger(&self) -> Option<Arc<Ledger>> {
+        get(&self.ledger)
+    }
+
+    /// Makes a model of other servers available; an old one of that name is replaced.
+    pub fn add_upstream(&self, upstream: Upstream) {
+        let mut upstreams = self.upstreams.write().unwrap_or_else(PoisonError::into_inner);
+        upstreams.retain(|known| known.name() != upstream.name());
+        upstreams.push(Arc::new(upstream));
+    }
+
+    pub(crate) fn upstreams(&self) -> Vec<Arc<Upstream>> {
+        get(&self.upstreams)
+    }
+
+    pub(crate) fn has_upstreams(&self) -> bool {
+        !self.upstreams.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    pub(crate) fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
+        self.upstreams().into_iter().find(|upstream| upstream.name() == name)
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
     /// What goes on behind the server; `None` when it is over.
     pub fn set_behind(&self, behind: Option<Behind>) {
         put(&self.behind, behind);
@@ -202,6 +291,31 @@ impl State {
     /// Seconds since 1970 when this state was made.
     pub(crate) fn started(&self) -> u64 {
         self.started
+    }
+
+    /// Gets a line for each request: an object without prompts, answers and keys.
+    pub fn set_log(&self, log: Arc<dyn Fn(&Value) + Send + Sync>) {
+        put(&self.log, Some(Log(log)));
+    }
+
+    pub(crate) fn log(&self, line: &Value) {
+        if let Some(Log(log)) = get(&self.log) {
+            log(line);
+        }
+    }
+
+    /// From here on nothing new is promised.
+    pub(crate) fn set_stopping(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// An id for a request that brings none.
+    pub(crate) fn request_id(&self) -> String {
+        format!("req_{:x}{:08x}", self.started, self.num_ids.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A number no other request of this server has.

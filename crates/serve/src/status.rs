@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
+use axum::http::StatusCode;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -19,6 +20,20 @@ const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; scri
 pub(crate) async fn health(Extract(state): Extract<Arc<State>>) -> Json<Value> {
     let models: Vec<String> = state.assistants().iter().map(|assistant| assistant.name.clone()).collect();
     Json(json!({ "status": "ok", "models": models, "behind": state.behind() }))
+}
+
+/// Whether a request sent now would be taken on: not while the server stops.
+pub(crate) async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
+    let load = state.engine().load();
+    let body =
+        json!({ "ready": !state.is_stopping(), "waiting": load.waiting_requests, "running": load.running });
+    let status = if state.is_stopping() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (status, Json(body)).into_response()
+}
+
+pub(crate) async fn metrics(Extract(state): Extract<Arc<State>>) -> Response {
+    let text = state.metrics().text(&state.engines());
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 pub(crate) async fn status(Extract(state): Extract<Arc<State>>) -> Json<Value> {

@@ -19,6 +19,8 @@ def main(base_url: str) -> None:
     plain(client)
     embeddings(client)
     shaped(client)
+    tools(client)
+    responses(client)
     errors(client)
     print("ok")
 
@@ -84,6 +86,27 @@ def shaped(client: openai.OpenAI) -> None:
     named = {"type": "json_schema", "json_schema": {"name": "switch", "strict": True, "schema": schema}}
     answer = ask(client, n=3, temperature=2, max_tokens=200, response_format=named, logit_bias={"32": -50})
     assert [type(json.loads(choice.message.content)["on"]) for choice in answer.choices] == [bool] * 3
+
+
+def tools(client: openai.OpenAI) -> None:
+    parameters = {"type": "object", "properties": {"city": {"enum": ["Bonn", "Oslo"]}}, "required": ["city"], "additionalProperties": False}
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": parameters}}
+    asked = {"tools": [tool], "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 200}
+    (call,) = ask(client, **asked).choices[0].message.tool_calls
+    assert call.function.name == "get_weather" and json.loads(call.function.arguments)["city"] in ("Bonn", "Oslo")
+    chunks = [chunk.choices[0].delta.tool_calls for chunk in ask(client, stream=True, **asked) if chunk.choices]
+    parts = [part for calls in chunks for part in calls or []]
+    assert "".join(part.function.arguments for part in parts) == call.function.arguments
+
+
+def responses(client: openai.OpenAI) -> None:
+    asked = {"model": "tiny", "input": "the kiln and the fire", "max_output_tokens": 24}
+    whole = client.responses.create(**asked)
+    assert whole.status == "incomplete" and whole.usage.output_tokens == 24
+    text = whole.output_text
+    events = list(client.responses.create(**asked, stream=True))
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == text
+    assert events[-1].response.output_text == text
 
 
 def errors(client: openai.OpenAI) -> None:

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::{AddressArgs, DEFAULT_MODEL, KvArgs, SpeculationArgs};
+use super::{AccessArgs, AddressArgs, DEFAULT_MODEL, KvArgs, SpeculationArgs};
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ServeArgs {
@@ -33,6 +33,8 @@ pub(crate) struct ServeArgs {
     pub(crate) context: usize,
     #[command(flatten)]
     pub(crate) address: AddressArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
     #[command(flatten)]
     pub(crate) speculation: SpeculationArgs,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `hearth bench infer|lora|tokenizer`: tokens or megabytes a second on this machine.
+//! `hearth bench infer|lora|serve|tokenizer`: tokens or megabytes a second on this machine.
 
 use anyhow::Result;
 use hearth_artifacts::progress::Silent;
@@ -16,6 +16,7 @@ pub(super) fn run(context: &Context, command: &BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Infer(args) => infer(context, args),
         BenchCommand::Lora(args) => lora(context, args),
+        BenchCommand::Serve(args) => super::bench_serve::run(context, args),
         BenchCommand::Tokenizer(args) => tokenizer(context, args),
     }
 }

@@ -11,11 +11,11 @@ use hearth_artifacts::progress::Progress;
 use hearth_engine::{Engine, EngineConfig, Loader, Registry, Speculation, StoreConfig};
 use hearth_hub::Local;
 use hearth_model::Adapter;
-use hearth_serve::{Assistant, Server, State};
+use hearth_serve::{Assistant, Ledger, Options, Server, State, Tls, Upstream};
 
 use super::Context;
 use super::doctor::Memory;
-use crate::args::{KvArgs, ServeArgs};
+use crate::args::{AccessArgs, KvArgs, ServeArgs};
 use crate::models::Machine;
 use crate::terminal::Notes;
 use crate::up::{serve_until_cancelled, warn_of_guests};
@@ -32,7 +32,12 @@ const USUAL_MEMORY: usize = 8 << 30;
 pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     // The port first: a busy one should not cost a download.
     let server = Server::bind(SocketAddr::new(args.address.host, args.address.port))?;
-    warn_of_guests(context, &args.address);
+    let access = &args.access;
+    let tls = access.tls_cert.clone().zip(access.tls_key.clone());
+    let tls = tls.map(|(certificate, key)| Tls { certificate, key });
+    let server = server.with(Options { allowed_origins: access.allow_origin.clone(), tls })?;
+    let ledger = Arc::new(Ledger::open(&context.machine.home.accounts())?);
+    warn_of_guests(context, &args.address, &ledger)?;
     let pull = |name: &String| context.machine.pull(name, &context.terminal);
     let locals = args.model.iter().map(pull).collect::<Result<Vec<_>>>()?;
     let Some((first, others)) = locals.split_first() else { bail!("`--model` names no model") };
@@ -63,8 +68,24 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
         state.set_models(Arc::new(Registry::new(Box::new(loader), left)));
     }
     let state = Arc::new(state);
+    state.set_ledger(ledger);
+    around(context, access, &state)?;
     serve_until_cancelled(context, server, &state)?;
     state.stop();
+    Ok(())
+}
+
+/// What is served beside the models of this machine, and the log.
+fn around(context: &Context, access: &AccessArgs, state: &State) -> Result<()> {
+    if let Some(embedder) = &access.embedder {
+        state.set_embedding(Arc::new(context.machine.embedder(embedder, &context.terminal)?));
+    }
+    for (name, urls) in &access.upstream {
+        state.add_upstream(Upstream::new(name, urls, std::env::var("HEARTH_UPSTREAM_KEY").ok()));
+    }
+    if access.log {
+        state.set_log(Arc::new(crate::terminal::print_log));
+    }
     Ok(())
 }
 

@@ -103,6 +103,11 @@ pub(crate) fn post(address: SocketAddr, path: &str, body: &Value) -> Response {
     post_bytes(address, path, body.to_string().as_bytes())
 }
 
+/// With further lines in the head.
+pub(crate) fn post_with(address: SocketAddr, path: &str, more: &str, body: &Value) -> Response {
+    open(address, &format!("{}\r\n{more}", post_head(path)), body.to_string().as_bytes()).finish()
+}
+
 pub(crate) fn post_bytes(address: SocketAddr, path: &str, body: &[u8]) -> Response {
     open(address, &post_head(path), body).finish()
 }
@@ -117,4 +122,18 @@ pub(crate) fn events(response: &Response) -> Vec<String> {
     let text = response.text();
     let data = text.split("\n\n").filter_map(|event| event.strip_prefix("data: "));
     data.map(str::to_owned).collect()
+}
+
+/// Events with names: each name must be the `type` of its data.
+pub(crate) fn named_events(response: &Response) -> Vec<Value> {
+    assert_eq!(response.header("content-type"), "text/event-stream", "{}", response.text());
+    let text = response.text();
+    let mut values = Vec::new();
+    for event in text.split("\n\n").filter(|event| event.starts_with("event: ")) {
+        let (name, data) = event.split_once("\ndata: ").unwrap();
+        let value: Value = serde_json::from_str(data).unwrap();
+        assert_eq!(value["type"], name.strip_prefix("event: ").unwrap());
+        values.push(value);
+    }
+    values
 }

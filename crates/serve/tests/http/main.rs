@@ -9,9 +9,13 @@ mod handbook;
 mod serving;
 
 #[cfg(test)]
+mod accounts;
+#[cfg(test)]
 mod answers;
 #[cfg(test)]
 mod choices;
+#[cfg(test)]
+mod dialects;
 #[cfg(test)]
 mod grounded;
 #[cfg(test)]
@@ -21,6 +25,14 @@ mod models;
 #[cfg(test)]
 mod openai;
 #[cfg(test)]
+mod operations;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod scores;
+#[cfg(test)]
 mod state;
+#[cfg(test)]
+mod tools;
+#[cfg(test)]
+mod upstream;

@@ -56,11 +56,33 @@ fn a_model_is_loaded_when_it_is_asked_for_and_one_that_fails_fails_alone() {
     let ids = second.tokenizer().encode("the kiln");
     let text = json!({ "model": "second", "prompt": ids, "max_tokens": 4 });
     assert_eq!(serving.post("/v1/completions", &text).status, 200);
+    check_all_endpoints(&serving, &second, &other.json());
     let broken = serving.chat(&json!({ "model": "broken" }));
     assert_eq!(broken.status, 500);
     let message = broken.json()["error"]["message"].as_str().unwrap().to_owned();
     assert!(message.contains("`broken` can't be loaded: its file is cut"), "{message}");
     assert_eq!(serving.chat(&json!({})).json()["choices"], first.json()["choices"]);
+}
+
+/// Whatever the endpoint, the model that is named answers.
+fn check_all_endpoints(serving: &Serving, second: &Model, chat: &serde_json::Value) {
+    let message =
+        json!({ "model": "second", "max_tokens": 24, "messages": chat_body(&json!({}))["messages"] });
+    let message = serving.post("/v1/messages", &message).json();
+    assert_eq!(message["content"][0]["text"], chat["choices"][0]["message"]["content"], "{message}");
+    let ids = second.tokenizer().encode("the kiln and the fire");
+    let expected = hearth_engine::score::log_probs(&second.decoder, &Pool::new(1), &ids, 0).unwrap();
+    let scored = json!({ "model": "second", "prompt": ids, "max_tokens": 0, "echo": true, "logprobs": 1 });
+    let scored = serving.post("/v1/completions", &scored).json();
+    let logprobs = scored["choices"][0]["logprobs"]["token_logprobs"].as_array().unwrap();
+    let logprobs: Vec<f32> = logprobs[1..].iter().map(|value| value.as_f64().unwrap() as f32).collect();
+    assert_eq!(logprobs, expected);
+    let tokenized = serving.post("/tokenize", &json!({ "model": "second", "prompt": "the kiln" })).json();
+    assert_eq!(tokenized["max_model_len"], 512);
+    let metrics = serving.get("/metrics").text();
+    let line = metrics.lines().find_map(|line| line.strip_prefix("hearth_engine_tokens_total ")).unwrap();
+    let first = serving.state.engine().computed().tokens;
+    assert!(line.parse::<u64>().unwrap() > first, "the other engine's tokens count, too");
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! The `openai` Python package against the server.
+//! The `openai` and `anthropic` Python packages against the server.
 //!
-//! `HEARTH_TEST_PYTHON` names a Python that has it. Without that a virtual environment is made once, below
-//! `$HEARTH_HOME/cache` or cargo's target folder, with `openai` from the package registry.
+//! `HEARTH_TEST_PYTHON` names a Python that has them. Without that a virtual environment is made once, below
+//! `$HEARTH_HOME/cache` or cargo's target folder, with both from the package registry.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,22 @@ use std::process::Command;
 
 use crate::serving::Serving;
 
-const OPENAI: &str = "openai==3.54.0";
+const PACKAGES: &str = "openai==3.54.0 anthropic==2.12.0";
 
 #[test]
 fn the_openai_package_understands_every_answer_and_error() {
+    check("openai_client.py");
+}
+
+#[test]
+fn the_anthropic_package_understands_messages_events_tools_and_errors() {
+    check("anthropic_client.py");
+}
+
+fn check(script: &str) {
     let python = std::env::var_os("HEARTH_TEST_PYTHON").map_or_else(environment, PathBuf::from);
     let serving = Serving::start();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openai_client.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script);
     // Proxies of the surrounding network have no part in a conversation over loopback.
     let output = Command::new(python)
         .arg(script)
@@ -39,19 +48,13 @@ fn environment() -> PathBuf {
     let folder = cache.join("test-venv");
     let python = folder.join("bin/python");
     let stamp = folder.join("installed");
-    if fs_err::read_to_string(&stamp).is_ok_and(|installed| installed == OPENAI) {
+    if fs_err::read_to_string(&stamp).is_ok_and(|installed| installed == PACKAGES) {
         return python;
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
-    run(Command::new(&python).args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        OPENAI,
-    ]));
-    fs_err::write(stamp, OPENAI).unwrap();
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    run(Command::new(&python).args(pip).args(PACKAGES.split(' ')));
+    fs_err::write(stamp, PACKAGES).unwrap();
     python
 }
 
