@@ -109,7 +109,7 @@ fn text_becomes_ids_and_ids_text_and_the_speed_is_told() {
     let speed =
         json(run(scene.hearth(&["bench", "tokenizer", "--tokenizer", &model, "--text", &text, "--json"])));
     assert_eq!(speed["what"], "tokenizer");
-    let count = fs_err::read_to_string(&ids).unwrap().matches(|c| c == ',').count() + 1;
+    let count = fs_err::read_to_string(&ids).unwrap().matches(',').count() + 1;
     assert_eq!(speed["tokens"].as_u64().unwrap() as usize, count);
     assert!(speed["mb_per_s"].as_f64().unwrap() > 0.0 && speed["mb_per_s_cold"].as_f64().unwrap() > 0.0);
     let cases: &[(&[&str], &str)] = &[

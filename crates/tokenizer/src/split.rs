@@ -191,7 +191,7 @@ fn bytes_within(word: u64, first: u8, last: u8) -> u64 {
 fn ascii_letters_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         // Capitals become small letters, and nothing else becomes one; bytes that aren't ASCII stay so.
-        let small = u64::from_le_bytes(*chunk) | 0x20 * EACH;
+        let small = u64::from_le_bytes(*chunk) | (0x20 * EACH);
         let others = !bytes_within(small, b'a', b'z') & HIGH_BITS;
         if others != 0 {
             return at + others.trailing_zeros() as usize / 8;

@@ -95,7 +95,7 @@ fn pattern(config: &ModelConfig) -> Option<usize> {
     let default = if config.family == Family::Gemma2 { GEMMA2_PATTERN } else { GEMMA3_PATTERN };
     let fits = |pattern: &usize| {
         let mut layers = config.layers.iter().enumerate();
-        layers.all(|(index, layer)| layer.window.is_some() == !(index + 1).is_multiple_of(*pattern))
+        layers.all(|(index, layer)| layer.window.is_some() != (index + 1).is_multiple_of(*pattern))
     };
     std::iter::once(default).chain(1..=config.num_layers + 1).find(fits)
 }

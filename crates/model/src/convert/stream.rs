@@ -152,7 +152,9 @@ impl<'a> Rows<'a> {
             (true, false) => -1.0,
         };
         if shift != 0.0 {
-            x.iter_mut().for_each(|x| *x += shift);
+            for x in x.iter_mut() {
+                *x += shift;
+            }
         }
         let mut measure = Measure::of(x);
         if from == to && shift == 0.0 {

@@ -226,7 +226,7 @@ pub(super) fn unigram_to_metadata(json: &Value, list: &mut TokenList, metadata: 
         let content = &step["content"];
         match step["type"].as_str().unwrap_or_default() {
             "Precompiled" if charsmap.is_none() && !strips => {
-                charsmap = step["precompiled_charsmap"].as_str()
+                charsmap = step["precompiled_charsmap"].as_str();
             }
             "Strip" if step["strip_left"] == true && step["strip_right"] == true => strips = true,
             "Replace" if step["pattern"]["Regex"] == " {2,}" && content == " " => collapses = true,
