@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use access::{AccessArgs, BenchServeArgs, KeysCommand, KeysCreateArgs, Prompts};
-pub(crate) use generation::{KvArgs, SamplingArgs, SpeculationArgs};
+pub(crate) use generation::{KvArgs, KvTypeArg, SamplingArgs, SpeculationArgs};
 pub(crate) use serving::ServeArgs;
 
 /// The chat model `hearth up` and `hearth serve` use.
