@@ -51,7 +51,9 @@ impl Ask {
     pub(crate) async fn count(self, state: &Arc<State>) -> Result<usize> {
         let state = Arc::clone(state);
         generate::blocking(move || {
-            Ok(prepare(&state, self.assistant, self.conversation, &self.tools, self.max_tokens)?.prompt.len())
+            Ok(prepare(&state, &self.assistant, self.conversation, &self.tools, self.max_tokens)?
+                .prompt
+                .len())
         })
         .await
     }
@@ -68,7 +70,7 @@ impl Ask {
         let (name, adapter) = (assistant.name.clone(), assistant.adapter.clone());
         let (shared, used) = (Arc::clone(state), tools.clone());
         let prepared =
-            generate::blocking(move || prepare(&shared, assistant, conversation, &used, max_tokens)).await?;
+            generate::blocking(move || prepare(&shared, &assistant, conversation, &used, max_tokens)).await?;
         let engine = prepared.engine;
         let chat = &engine.model().chat;
         let prompt_tokens = prepared.prompt.len();
@@ -138,12 +140,12 @@ pub(crate) fn answers(splitters: Vec<Splitter>, completions: &[Completion]) -> V
 /// The assistant's system text, then its passages, then ids.
 fn prepare(
     state: &State,
-    assistant: Arc<Assistant>,
+    assistant: &Assistant,
     mut conversation: Conversation,
     tools: &Tools,
     max_tokens: usize,
 ) -> Result<Prepared> {
-    let engine = state.engine_of(&assistant)?;
+    let engine = state.engine_of(assistant)?;
     if let Some(system) = &assistant.system {
         put_system(&mut conversation, system);
     }

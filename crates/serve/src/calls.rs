@@ -203,11 +203,8 @@ fn string_length(text: &str) -> Option<usize> {
     let mut is_escaped = false;
     for (at, byte) in text.bytes().enumerate() {
         match byte {
-            _ if at == 0 => {
-                if byte != b'"' {
-                    return None;
-                }
-            }
+            _ if at == 0 && byte != b'"' => return None,
+            _ if at == 0 => {}
             _ if is_escaped => is_escaped = false,
             b'\\' => is_escaped = true,
             b'"' => return Some(at + 1),

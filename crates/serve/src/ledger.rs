@@ -112,7 +112,7 @@ impl Ledger {
     pub fn create_key(&self, name: &str, limits: Limits) -> Result<(Key, String)> {
         let mut random = [0_u8; 32];
         getrandom::fill(&mut random).map_err(|error| Error::Random { reason: error.to_string() })?;
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
         let (id, secret) = (format!("key_{}", hex(&random[..6])), format!("sk-hearth-{}", hex(&random[6..])));
         let key = Key { id, name: name.into(), created_s: now_s(), revoked_s: None, limits };
         self.connection().execute(

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 /// For the head of a request, and for the handshake of TLS.
 const MAX_HEAD: Duration = Duration::from_secs(30);
 /// For a write to go on.
-const MAX_WRITE: Duration = Duration::from_secs(60);
+const MAX_WRITE: Duration = Duration::from_mins(1);
 /// Of one request; more are answered by 431.
 const MAX_HEADERS: usize = 100;
 /// Of the head of a request.

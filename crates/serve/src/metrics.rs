@@ -160,7 +160,9 @@ mod tests {
     #[test]
     fn buckets_are_cumulative_and_end_with_the_count() {
         let histogram = Histogram::default();
-        [0.0005, 0.02, 0.02, 100.0].into_iter().for_each(|seconds| histogram.observe(seconds));
+        for seconds in [0.0005, 0.02, 0.02, 100.0] {
+            histogram.observe(seconds);
+        }
         let mut text = String::new();
         histogram.write(&mut text, "h", "x");
         for line in [

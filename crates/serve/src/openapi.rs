@@ -1,4 +1,4 @@
-//! `GET /openapi.json`: what can be asked, as OpenAPI 3.1. Bodies follow the published APIs they are compatible with.
+//! `GET /openapi.json`: what can be asked, as `OpenAPI` 3.1. Bodies follow the published APIs they are compatible with.
 
 use axum::Json;
 use serde_json::{Map, Value, json};

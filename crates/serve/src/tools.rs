@@ -83,7 +83,7 @@ struct Tool {
 /// Tools, and whether they may or must be called.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tools {
-    tools: Vec<Tool>,
+    list: Vec<Tool>,
     choice: Choice,
     is_parallel: bool,
 }
@@ -161,16 +161,16 @@ impl Tools {
         {
             return Err(Error::parameter("tool_choice", format!("`{name}` isn't one of the `tools`")));
         }
-        Ok(Self { tools, choice, is_parallel })
+        Ok(Self { list: tools, choice, is_parallel })
     }
 
     /// Whether calls are looked for in the answer.
     pub(crate) fn may_call(&self) -> bool {
-        !self.tools.is_empty() && self.choice != Choice::None
+        !self.list.is_empty() && self.choice != Choice::None
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.tools.iter().any(|tool| tool.name == name)
+        self.list.iter().any(|tool| tool.name == name)
     }
 
     /// Whether the answer can be nothing but calls.
@@ -189,18 +189,19 @@ impl Tools {
         }
         let mut rules = String::new();
         let mut alternatives = Vec::new();
-        for (index, tool) in self.tools.iter().filter(names).enumerate() {
+        for (index, tool) in self.list.iter().filter(names).enumerate() {
             let name = Value::from(tool.name.as_str());
             let parameters = tool.definition.pointer("/function/parameters").cloned();
             let parameters = parameters.unwrap_or_else(|| json!({ "type": "object" }));
             let arguments = dialect.arguments;
             // Written by hand, because the order of the two is part of the form. White space is that of the templates:
             // left free, a small model may write nothing else until its tokens are used up.
-            rules += &format!(
+            let rule = format!(
                 "\ncall_{index}: %json {{\"type\":\"object\",\"properties\":{{\"name\":{{\"const\":{name}}},\
                  \"{arguments}\":{parameters}}},\"required\":[\"name\",\"{arguments}\"],\"additionalProperties\":false,\
                  \"x-guidance\":{WHITE_SPACE}}}"
             );
+            rules.push_str(&rule);
             alternatives.push(format!("call_{index}"));
         }
         let (open, between, close) = match (dialect.is_bare, dialect.is_list) {
@@ -223,13 +224,13 @@ impl Tools {
                 self.describe(conversation);
             }
         } else if self.may_call() {
-            conversation.tools = self.tools.iter().map(|tool| tool.definition.clone()).collect();
+            conversation.tools = self.list.iter().map(|tool| tool.definition.clone()).collect();
         }
     }
 
     /// The instruction that Hermes' template writes.
     fn describe(&self, conversation: &mut Conversation) {
-        let tools: Vec<String> = self.tools.iter().map(|tool| tool.definition.to_string()).collect();
+        let tools: Vec<String> = self.list.iter().map(|tool| tool.definition.to_string()).collect();
         let text = format!(
             "You may call one or more functions to assist with the user query. You are provided with function \
              signatures within <tools></tools> XML tags:\n<tools>\n{}\n</tools>\n\nFor each function call, return a \
@@ -238,7 +239,9 @@ impl Tools {
             tools.join("\n")
         );
         match conversation.messages.first_mut() {
-            Some(first) if first.role == Role::System => first.content += &format!("\n\n{text}"),
+            Some(first) if first.role == Role::System => {
+                first.content = format!("{}\n\n{text}", first.content);
+            }
             _ => conversation.messages.insert(0, Message::system(text)),
         }
     }
@@ -255,7 +258,7 @@ fn as_text(conversation: &mut Conversation) {
             };
             let call = format!("<tool_call>\n{{\"name\": {name}, \"arguments\": {arguments}}}\n</tool_call>");
             let gap = if message.content.is_empty() { "" } else { "\n" };
-            message.content += &format!("{gap}{call}");
+            message.content = format!("{}{gap}{call}", message.content);
         }
         if message.role == Role::Tool {
             let content = format!("<tool_response>\n{}\n</tool_response>", message.content);

@@ -47,7 +47,9 @@ fn create(context: &Context, ledger: &Ledger, args: &KeysCreateArgs) -> Result<(
 fn list(context: &Context, ledger: &Ledger) -> Result<()> {
     let keys = ledger.keys()?;
     if context.json {
-        keys.iter().for_each(|key| context.print_json(&json!(key)));
+        for key in &keys {
+            context.print_json(&json!(key));
+        }
         return Ok(());
     }
     for Key { id, name, revoked_s, limits, .. } in keys {
@@ -77,7 +79,9 @@ fn revoke(context: &Context, ledger: &Ledger, key: &str) -> Result<()> {
 pub(super) fn usage(context: &Context) -> Result<()> {
     let used = Ledger::open(&context.machine.home.accounts())?.usage()?;
     if context.json {
-        used.iter().for_each(|line| context.print_json(&json!(line)));
+        for line in &used {
+            context.print_json(&json!(line));
+        }
         return Ok(());
     }
     if used.is_empty() {

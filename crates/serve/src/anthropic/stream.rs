@@ -41,14 +41,14 @@ impl Writer {
     fn close(&mut self, frames: &mut Vec<Frame>) {
         if self.open.take().is_some() {
             let index = self.num_blocks - 1;
-            frames.push(named(json!({ "type": "content_block_stop", "index": index })));
+            frames.push(named(&json!({ "type": "content_block_stop", "index": index })));
         }
     }
 
     fn open(&mut self, kind: &'static str, block: &Value, frames: &mut Vec<Frame>) {
         self.close(frames);
         let index = self.num_blocks;
-        frames.push(named(json!({ "type": "content_block_start", "index": index, "content_block": block })));
+        frames.push(named(&json!({ "type": "content_block_start", "index": index, "content_block": block })));
         self.open = Some(kind);
         self.num_blocks += 1;
     }
@@ -78,14 +78,14 @@ impl Writer {
                 Piece::Arguments { text, .. } => json!({ "type": "input_json_delta", "partial_json": text }),
             };
             let index = self.num_blocks.saturating_sub(1);
-            frames.push(named(json!({ "type": "content_block_delta", "index": index, "delta": delta })));
+            frames.push(named(&json!({ "type": "content_block_delta", "index": index, "delta": delta })));
         }
         frames
     }
 }
 
 /// An event whose name is its `type`.
-fn named(value: Value) -> Frame {
+fn named(value: &Value) -> Frame {
     let name = match value["type"].as_str() {
         Some("message_start") => "message_start",
         Some("content_block_start") => "content_block_start",
@@ -95,12 +95,12 @@ fn named(value: Value) -> Frame {
         Some("message_stop") => "message_stop",
         _ => "error",
     };
-    Frame::named(name, &value)
+    Frame::named(name, value)
 }
 
 impl Parts for Writer {
     fn first(&mut self, _: usize) -> Vec<Frame> {
-        vec![named(json!({ "type": "message_start", "message": self.head }))]
+        vec![named(&json!({ "type": "message_start", "message": self.head }))]
     }
 
     fn event(&mut self, _: usize, event: Event) -> Vec<Frame> {
@@ -139,12 +139,12 @@ impl Parts for Writer {
         let (reason, sequence) = &self.end;
         let delta = json!({ "stop_reason": reason, "stop_sequence": sequence });
         vec![
-            named(json!({ "type": "message_delta", "delta": delta, "usage": usage(&total) })),
-            named(json!({ "type": "message_stop" })),
+            named(&json!({ "type": "message_delta", "delta": delta, "usage": usage(&total) })),
+            named(&json!({ "type": "message_stop" })),
         ]
     }
 
     fn failed(&self, error: &Error) -> Frame {
-        named(error.anthropic_body())
+        named(&error.anthropic_body())
     }
 }

@@ -216,6 +216,6 @@ fn as_text_parts(content: Option<&mut Value>) {
 fn one_system(messages: &mut Vec<Message>) {
     while messages.len() > 1 && messages[0].role == Role::System && messages[1].role == Role::System {
         let second = messages.remove(1);
-        messages[0].content += &format!("\n\n{}", second.content);
+        messages[0].content = format!("{}\n\n{}", messages[0].content, second.content);
     }
 }

@@ -33,7 +33,7 @@ fn joined(events: &[Value]) -> Value {
     for event in events {
         match event["type"].as_str().unwrap() {
             "content_block_start" => {
-                message["content"].as_array_mut().unwrap().push(event["content_block"].clone())
+                message["content"].as_array_mut().unwrap().push(event["content_block"].clone());
             }
             "content_block_delta" => {
                 let block = message["content"].as_array_mut().unwrap().last_mut().unwrap();
@@ -232,7 +232,7 @@ fn responses_as_events_end_with_the_whole() {
         assert_eq!(strip(&last["output"]), strip(&whole["output"]), "{more}");
         let deltas: String = events
             .iter()
-            .filter(|event| event["type"].as_str().unwrap().ends_with(".delta"))
+            .filter(|event| event["type"].as_str().unwrap().rsplit('.').next() == Some("delta"))
             .map(|event| event["delta"].as_str().unwrap())
             .collect();
         let item = &whole["output"][0];

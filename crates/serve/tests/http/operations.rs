@@ -41,15 +41,15 @@ fn metrics_count_what_happened() {
     let text = serving.get("/metrics").text();
     let value = |name: &str| {
         let line = text.lines().find(|line| line.split(' ').next() == Some(name));
-        line.unwrap_or_else(|| panic!("{name} in {text}")).split(' ').nth(1).unwrap().parse::<f64>().unwrap()
+        line.unwrap_or_else(|| panic!("{name} in {text}")).split(' ').nth(1).unwrap().to_owned()
     };
-    assert_eq!(value("hearth_requests_finished_total"), 1.0);
-    assert_eq!(value("hearth_requests_refused_total"), 1.0);
-    assert_eq!(value("hearth_prompt_tokens_total"), usage["prompt_tokens"].as_f64().unwrap());
-    assert_eq!(value("hearth_completion_tokens_total"), 24.0);
-    assert_eq!(value("hearth_time_to_first_token_seconds_count"), 1.0);
-    assert_eq!(value("hearth_inter_token_seconds_count"), 23.0);
-    assert!(value("hearth_kv_bytes") > 0.0);
+    assert_eq!(value("hearth_requests_finished_total"), "1");
+    assert_eq!(value("hearth_requests_refused_total"), "1");
+    assert_eq!(value("hearth_prompt_tokens_total"), usage["prompt_tokens"].to_string());
+    assert_eq!(value("hearth_completion_tokens_total"), "24");
+    assert_eq!(value("hearth_time_to_first_token_seconds_count"), "1");
+    assert_eq!(value("hearth_inter_token_seconds_count"), "23");
+    assert_ne!(value("hearth_kv_bytes"), "0");
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (_, number) = line.rsplit_once(' ').unwrap();
         number.parse::<f64>().unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -104,7 +104,7 @@ fn heads_that_are_too_large_and_garbage_cost_one_connection_each() {
         let _ = stream.read_to_end(&mut answer);
         String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned()
     };
-    let flood: String = (0..500).map(|i| format!("x-{i}: y\r\n")).collect();
+    let flood = (0..500).fold(String::new(), |text, i| format!("{text}x-{i}: y\r\n"));
     assert!(
         raw(format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{flood}\r\n").as_bytes()).contains("431")
     );
