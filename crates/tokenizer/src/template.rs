@@ -26,9 +26,12 @@ const FUEL: u64 = 1_000_000;
 const RECURSION_LIMIT: usize = 200;
 /// Ten times the longest published template. An expression like `1+1+1…` is compiled by recursion, as deep as it is long.
 const MAX_SOURCE_BYTES: usize = 256 << 10;
-/// Room for such an expression, and for taking apart a list in a list in a list, as deep as the instructions allow
-/// (about 200 000); of these bytes only those are used that a template comes to need.
-const STACK_BYTES: usize = 512 << 20;
+/// Room for a step of that recursion, more than any takes without optimisation.
+const STACK_BYTES_PER_BYTE: usize = 2 << 10;
+const MIN_STACK_BYTES: usize = 4 << 20;
+/// Room for taking apart a list in a list in a list, as deep as the instructions allow (about 200 000); of these bytes
+/// only those are used that a template comes to need.
+const DEEP_STACK_BYTES: usize = 512 << 20;
 /// A thousand messages take a twentieth of a second. Fuel doesn't count the items of lists in lists that are compared,
 /// so lists that hold one another many times over are bounded by time alone.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -38,6 +41,7 @@ const NAME: &str = "chat_template";
 pub(crate) struct Template {
     environment: Arc<Environment<'static>>,
     pub(crate) source: String,
+    stack_bytes: usize,
     time_limit: Duration,
     /// Whether it once took longer than that. Its thread can't be stopped, so it isn't given another.
     has_hung: AtomicBool,
@@ -61,11 +65,14 @@ impl Template {
             return Err(Error::TemplateLength { num_bytes, limit: MAX_SOURCE_BYTES });
         }
         let owned = without_generation_tags(source);
-        let compiled = with_deep_stack(TIME_LIMIT, move || environment(owned))?;
+        let stack_bytes = MIN_STACK_BYTES + num_bytes * STACK_BYTES_PER_BYTE;
+        let compiled = on_a_thread(stack_bytes, TIME_LIMIT, move || environment(owned))?;
         let environment = compiled.map_err(|source| Error::TemplateSyntax { source: Box::new(source) })?;
         Ok(Self {
             environment: Arc::new(environment),
             source: source.to_owned(),
+            // Without a namespace no value outlives a turn of a loop to be put into another.
+            stack_bytes: if source.contains("namespace") { DEEP_STACK_BYTES } else { stack_bytes },
             time_limit: TIME_LIMIT,
             has_hung: AtomicBool::new(false),
         })
@@ -95,8 +102,9 @@ impl Template {
         };
         // The context is dropped in here, too: what a template has nested is taken apart by recursion.
         let environment = Arc::clone(&self.environment);
-        let rendered =
-            with_deep_stack(self.time_limit, move || environment.get_template(NAME)?.render(context));
+        let rendered = on_a_thread(self.stack_bytes, self.time_limit, move || {
+            environment.get_template(NAME)?.render(context)
+        });
         if matches!(rendered, Err(Error::TemplateTime { .. })) {
             self.has_hung.store(true, Ordering::Relaxed);
         }
@@ -127,13 +135,14 @@ fn environment(source: String) -> Result<Environment<'static>, minijinja::Error>
     Ok(environment)
 }
 
-/// Runs on a thread of its own, with a large stack and for so long; after that the thread is left to itself.
-fn with_deep_stack<R: Send + 'static>(
+/// Runs with such a stack and for so long; after that the thread is left to itself.
+fn on_a_thread<R: Send + 'static>(
+    stack_bytes: usize,
     time_limit: Duration,
     run: impl FnOnce() -> R + Send + 'static,
 ) -> Result<R> {
     let (sender, receiver) = sync_channel(1);
-    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
+    let thread = std::thread::Builder::new().stack_size(stack_bytes).spawn(move || {
         // Nobody waits any more once the time is over.
         let _ = sender.send(run());
     });
