@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-/// Part of what is left that is neither weights nor keys and values: activations, tables, the vocabulary's.
+/// What is left and is neither weights nor keys and values: activations, tables. At most half, where little is left.
 const RESERVE_BYTES: u64 = 128 << 20;
 
 /// The system's memory, in bytes.
@@ -48,7 +48,7 @@ fn left() -> Option<u64> {
 
 /// Bytes of keys and values at most, so that a long conversation is an error and not the end of the process.
 pub(crate) fn kv_budget() -> usize {
-    left().map_or(usize::MAX, |left| left.saturating_sub(RESERVE_BYTES) as usize)
+    left().map_or(usize::MAX, |left| (left - RESERVE_BYTES.min(left / 2)) as usize)
 }
 
 /// Refuses a model that can't be held, before anything is read.
