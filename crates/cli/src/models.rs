@@ -14,6 +14,7 @@ use hearth_model::Model;
 use hearth_model::encoder::Encoder;
 
 use crate::args::{KvArgs, SpeculationArgs};
+use crate::memory;
 
 /// Bytes of keys and values kept of finished conversations: 512 MiB hold some 20 000 tokens of the default model.
 const PREFIX_CACHE_BYTES: usize = 512 << 20;
@@ -66,6 +67,7 @@ impl Machine {
     }
 
     pub(crate) fn open(&self, path: &Path) -> Result<Arc<Model>> {
+        memory::check_weights(path)?;
         let model = Model::open(path, &self.pool);
         Ok(Arc::new(model.with_context(|| format!("`{}` can't be loaded", path.display()))?))
     }
@@ -108,7 +110,9 @@ impl Machine {
 }
 
 fn engine_config(max_context: usize) -> EngineConfig {
-    EngineConfig { prefix_cache_bytes: PREFIX_CACHE_BYTES, ..EngineConfig::new(max_context) }
+    let kv_bytes = memory::kv_budget();
+    let prefix_cache_bytes = PREFIX_CACHE_BYTES.min(kv_bytes / 2);
+    EngineConfig { prefix_cache_bytes, kv_bytes, ..EngineConfig::new(max_context) }
 }
 
 /// The encoder as the knowledge base and the server see it.

@@ -15,15 +15,36 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Prints an error with what caused it.
 pub(crate) fn print_error(error: &anyhow::Error) {
-    eprintln!("error: {error}");
     let mut shown = error.to_string();
+    eprintln!("error: {}", readable(&shown));
     for cause in error.chain().skip(1).map(ToString::to_string) {
         // Transparent wrappers repeat their source's words.
         if !shown.contains(&cause) {
-            eprintln!("  because: {cause}");
+            eprintln!("  because: {}", readable(&cause));
         }
         shown = cause;
     }
+}
+
+/// Characters of a message that are shown, half of them from each end.
+const MAX_MESSAGE_CHARS: usize = 2000;
+
+/// Messages quote files, which may hold a megabyte in one name, or what moves a terminal's cursor.
+fn readable(message: &str) -> String {
+    let is_plain = |c: char| !c.is_control() || c == '\n';
+    let num_chars = message.chars().count();
+    let escape = |text: &str| -> String {
+        text.chars()
+            .map(|c| if is_plain(c) { c.to_string() } else { c.escape_default().to_string() })
+            .collect()
+    };
+    if num_chars <= MAX_MESSAGE_CHARS {
+        return escape(message);
+    }
+    let half = MAX_MESSAGE_CHARS / 2;
+    let at = |index: usize| message.char_indices().nth(index).map_or(message.len(), |(byte, _)| byte);
+    let (start, end) = (&message[..at(half)], &message[at(num_chars - half)..]);
+    format!("{} … ({} characters left out) … {}", escape(start), num_chars - 2 * half, escape(end))
 }
 
 /// A line of the server's log.
@@ -160,5 +181,20 @@ impl Progress for Terminal {
 
     fn cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_stay_readable_whatever_they_quote() {
+        assert_eq!(readable("`a` isn't\nb"), "`a` isn't\nb");
+        assert_eq!(readable("\u{1b}[2Jé\u{9b}"), "\\u{1b}[2Jé\\u{9b}");
+        let long = format!("model `{}` isn't there", "é".repeat(1_000_000));
+        let shown = readable(&long);
+        assert!(shown.starts_with("model `é") && shown.ends_with("é` isn't there"), "{shown}");
+        assert!(shown.contains("(998020 characters left out)") && shown.chars().count() < 2100, "{shown}");
     }
 }

@@ -26,6 +26,8 @@ fn wrong_arguments_say_what_would_be_right() {
     fs_err::create_dir_all(scene.path("empty")).unwrap();
     scene.write("pictures/a.png", "x");
     scene.write("no-model/readme.txt", "x");
+    scene.write("noise.txt", b"hello \xff");
+    let (model, noise) = (scene.text("model"), scene.text("noise.txt"));
     let (docs, empty, pictures) = (scene.text("docs"), scene.text("empty"), scene.text("pictures"));
     let (file, missing, no_model) = (scene.text("docs/kiln.md"), scene.text("none"), scene.text("no-model"));
     let cases: &[(&[&str], i32, &[&str])] = &[
@@ -58,6 +60,8 @@ fn wrong_arguments_say_what_would_be_right() {
         (&["pull", "nonesuch"], 1, &["no model is called `nonesuch`"]),
         (&["rm", "nonesuch"], 1, &["no model is called `nonesuch`", "hearth models"]),
         (&["generate", "--model", &missing, "--prompt", "x"], 1, &["/none`"]),
+        (&["generate", "--model", &model, "--prompt", ""], 1, &["the prompt is empty", "--prompt-file"]),
+        (&["generate", "--model", &model, "--prompt-file", &noise], 1, &["noise.txt` isn't UTF-8: byte 6"]),
         (&["eval", "perplexity", "--model", &scene.text("model"), "--text", &missing], 1, &["/none"]),
         (&["kb", "search", "nonesuch", "x", "--embedder", &scene.text("embedder.bin")], 1, &["nonesuch"]),
     ];

@@ -50,6 +50,45 @@ fn a_model_goes_to_gguf_and_back_with_the_logits_it_had() {
 }
 
 #[test]
+fn an_importance_matrix_is_computed_and_used() {
+    let scene = Scene::new("imatrix");
+    WIDE.write(&scene.path("source")).unwrap();
+    fs_err::create_dir(scene.path("out")).unwrap();
+    scene.write("text.txt", "The kiln is hot and the clay is wet. ".repeat(30));
+    scene.write("noise.txt", [0xff, 0xfe]);
+    let (source, text, output) = (scene.text("source"), scene.text("text.txt"), scene.text("out/i.gguf"));
+    let other = scene.text("out/x.gguf");
+    let imatrix = |more: &[&str]| {
+        run(scene.hearth(&[&["imatrix", &source, &text, "-o", &output, "--window", "64"], more].concat()))
+    };
+    let report = json(imatrix(&["--json", "--chunks", "2"]));
+    assert_eq!((&report["windows"], &report["tokens"]), (&2.into(), &128.into()));
+    assert_eq!(names(&scene), ["i.gguf"]);
+    let again = imatrix(&[]).expect(1);
+    assert!(again.stderr.contains("i.gguf` is there already"), "{}", again.stderr);
+    imatrix(&["--overwrite"]).expect(0);
+    for (more, expected) in
+        [(["--window", "9999999"], "`--window` 9999999 must be 16 to"), (["--chunks", "0"], "`--chunks` 0")]
+    {
+        let command = [&["imatrix", &source, &text, "-o", &other], &more[..]].concat();
+        let outcome = run(scene.hearth(&command)).expect(1);
+        assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
+    }
+    let noise = run(scene.hearth(&["imatrix", &source, &scene.text("noise.txt"), "-o", &other]));
+    let noise = noise.expect(1);
+    assert!(noise.stderr.contains("noise.txt` isn't UTF-8"), "{}", noise.stderr);
+    let quantize = |target: &str, more: &[&str]| {
+        let target = scene.text(target);
+        run(scene.hearth(&[&["quantize", &source, &target, "--type", "q4_0", "--json"], more].concat()))
+            .expect(0);
+        fs_err::read(target).unwrap()
+    };
+    let (plain, weighted) = (quantize("out/a.gguf", &[]), quantize("out/b.gguf", &["--imatrix", &output]));
+    assert!(plain.len() == weighted.len() && plain != weighted, "the matrix changes which rounding is best");
+    assert_eq!(names(&scene), ["a.gguf", "b.gguf", "i.gguf"]);
+}
+
+#[test]
 fn quantised_models_are_near_and_say_how_near() {
     let scene = Scene::new("quantize");
     WIDE.write(&scene.path("source")).unwrap();

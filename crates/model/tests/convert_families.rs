@@ -4,6 +4,9 @@
 //! The models are those of `golden/families.json`, the vocabularies are made here.
 
 #[cfg(test)]
+mod golden;
+
+#[cfg(test)]
 mod tests {
     use std::path::Path;
 
@@ -13,37 +16,11 @@ mod tests {
     use hearth_model::convert::{Encoding, Mix, Options, convert};
     use hearth_model::files::{GgufFile, SafetensorsFolder};
     use hearth_model::{Decoder, Model, ModelConfig};
-    use hearth_tensor::eager::{Eager, Rows, Workspace};
-    use hearth_tensor::graph::{KvOptions, KvType};
-    use hearth_tensor::kv::KvCache;
-    use hearth_testkit::{FormulaTensor, Scratch, formula_model};
+    use hearth_testkit::Scratch;
     use hearth_tokenizer::Tokenizer;
-    use serde::Deserialize;
     use serde_json::{Value, json};
 
-    /// Largest difference to an f32 forward that sums in another order.
-    const LOGIT_TOLERANCE: f32 = 1e-4;
-
-    #[derive(Deserialize)]
-    struct Golden {
-        cases: Vec<Case>,
-    }
-
-    #[derive(Deserialize)]
-    struct Case {
-        name: String,
-        config: Value,
-        /// Name, shape, offset and scale.
-        tensors: Vec<(String, Vec<usize>, f32, f32)>,
-        sequences: Vec<Sequence>,
-    }
-
-    #[derive(Deserialize)]
-    struct Sequence {
-        ids: Vec<u32>,
-        rows: Vec<usize>,
-        logits: Vec<Vec<f32>>,
-    }
+    use super::golden::{Case, case, cases, exact, logits};
 
     /// What a GGUF file of the family has no key for; and why.
     const REFUSED: [(&str, &str); 6] = [
@@ -55,52 +32,13 @@ mod tests {
         ("gemma3-types", "`query_pre_attn_scalar` 20, other than 16"),
     ];
 
-    fn cases() -> Vec<Case> {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/families.json");
-        serde_json::from_slice::<Golden>(&fs_err::read(path).unwrap()).unwrap().cases
+    fn write(case: &Case, folder: &Path, tokenizer: &Value) {
+        case.write(folder);
+        fs_err::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
     }
 
-    impl Case {
-        fn write(&self, folder: &Path, tokenizer: &Value) {
-            let tensors: Vec<FormulaTensor> = self
-                .tensors
-                .iter()
-                .cloned()
-                .map(|(name, shape, offset, scale)| FormulaTensor { name, shape, offset, scale })
-                .collect();
-            formula_model(folder, &self.config, &tensors).unwrap();
-            fs_err::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-        }
-
-        #[track_caller]
-        fn check_logits(&self, path: &Path) {
-            let decoder = open(path);
-            for sequence in &self.sequences {
-                let logits = logits(&decoder, &sequence.ids);
-                for (&row, expected) in sequence.rows.iter().zip(&sequence.logits) {
-                    let largest = logits[row].iter().zip(expected).map(|(a, b)| (a - b).abs());
-                    let largest = largest.fold(0.0, f32::max);
-                    assert!(largest < LOGIT_TOLERANCE, "{}, row {row}: {largest}", self.name);
-                }
-            }
-        }
-    }
-
-    /// With keys and values in f32: the logits are held against an f32 forward.
     fn open(path: &Path) -> Decoder {
-        let decoder = Decoder::open(path, &Pool::new(1)).unwrap();
-        Decoder { kv: KvOptions { kv_type: KvType::F32, sparse_pages: None }, ..decoder }
-    }
-
-    fn logits(decoder: &Decoder, ids: &[u32]) -> Vec<Vec<f32>> {
-        let (pool, mut workspace) = (Pool::new(1), Workspace::default());
-        let mut cache = KvCache::new(decoder.page_layout());
-        let rows = vec![Rows { cache: &mut cache, count: ids.len() }];
-        let mut graph = Eager::new(&pool, &mut workspace, rows);
-        let all: Vec<usize> = (0..ids.len()).collect();
-        let out = decoder.logits(&mut graph, ids, &all);
-        graph.finish();
-        all.iter().map(|&row| out.row(row).to_vec()).collect()
+        exact(Decoder::open(path, &Pool::new(1)).unwrap())
     }
 
     fn run(source: &Path, target: &Path) -> hearth_model::Result<()> {
@@ -115,9 +53,9 @@ mod tests {
     fn check_case(case: &Case) {
         let scratch = Scratch::new("convert-families").unwrap();
         let (folder, file, back) = (scratch.join("a"), scratch.join("b.gguf"), scratch.join("c"));
-        case.write(&folder, &char_bpe());
+        write(case, &folder, &char_bpe());
         run(&folder, &file).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-        case.check_logits(&file);
+        case.check_logits(&open(&file));
         run(&file, &back).unwrap_or_else(|error| panic!("{}, back: {error}", case.name));
         let (before, after) = (shape(&folder), shape(&back));
         assert_eq!(ModelConfig { is_tied: after.is_tied, ..before }, after, "{}", case.name);
@@ -132,7 +70,7 @@ mod tests {
             let differs = before.iter().zip(&after).any(|(a, b)| (a - b).abs() > bound);
             assert!(!differs && before.len() == after.len(), "{} {name}", case.name);
         }
-        case.check_logits(&back);
+        case.check_logits(&open(&back));
     }
 
     #[test]
@@ -142,7 +80,7 @@ mod tests {
             if let Some((_, expected)) = REFUSED.iter().find(|(name, _)| *name == case.name) {
                 let scratch = Scratch::new("convert-families").unwrap();
                 let folder = scratch.join("a");
-                case.write(&folder, &char_bpe());
+                write(&case, &folder, &char_bpe());
                 let message = run(&folder, &scratch.join("b.gguf")).unwrap_err().to_string();
                 assert!(message.contains(expected), "{}: {message}", case.name);
                 if !case.name.starts_with("gemma") {
@@ -168,7 +106,7 @@ mod tests {
             let scratch = Scratch::new("convert-families").unwrap();
             let (folder, file) = (scratch.join("a"), scratch.join("b.gguf"));
             case.config["query_pre_attn_scalar"] = case.config["head_dim"].clone();
-            case.write(&folder, &char_bpe());
+            write(&case, &folder, &char_bpe());
             run(&folder, &file).unwrap();
             let ids: Vec<u32> = (0..60).map(|id| id * 7 % 64).collect();
             assert_eq!(logits(&open(&folder), &ids), logits(&open(&file), &ids), "{}", case.name);
@@ -177,7 +115,7 @@ mod tests {
 
     #[test]
     fn experts_are_quantised_one_by_one() {
-        let mut case = cases().into_iter().find(|case| case.name == "mixtral").unwrap();
+        let mut case = case("mixtral");
         for (_, shape, ..) in &mut case.tensors {
             for size in shape.iter_mut().filter(|size| **size == 48) {
                 *size = 64;
@@ -186,7 +124,7 @@ mod tests {
         case.config["intermediate_size"] = 64.into();
         let scratch = Scratch::new("convert-families").unwrap();
         let (folder, file) = (scratch.join("a"), scratch.join("b.gguf"));
-        case.write(&folder, &char_bpe());
+        write(&case, &folder, &char_bpe());
         let options = Options { encoding: Encoding::Mix(Mix::Q8_0), ..Options::default() };
         let summary = convert(&folder, &file, &options, &Pool::new(2), &Silent).unwrap();
         let down = summary.tensors.iter().find(|tensor| tensor.name == "blk.0.ffn_down_exps.weight").unwrap();
@@ -305,10 +243,10 @@ mod tests {
     /// Goes by way of a GGUF file, and holds the ids of all three against each other.
     #[track_caller]
     fn check_tokenizer(kind: &str, tokenizer: &Value) {
-        let case = cases().into_iter().find(|case| case.name == "mistral").unwrap();
+        let case = case("mistral");
         let scratch = Scratch::new("convert-families").unwrap();
         let (folder, file, back) = (scratch.join("a"), scratch.join("b.gguf"), scratch.join("c"));
-        case.write(&folder, tokenizer);
+        write(&case, &folder, tokenizer);
         run(&folder, &file).unwrap_or_else(|error| panic!("{kind}: {error}"));
         run(&file, &back).unwrap_or_else(|error| panic!("{kind}, back: {error}"));
         let first = Tokenizer::from_json(tokenizer.to_string().as_bytes()).unwrap();
@@ -337,10 +275,10 @@ mod tests {
         let check = |change: &dyn Fn(&mut Vec<Value>), expected: &str| {
             let mut tokenizer = char_bpe();
             change(tokenizer["model"]["merges"].as_array_mut().unwrap());
-            let case = cases().into_iter().find(|case| case.name == "llama").unwrap();
+            let case = case("llama");
             let scratch = Scratch::new("convert-families").unwrap();
             let folder = scratch.join("a");
-            case.write(&folder, &tokenizer);
+            write(&case, &folder, &tokenizer);
             let message = run(&folder, &scratch.join("b.gguf")).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         };

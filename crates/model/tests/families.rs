@@ -2,57 +2,22 @@
 //! for each; and what is refused, by its name.
 
 #[cfg(test)]
+mod golden;
+
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use hearth_kernels::pool::Pool;
     use hearth_model::{Adapter, Decoder, LoraConfig};
     use hearth_tensor::eager::{Eager, Rows, Workspace};
-    use hearth_tensor::graph::{KvOptions, KvType};
     use hearth_tensor::kv::KvCache;
     use hearth_tensor::tape::{Gradients, Keep, Tape};
     use hearth_tensor::tensor::Arena;
-    use hearth_testkit::{FormulaTensor, Scratch, formula_model};
-    use serde::Deserialize;
+    use hearth_testkit::Scratch;
     use serde_json::json;
 
-    /// Largest difference to an f32 forward that sums in another order.
-    const LOGIT_TOLERANCE: f32 = 1e-4;
-
-    /// What `golden/families.py` and `golden/families_gguf.py` wrote.
-    #[derive(Deserialize)]
-    struct Golden {
-        cases: Vec<Case>,
-    }
-
-    #[derive(Deserialize)]
-    struct Case {
-        name: String,
-        #[serde(default)]
-        config: serde_json::Value,
-        /// Name, shape, offset and scale.
-        #[serde(default)]
-        tensors: Vec<(String, Vec<usize>, f32, f32)>,
-        sequences: Vec<Sequence>,
-    }
-
-    #[derive(Deserialize)]
-    struct Sequence {
-        ids: Vec<u32>,
-        rows: Vec<usize>,
-        logits: Vec<Vec<f32>>,
-    }
-
-    const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden");
-
-    fn cases_of(file: &str) -> Vec<Case> {
-        let text = fs_err::read(format!("{GOLDEN}/{file}")).unwrap();
-        serde_json::from_slice::<Golden>(&text).unwrap().cases
-    }
-
-    fn cases() -> Vec<Case> {
-        cases_of("families.json")
-    }
+    use super::golden::{Case, GOLDEN, case, cases, cases_of, exact};
 
     impl Case {
         fn open(&self) -> Decoder {
@@ -66,38 +31,9 @@ mod tests {
 
         fn try_open(&self) -> hearth_model::Result<Decoder> {
             let folder = Scratch::new("families").unwrap();
-            let tensors: Vec<FormulaTensor> = self
-                .tensors
-                .iter()
-                .cloned()
-                .map(|(name, shape, offset, scale)| FormulaTensor { name, shape, offset, scale })
-                .collect();
-            formula_model(&folder, &self.config, &tensors).unwrap();
+            self.write(&folder);
             Decoder::open(&folder, &Pool::new(2))
         }
-
-        /// Holds the recorded rows against a decoder's.
-        fn check_logits(&self, decoder: &Decoder) {
-            let vocab_size = decoder.config.vocab_size;
-            for sequence in &self.sequences {
-                let logits = &eager_logits(decoder, &[&sequence.ids], 100, 2)[0];
-                for (&row, expected) in sequence.rows.iter().zip(&sequence.logits) {
-                    let actual = &logits[row * vocab_size..(row + 1) * vocab_size];
-                    for (id, (actual, expected)) in actual.iter().zip(expected).enumerate() {
-                        assert!(
-                            (actual - expected).abs() < LOGIT_TOLERANCE,
-                            "{}, row {row} of {}, logit {id}: {actual} vs. {expected}",
-                            self.name,
-                            sequence.ids.len()
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    fn exact(decoder: Decoder) -> Decoder {
-        Decoder { kv: KvOptions { kv_type: KvType::F32, sparse_pages: None }, ..decoder }
     }
 
     /// Logits of every row of sequences that are computed together, `chunk` rows of each at a time.
@@ -145,7 +81,7 @@ mod tests {
     /// The message of a model of the case with other settings.
     #[track_caller]
     fn check_refused(name: &str, changes: &serde_json::Value, expected: &str) {
-        let mut case = cases().into_iter().find(|case| case.name == name).unwrap();
+        let mut case = case(name);
         let config = case.config.as_object_mut().unwrap();
         for (key, value) in changes.as_object().unwrap() {
             config.insert(key.clone(), value.clone());

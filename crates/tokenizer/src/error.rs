@@ -27,6 +27,10 @@ pub enum Error {
     NoUnknownToken,
     #[error("character map is damaged at byte {offset}: {reason}")]
     CharacterMap { offset: usize, reason: &'static str },
+    #[error(
+        "the normalizer's steps may make `{growth}` bytes of one, but hearth reads none that make more than {limit}"
+    )]
+    Growth { growth: usize, limit: usize },
     #[error("split pattern `{pattern}` can't be compiled")]
     Pattern {
         pattern: String,
@@ -44,6 +48,10 @@ pub enum Error {
         #[source]
         source: Box<minijinja::Error>,
     },
+    #[error("chat template has `{num_bytes}` bytes, but none that hearth runs has more than {limit}")]
+    TemplateLength { num_bytes: usize, limit: usize },
+    #[error("chat template took more than {seconds} s and isn't run again; give the model another template")]
+    TemplateTime { seconds: u64 },
     #[error("no thread could be started to render the chat template: {0}")]
     TemplateThread(#[source] std::io::Error),
     #[error("template variable `{name}` is the conversation's own and can't be set")]

@@ -36,7 +36,7 @@ impl Tokenizer {
             add_token(token, &mut parts)?;
         }
         if let Some(post_processor) = &post_processor {
-            read_post_processor(post_processor, &mut parts.ids);
+            read_post_processor(post_processor, &mut parts.ids)?;
         }
         parts.build()
     }

@@ -42,6 +42,24 @@ pub enum Normalizer {
     Prepend(String),
 }
 
+/// Steps of published vocabularies put three bytes in the place of one, once.
+const MAX_GROWTH: usize = 256;
+
+/// Refuses steps that would make gigabytes of a line: how many bytes a byte of text may become at most, counted as if
+/// every place of a text matched every pattern.
+pub(crate) fn check_growth(normalizers: &[Normalizer]) -> Result<()> {
+    let mut growth = 1_usize;
+    for normalizer in normalizers {
+        growth = match normalizer {
+            // A pattern of nothing matches between bytes, which stay.
+            Normalizer::Replace { replacement, .. } => growth.saturating_mul(replacement.len() + 1),
+            Normalizer::Prepend(prefix) => growth.saturating_add(prefix.len()),
+            _ => growth,
+        };
+    }
+    if growth > MAX_GROWTH { Err(Error::Growth { growth, limit: MAX_GROWTH }) } else { Ok(()) }
+}
+
 impl Normalizer {
     pub(crate) fn apply<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
         match self {

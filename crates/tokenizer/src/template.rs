@@ -1,7 +1,12 @@
 //! Runs a model family's published Jinja template, as the `transformers` library does.
 //!
-//! Templates come with downloaded models, so they run on a budget: instructions, bytes and nesting are bounded, and
-//! nothing outside the conversation can be reached. What a template does wrong is an error, never a panic.
+//! Templates come with downloaded models, so they run on a budget: size, instructions, bytes, nesting and time are
+//! bounded, and nothing outside the conversation can be reached. What a template does wrong is an error, never a panic.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
@@ -19,17 +24,27 @@ pub use date::Date;
 /// a second and 64 MB of a hostile one.
 const FUEL: u64 = 1_000_000;
 const RECURSION_LIMIT: usize = 200;
+/// Ten times the longest published template. An expression like `1+1+1…` is compiled by recursion, as deep as it is long.
+const MAX_SOURCE_BYTES: usize = 256 << 10;
+/// Room for a step of that recursion, more than any takes without optimisation.
+const STACK_BYTES_PER_BYTE: usize = 2 << 10;
+const MIN_STACK_BYTES: usize = 4 << 20;
 /// Room for taking apart a list in a list in a list, as deep as the instructions allow (about 200 000); of these bytes
 /// only those are used that a template comes to need.
-const STACK_BYTES: usize = 512 << 20;
+const DEEP_STACK_BYTES: usize = 512 << 20;
+/// A thousand messages take a twentieth of a second. Fuel doesn't count the items of lists in lists that are compared,
+/// so lists that hold one another many times over are bounded by time alone.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 const NAME: &str = "chat_template";
 
 #[derive(Debug)]
 pub(crate) struct Template {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
     pub(crate) source: String,
-    /// Whether values could be nested deeper than a usual stack can take apart.
-    can_nest: bool,
+    stack_bytes: usize,
+    time_limit: Duration,
+    /// Whether it once took longer than that. Its thread can't be stopped, so it isn't given another.
+    has_hung: AtomicBool,
 }
 
 /// What a template sees beside the messages.
@@ -45,26 +60,22 @@ pub(crate) struct Surroundings {
 
 impl Template {
     pub(crate) fn compile(source: &str) -> Result<Self> {
-        let syntax_error = |source| Error::TemplateSyntax { source: Box::new(source) };
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(syntax_error)?);
-        // Otherwise an error keeps the values around it.
-        environment.set_debug(false);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(RECURSION_LIMIT);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_filter("tojson", to_json);
-        environment.add_filter("string", |value: &Value| python_text::text(value));
-        environment.add_filter("join", join);
-        environment.set_formatter(|out, _, value| {
-            out.write_str(&python_text::text(value)?).map_err(|_| ErrorKind::WriteFailure.into())
-        });
-        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(syntax_error)?;
-        // Without one no value outlives a turn of a loop to be put into another.
-        let can_nest = source.contains("namespace");
-        Ok(Self { environment, source: source.to_owned(), can_nest })
+        let num_bytes = source.len();
+        if num_bytes > MAX_SOURCE_BYTES {
+            return Err(Error::TemplateLength { num_bytes, limit: MAX_SOURCE_BYTES });
+        }
+        let owned = without_generation_tags(source);
+        let stack_bytes = MIN_STACK_BYTES + num_bytes * STACK_BYTES_PER_BYTE;
+        let compiled = on_a_thread(stack_bytes, TIME_LIMIT, move || environment(owned))?;
+        let environment = compiled.map_err(|source| Error::TemplateSyntax { source: Box::new(source) })?;
+        Ok(Self {
+            environment: Arc::new(environment),
+            source: source.to_owned(),
+            // Without a namespace no value outlives a turn of a loop to be put into another.
+            stack_bytes: if source.contains("namespace") { DEEP_STACK_BYTES } else { stack_bytes },
+            time_limit: TIME_LIMIT,
+            has_hung: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn render(
@@ -73,6 +84,10 @@ impl Template {
         around: &Surroundings,
         add_generation_prompt: bool,
     ) -> Result<String> {
+        let hung = || Error::TemplateTime { seconds: self.time_limit.as_secs() };
+        if self.has_hung.load(Ordering::Relaxed) {
+            return Err(hung());
+        }
         let date = around.date;
         let strftime_now = move |format: &str| date.format(format);
         let context = minijinja::context! {
@@ -86,21 +101,60 @@ impl Template {
             ..around.variables.clone()
         };
         // The context is dropped in here, too: what a template has nested is taken apart by recursion.
-        let render = move || self.environment.get_template(NAME)?.render(context);
-        let rendered = if self.can_nest { with_deep_stack(render)? } else { render() };
-        rendered.map_err(|source: minijinja::Error| Error::TemplateRender {
+        let environment = Arc::clone(&self.environment);
+        let rendered = on_a_thread(self.stack_bytes, self.time_limit, move || {
+            environment.get_template(NAME)?.render(context)
+        });
+        if matches!(rendered, Err(Error::TemplateTime { .. })) {
+            self.has_hung.store(true, Ordering::Relaxed);
+        }
+        rendered?.map_err(|source: minijinja::Error| Error::TemplateRender {
             num_messages: messages.len(),
             source: Box::new(source),
         })
     }
 }
 
-fn with_deep_stack<R: Send>(run: impl FnOnce() -> R + Send) -> Result<R> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, run);
-        let joined = thread.map_err(Error::TemplateThread)?.join();
-        Ok(joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })
+fn environment(source: String) -> Result<Environment<'static>, minijinja::Error> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax?);
+    // Otherwise an error keeps the values around it.
+    environment.set_debug(false);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(RECURSION_LIMIT);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_filter("tojson", to_json);
+    environment.add_filter("string", |value: &Value| python_text::text(value));
+    environment.add_filter("join", join);
+    environment.set_formatter(|out, _, value| {
+        out.write_str(&python_text::text(value)?).map_err(|_| ErrorKind::WriteFailure.into())
+    });
+    environment.add_template_owned(NAME, source)?;
+    Ok(environment)
+}
+
+/// Runs with such a stack and for so long; after that the thread is left to itself.
+fn on_a_thread<R: Send + 'static>(
+    stack_bytes: usize,
+    time_limit: Duration,
+    run: impl FnOnce() -> R + Send + 'static,
+) -> Result<R> {
+    let (sender, receiver) = sync_channel(1);
+    let thread = std::thread::Builder::new().stack_size(stack_bytes).spawn(move || {
+        // Nobody waits any more once the time is over.
+        let _ = sender.send(run());
+    });
+    let thread = thread.map_err(Error::TemplateThread)?;
+    match receiver.recv_timeout(time_limit) {
+        Ok(done) => Ok(done),
+        Err(RecvTimeoutError::Timeout) => Err(Error::TemplateTime { seconds: time_limit.as_secs() }),
+        Err(RecvTimeoutError::Disconnected) => match thread.join() {
+            Err(panic) => std::panic::resume_unwind(panic),
+            Ok(()) => Err(Error::TemplateTime { seconds: 0 }),
+        },
+    }
 }
 
 fn raise_exception(message: &str) -> Result<String, minijinja::Error> {
@@ -129,13 +183,21 @@ fn to_json(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<Stri
     options.assert_all_used()?;
     let failed =
         |error: serde_json::Error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string());
-    python_text::check_depth(value, 0)?;
+    python_text::check_size(value)?;
     serde_json::to_value(value).and_then(|value| json.to_string(value)).map_err(failed)
 }
 
 fn join(value: &Value, between: Option<&str>) -> Result<String, minijinja::Error> {
-    let items: Result<Vec<String>, _> = value.try_iter()?.map(|item| python_text::text(&item)).collect();
-    Ok(items?.join(between.unwrap_or_default()))
+    let between = between.unwrap_or_default();
+    let mut out = String::new();
+    for (index, item) in value.try_iter()?.enumerate() {
+        out.push_str(if index == 0 { "" } else { between });
+        out.push_str(&python_text::text(&item)?);
+        if out.len() > python_text::MAX_BYTES {
+            return Err(ErrorKind::OutOfFuel.into());
+        }
+    }
+    Ok(out)
 }
 
 /// Training frameworks mark answers by `{% generation %}`; rendering ignores it, and so does Jinja's own grammar.
@@ -223,10 +285,62 @@ mod tests {
             "{% if %}",
             "o f{%} %{% if af",
             "{% for",
+            "{% set l = range(90000) | list %}{{ l | join(l | join) }}",
+            "{% set s = 'x' * 60000 %}{{ [s] * 90000 }}",
+            "{% set s = 'x' * 60000 %}{{ [s] * 90000 | tojson }}",
         ] {
             assert!(render(source).is_err(), "{source}");
         }
+        let filters = ["", " | string", " | tojson", " | join", " | join | length"];
+        for filter in filters {
+            let source = format!("{LISTS_OF_ONE_ANOTHER}{{{{ ns.x{filter} }}}}");
+            assert!(render(&source).is_err(), "{filter}");
+        }
         let message = render("{{ raise_exception('roles must alternate') }}").unwrap_err().to_string();
         assert!(message.contains("roles must alternate"), "{message}");
+    }
+
+    /// 2⁵⁰ empty lists to whoever walks over them, and fifty in memory.
+    const LISTS_OF_ONE_ANOTHER: &str =
+        "{% set ns = namespace(x=[]) %}{% for i in range(50) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
+
+    #[test]
+    fn expressions_as_long_as_a_template_may_be_take_no_more_than_the_stack() {
+        for (start, step, end) in [
+            ("{{ 1", "+1", " }}"),
+            ("{{ ", "-", "1 }}"),
+            ("{{ ", "not ", "1 }}"),
+            ("{{ a", ".b", " }}"),
+            ("{{ 1", "|string", " }}"),
+            ("{{ 1", " and 1", " }}"),
+            ("{% if a %}", "{% elif a %}", "{% endif %}"),
+            ("{% set a = [] %}", "{% set a = [a] %}", "x"),
+        ] {
+            let steps = (MAX_SOURCE_BYTES - start.len() - end.len()) / step.len();
+            let source = [start, &step.repeat(steps), end].concat();
+            // Some are refused by their depth, some run out of instructions, some render.
+            let _ = render(&source);
+            let longer = [start, &step.repeat(steps + 1), end].concat();
+            assert!(matches!(render(&longer), Err(Error::TemplateLength { .. })), "{step}");
+        }
+    }
+
+    #[test]
+    fn a_template_that_hangs_is_an_error_and_runs_only_once() {
+        let lists = LISTS_OF_ONE_ANOTHER;
+        let source = format!("{lists}{{% set a = ns.x %}}{lists}{{{{ ns.x == a }}}}");
+        let mut template = Template::compile(&source).unwrap();
+        template.time_limit = Duration::from_secs(1);
+        let around = Surroundings {
+            tools: Value::from(()),
+            bos_token: String::new(),
+            eos_token: String::new(),
+            date: Date::new(2026, 2, 3),
+            variables: Value::from(()),
+        };
+        let message = template.render(&[], &around, true).unwrap_err().to_string();
+        assert!(message.contains("took more than 1 s"), "{message}");
+        template.time_limit = Duration::from_hours(1);
+        assert!(matches!(template.render(&[], &around, true), Err(Error::TemplateTime { .. })));
     }
 }

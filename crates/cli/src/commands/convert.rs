@@ -68,7 +68,7 @@ fn run(context: &Context, args: &WriteArgs, options: &Options<'_>) -> Result<()>
     let proof = proof.with_context(|| {
         format!("`{}` can't be proved; `--no-verify` writes it all the same", args.target.display())
     })?;
-    unproved.accept(&args.target)?;
+    unproved.accept(&args.target, args.overwrite)?;
     report(context, &args.target, &summary, Some((&expectation, &proof)));
     Ok(())
 }
@@ -87,7 +87,14 @@ impl Unproved {
         Self { path: target.with_file_name(name) }
     }
 
-    fn accept(&self, target: &Path) -> Result<()> {
+    fn accept(&self, target: &Path, overwrite: bool) -> Result<()> {
+        // Looked for before as well; the proof takes its time.
+        if target.exists() && !overwrite {
+            bail!(
+                "`{}` came to be while this was computed and stays as it is\nhint: `--overwrite` replaces it",
+                target.display()
+            );
+        }
         Ok(fs_err::rename(&self.path, target)?)
     }
 }
@@ -135,4 +142,23 @@ fn report(context: &Context, target: &Path, summary: &Summary, proof: Option<(&E
         None => context.print("logits were not compared (`--no-verify`)"),
     }
     context.print(&format!("{} is written", target.display()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_another_process_wrote_meanwhile_stays() {
+        let folder = hearth_testkit::Scratch::new("accept").unwrap();
+        let target = folder.join("m.gguf");
+        let unproved = Unproved::beside(&target);
+        fs_err::write(&unproved.path, "ours").unwrap();
+        fs_err::write(&target, "theirs").unwrap();
+        let message = unproved.accept(&target, false).unwrap_err().to_string();
+        assert!(message.contains("m.gguf` came to be"), "{message}");
+        assert_eq!(fs_err::read(&target).unwrap(), b"theirs");
+        unproved.accept(&target, true).unwrap();
+        assert_eq!(fs_err::read(&target).unwrap(), b"ours");
+    }
 }

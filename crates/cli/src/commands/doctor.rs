@@ -9,6 +9,7 @@ use hearth_kernels::cpu;
 use serde_json::{Value, json};
 
 use super::Context;
+use crate::memory::Memory;
 use measure::Measured;
 
 /// Of the measured bandwidth, what decoding a token reaches (measured with small models, LOG.md).
@@ -105,25 +106,6 @@ fn sources(context: &Context) -> Value {
         json!({ "name": reach.name, "url": reach.url, "answers": reach.answer.is_ok_and(|s| s < 400), "said": said })
     });
     reached.collect()
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct Memory {
-    pub(super) total: u64,
-    available: u64,
-}
-
-impl Memory {
-    /// `None` where the system doesn't tell.
-    pub(super) fn now() -> Option<Self> {
-        let text = fs_err::read_to_string("/proc/meminfo").ok()?;
-        let bytes = |name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name))?;
-            let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-            Some(kib << 10)
-        };
-        Some(Self { total: bytes("MemTotal:")?, available: bytes("MemAvailable:")? })
-    }
 }
 
 fn cpu_model() -> Option<String> {

@@ -10,6 +10,7 @@ use hearth_tokenizer::{Conversation, Message, TokenId};
 use serde_json::{Value, json};
 
 use super::Context;
+use super::tokenizer::read_text;
 use crate::args::{GenerateArgs, Overflow, ShapeArgs};
 
 pub(super) fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
@@ -84,12 +85,15 @@ fn fitting(
 }
 
 fn prompt(args: &GenerateArgs) -> Result<String> {
-    match (&args.prompt, &args.prompt_file) {
-        (Some(prompt), _) => Ok(prompt.clone()),
-        (None, Some(path)) if path.as_os_str() == "-" => Ok(std::io::read_to_string(std::io::stdin())?),
-        (None, Some(path)) => Ok(fs_err::read_to_string(path)?),
+    let prompt = match (&args.prompt, &args.prompt_file) {
+        (Some(prompt), _) => prompt.clone(),
+        (None, Some(path)) => read_text((path.as_os_str() != "-").then_some(path))?,
         (None, None) => bail!("`--prompt` or `--prompt-file` is missing"),
+    };
+    if prompt.is_empty() {
+        bail!("the prompt is empty\nhint: `--prompt TEXT` or `--prompt-file FILE` says what to answer");
     }
+    Ok(prompt)
 }
 
 fn prompt_ids(model: &Model, prompt: &str, is_raw: bool) -> Result<Vec<TokenId>> {

@@ -14,8 +14,8 @@ use hearth_model::Adapter;
 use hearth_serve::{Assistant, Ledger, Options, Server, State, Tls, Upstream};
 
 use super::Context;
-use super::doctor::Memory;
 use crate::args::{AccessArgs, KvArgs, ServeArgs};
+use crate::memory::Memory;
 use crate::models::Machine;
 use crate::terminal::Notes;
 use crate::up::{serve_until_cancelled, warn_of_guests};

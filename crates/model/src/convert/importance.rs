@@ -3,6 +3,10 @@
 //! llama.cpp's `llama-imatrix` writes them, as mean squares of the activations that met each column: older ones in a
 //! file of its own kind (counted entries of name, calls and values), newer ones as GGUF (`NAME.in_sum2` and
 //! `NAME.counts`).
+//!
+//! * `collect` — computes one over a text
+
+pub mod collect;
 
 use std::collections::BTreeMap;
 use std::path::Path;

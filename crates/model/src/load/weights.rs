@@ -4,8 +4,9 @@
 //! that the family doesn't know is an error: a model is never run without a part of it.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hearth_kernels::matmul::{InputBits, PackedMatrix};
 use hearth_kernels::pool::Pool;
@@ -105,9 +106,10 @@ fn shape(config: &ModelConfig, projection: Projection) -> [usize; 2] {
 }
 
 pub(super) fn decoder(source: &Source<'_>, config: ModelConfig, pool: &Pool) -> Result<Decoder> {
+    let forced = forced_input_bits(std::env::var_os("HEARTH_INPUT_BITS").as_deref())?;
     let slots: Vec<Mutex<Option<Result<Layer>>>> = (0..config.num_layers).map(|_| Mutex::new(None)).collect();
     pool.run(config.num_layers, &|index| {
-        let loaded = LayerLoader { source, config: &config, index }.layer();
+        let loaded = LayerLoader { source, config: &config, index, forced }.layer();
         *slots[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(loaded);
     });
     let layers = slots
@@ -139,6 +141,8 @@ struct LayerLoader<'a> {
     source: &'a Source<'a>,
     config: &'a ModelConfig,
     index: usize,
+    /// What all quantised matrices round their inputs to, if the user says so.
+    forced: Option<InputBits>,
 }
 
 impl LayerLoader<'_> {
@@ -213,7 +217,7 @@ impl LayerLoader<'_> {
                 part(&self.source.view(&name, &[num_experts, rows, cols])?, expert..expert + 1)
             };
             let weight = PackedMatrix::from_blocks(view.format, rows, cols, view.bytes);
-            finite(&name, plain(weight.with_input_bits(input_bits(self.config.hidden_size))))
+            finite(&name, plain(weight.with_input_bits(self.input_bits())))
         };
         Ok(GatedMlp {
             gate: load(names.gate, Projection::Gate)?,
@@ -234,8 +238,14 @@ impl LayerLoader<'_> {
             None => None,
         };
         let weight = PackedMatrix::from_blocks(view.format, rows, cols, view.bytes);
-        let weight = weight.with_input_bits(input_bits(self.config.hidden_size));
+        let weight = weight.with_input_bits(self.input_bits());
         finite(&weight_name, Linear { bias, ..plain(weight) })
+    }
+
+    /// What a quantised matrix rounds its input to.
+    fn input_bits(&self) -> InputBits {
+        let is_wide = self.config.hidden_size >= EIGHT_BITS_FROM;
+        self.forced.unwrap_or(if is_wide { InputBits::Eight } else { InputBits::Sixteen })
     }
 
     /// The rows of a tensor that are one matrix's, and how many there are in all.
@@ -254,15 +264,19 @@ impl LayerLoader<'_> {
 /// channels it moves a log-probability by 0.24, in one of 896 by 0.07 (LOG.md).
 const EIGHT_BITS_FROM: usize = 768;
 
-/// What a quantised matrix rounds its input to; `HEARTH_INPUT_BITS=16` makes all exact, `8` all fast.
-fn input_bits(hidden_size: usize) -> InputBits {
-    static FORCED: OnceLock<Option<InputBits>> = OnceLock::new();
-    let forced = FORCED.get_or_init(|| match std::env::var("HEARTH_INPUT_BITS").as_deref() {
-        Ok("8") => Some(InputBits::Eight),
-        Ok("16") => Some(InputBits::Sixteen),
-        _ => None,
-    });
-    forced.unwrap_or(if hidden_size >= EIGHT_BITS_FROM { InputBits::Eight } else { InputBits::Sixteen })
+/// What `HEARTH_INPUT_BITS` says: `16` makes all products exact, `8` all fast.
+fn forced_input_bits(setting: Option<&OsStr>) -> Result<Option<InputBits>> {
+    match setting.map(OsStr::to_string_lossy).as_deref() {
+        None | Some("") => Ok(None),
+        Some("8") => Ok(Some(InputBits::Eight)),
+        Some("16") => Ok(Some(InputBits::Sixteen)),
+        Some(other) => {
+            let what = format!(
+                "`HEARTH_INPUT_BITS` is `{other}`, expected 8 or 16\nhint: unset it to choose by the model"
+            );
+            Err(Error::Config { what })
+        }
+    }
 }
 
 /// Some of the rows (of whatever rank) of a tensor.
@@ -300,4 +314,20 @@ fn vector(name: &str, view: &TensorView<'_>) -> Result<Param> {
         return Err(Error::NotFinite { tensor: name.into() });
     }
     Ok(Param { rows: 1, cols: data.len(), data: Arc::new(data), id: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_of_input_bits_that_is_not_known_is_named() {
+        let forced = |setting: &str| forced_input_bits(Some(OsStr::new(setting)));
+        assert_eq!(forced_input_bits(None).unwrap(), None);
+        assert_eq!(forced("").unwrap(), None);
+        assert_eq!(forced("8").unwrap(), Some(InputBits::Eight));
+        assert_eq!(forced("16").unwrap(), Some(InputBits::Sixteen));
+        let message = forced("32").unwrap_err().to_string();
+        assert!(message.contains("`HEARTH_INPUT_BITS` is `32`, expected 8 or 16"), "{message}");
+    }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::unsupported;
 use crate::base64;
 use crate::bert::BertNormalizer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::normalizer::{Charsmap, Normalizer};
 use crate::split::{Gaps, Splitter, compile};
 use crate::tokenizer::{ControlIds, Parts, SpacePrefix, Spaces};
@@ -163,22 +163,26 @@ fn read_split(value: &Value) -> Result<Splitter> {
 }
 
 /// The special tokens that a template puts in front of and behind a single text.
-pub(super) fn read_post_processor(value: &Value, ids: &mut ControlIds) {
+pub(super) fn read_post_processor(value: &Value, ids: &mut ControlIds) -> Result<()> {
     match value["type"].as_str().unwrap_or_default() {
         "Sequence" => {
             for step in value["processors"].as_array().into_iter().flatten() {
-                read_post_processor(step, ids);
+                read_post_processor(step, ids)?;
             }
         }
         "TemplateProcessing" => {
             let mut before_text = true;
             for item in value["single"].as_array().into_iter().flatten() {
-                let name = item["SpecialToken"]["id"].as_str();
-                let id = name.and_then(|name| value["special_tokens"][name]["ids"][0].as_u64());
-                match id.map(|id| id as TokenId) {
-                    None => before_text = false,
-                    Some(id) if before_text => (ids.bos, ids.add_bos) = (Some(id), true),
-                    Some(id) => (ids.eos, ids.add_eos) = (Some(id), true),
+                let Some(name) = item["SpecialToken"]["id"].as_str() else {
+                    before_text = false;
+                    continue;
+                };
+                let id = value["special_tokens"][name]["ids"][0].as_u64();
+                let unknown = || Error::UnknownToken { field: "post_processor", token: name.to_owned() };
+                let id = id.and_then(|id| TokenId::try_from(id).ok()).ok_or_else(unknown)?;
+                match before_text {
+                    true => (ids.bos, ids.add_bos) = (Some(id), true),
+                    false => (ids.eos, ids.add_eos) = (Some(id), true),
                 }
             }
         }
@@ -189,4 +193,5 @@ pub(super) fn read_post_processor(value: &Value, ids: &mut ControlIds) {
         }
         _ => {}
     }
+    Ok(())
 }

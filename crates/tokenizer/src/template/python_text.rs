@@ -7,6 +7,10 @@ use minijinja::{Error, ErrorKind};
 
 /// No schema of a tool is nested deeper.
 const MAX_DEPTH: usize = 64;
+/// Bytes that a value may be written in: what a template's budget of instructions stands for.
+pub(crate) const MAX_BYTES: usize = 64 << 20;
+/// What an item costs beside its text: its quotes and comma, and the walk over it.
+const ITEM_BYTES: usize = 16;
 
 /// `str(value)`
 pub(crate) fn text(value: &Value) -> Result<String, Error> {
@@ -15,25 +19,34 @@ pub(crate) fn text(value: &Value) -> Result<String, Error> {
     }
     let mut out = String::new();
     if !value.is_undefined() {
-        check_depth(value, 0)?;
+        check_size(value)?;
         write_repr(value, &mut out);
     }
     Ok(out)
 }
 
-/// Lists and objects are written by recursion, which has its limit.
-pub(crate) fn check_depth(value: &Value, depth: usize) -> Result<(), Error> {
+/// Lists and objects are written by recursion, which has its limit; and a list may hold another many times over.
+pub(crate) fn check_size(value: &Value) -> Result<(), Error> {
+    let mut bytes = MAX_BYTES;
+    spend(value, 0, &mut bytes)
+}
+
+/// What is left of `bytes` when the value is written is nearly what is left afterwards.
+fn spend(value: &Value, depth: usize, bytes: &mut usize) -> Result<(), Error> {
     if depth > MAX_DEPTH {
         let detail = format!("a value nested more than {MAX_DEPTH} deep can't be printed");
         return Err(Error::new(ErrorKind::InvalidOperation, detail));
     }
+    let cost = ITEM_BYTES + value.as_str().map_or(0, str::len);
+    *bytes = bytes.checked_sub(cost).ok_or(ErrorKind::OutOfFuel)?;
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable => {
-            value.try_iter()?.try_for_each(|item| check_depth(&item, depth + 1))
+            value.try_iter()?.try_for_each(|item| spend(&item, depth + 1, bytes))
         }
-        ValueKind::Map => value
-            .try_iter()?
-            .try_for_each(|key| check_depth(&value.get_item(&key).unwrap_or_default(), depth + 1)),
+        ValueKind::Map => value.try_iter()?.try_for_each(|key| {
+            spend(&key, depth + 1, bytes)?;
+            spend(&value.get_item(&key).unwrap_or_default(), depth + 1, bytes)
+        }),
         _ => Ok(()),
     }
 }

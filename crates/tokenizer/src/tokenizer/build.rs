@@ -8,7 +8,7 @@ use crate::added::{AddedToken, AddedTokens};
 use crate::bpe::{Alphabet, Bpe, Chars, Joins, Listed, SpelledJoins, Unknown, ranks_of_scores};
 use crate::byte_alphabet::ByteAlphabet;
 use crate::error::{Error, Result};
-use crate::normalizer::Normalizer;
+use crate::normalizer::{Normalizer, check_growth};
 use crate::split::{Splitter, ignores_merges};
 use crate::unigram::Unigram;
 use crate::vocabulary::{Kind, TokenId, TokenKind, Vocabulary};
@@ -127,6 +127,7 @@ impl Parts {
 
     pub(crate) fn build(mut self) -> Result<Tokenizer> {
         self.check_ids()?;
+        check_growth(&self.normalizers)?;
         if let Some(score) = self.scores.iter().find(|score| score.is_nan()) {
             let value = score.to_string();
             return Err(Error::Unsupported { field: "scores", value, expected: "numbers" });

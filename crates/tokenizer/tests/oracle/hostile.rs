@@ -58,6 +58,10 @@ fn absurd_sizes_are_errors_and_cost_no_memory() {
     assert!(error.contains("token 5 has `100000` bytes"), "{error}");
     let error = load(|json| json["model"]["vocab"][&long] = 5.into()).unwrap_err().to_string();
     assert!(error.contains("`100000` bytes"), "{error}");
+    let post = json!({"type": "TemplateProcessing", "special_tokens": {},
+                      "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]});
+    let error = load(|json| json["post_processor"] = post.clone()).unwrap_err().to_string();
+    assert!(error.contains("`post_processor` names the token `<s>`"), "{error}");
     let post = json!({"type": "BertProcessing", "sep": ["[SEP]", 77], "cls": ["[CLS]", 1]});
     let error = load(|json| json["post_processor"] = post.clone()).unwrap_err();
     assert!(matches!(error, Error::IdOutOfRange { id: 77, .. }), "{error}");
@@ -116,6 +120,19 @@ fn deep_nesting_and_wild_steps_are_errors() {
     );
     assert!(Tokenizer::from_json(br#"{"model": {"vocab": {"\ud800": 0}}}"#).is_err(), "half a character");
     assert!(Tokenizer::from_json(b"").is_err());
+}
+
+#[test]
+fn steps_that_multiply_text_are_refused_before_there_is_any() {
+    let step = |content: &str| json!({"type": "Replace", "pattern": {"String": "a"}, "content": content});
+    let with = |steps: Vec<Value>| {
+        load(|json| json["normalizer"] = json!({"type": "Sequence", "normalizers": steps}))
+    };
+    let message = with(vec![step("aaaaaaaaa"); 12]).unwrap_err().to_string();
+    assert!(message.contains("may make `1000000000000` bytes of one"), "{message}");
+    let long = with(vec![json!({"type": "Prepend", "prepend": "x".repeat(10_000_000)})]);
+    assert!(matches!(long, Err(Error::Growth { growth: 10_000_001, .. })));
+    assert_eq!(with(vec![step("b"), step("bb")]).unwrap().encode("aa"), [2, 2]);
 }
 
 #[test]
