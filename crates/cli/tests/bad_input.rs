@@ -63,6 +63,9 @@ fn wrong_arguments_say_what_would_be_right() {
         (&["generate", "--model", &model, "--prompt", ""], 1, &["the prompt is empty", "--prompt-file"]),
         (&["generate", "--model", &model, "--prompt-file", &noise], 1, &["noise.txt` isn't UTF-8: byte 6"]),
         (&["eval", "perplexity", "--model", &scene.text("model"), "--text", &missing], 1, &["/none"]),
+        (&["bench", "infer", "--model", &model, "--pp", "99999"], 1, &["99999 tokens at depth 0", "`--pp`"]),
+        (&["bench", "infer", "--model", &model, "--pp", "0", "--tg", "0"], 1, &["nothing to measure"]),
+        (&["bench", "infer", "--model", &model, "--repeat", "0"], 1, &["`--repeat` is 0"]),
         (&["kb", "search", "nonesuch", "x", "--embedder", &scene.text("embedder.bin")], 1, &["nonesuch"]),
     ];
     for (args, code, expected) in cases {

@@ -114,7 +114,7 @@ impl Scheduler {
             if ready > found.cache.len() {
                 found.cache = other.cache.prefix(ready);
             }
-            if common > ready && common - found.cache.len() >= WORTH_WAITING {
+            if is_worth_waiting(common, ready, found.cache.len()) {
                 return Verdict::Held;
             }
         }
@@ -258,4 +258,23 @@ fn still_wanted(job: &mut Job, now: Instant) -> bool {
         false
     });
     !job.outputs.is_empty()
+}
+
+/// Whether a prompt waits for another that computes the `common` positions both begin with: `ready` of them are there,
+/// and `known` of its own positions.
+fn is_worth_waiting(common: usize, ready: usize, known: usize) -> bool {
+    common > ready && common >= known + WORTH_WAITING
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_waits_only_for_more_than_it_has() {
+        assert!(is_worth_waiting(500, 100, 100));
+        assert!(!is_worth_waiting(500, 500, 500), "all is there");
+        assert!(!is_worth_waiting(100 + WORTH_WAITING - 1, 50, 100), "a few are computed faster");
+        assert!(!is_worth_waiting(30, 10, 50), "it knows more than they have in common");
+    }
 }

@@ -1,6 +1,6 @@
 //! `hearth bench infer|lora|serve|tokenizer`: tokens or megabytes a second on this machine.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use hearth_artifacts::progress::Silent;
 use hearth_engine::bench::{Bench, Speed};
 use hearth_model::LoraConfig;
@@ -24,6 +24,7 @@ pub(super) fn run(context: &Context, command: &BenchCommand) -> Result<()> {
 fn infer(context: &Context, args: &InferArgs) -> Result<()> {
     let (local, model) = context.machine.model_with(&args.model, args.kv, &context.terminal)?;
     let (pool, kv) = (&context.machine.pool, model.decoder.kv);
+    check_sizes(args, model.config().max_seq_len)?;
     for &depth in &args.depth {
         for &batch in &args.batch {
             let mut bench = Bench::new(&model.decoder, pool, batch, depth);
@@ -37,7 +38,7 @@ fn infer(context: &Context, args: &InferArgs) -> Result<()> {
                     true => bench.prefill(tokens),
                     false => bench.decode(tokens),
                 };
-                let speeds: Vec<Speed> = (0..args.repeat.max(1)).map(|_| run(&mut bench)).collect();
+                let speeds: Vec<Speed> = (0..args.repeat).map(|_| run(&mut bench)).collect();
                 let tokens_per_s = median(speeds.iter().map(Speed::tokens_per_s).collect());
                 let line = json!({
                     "what": "infer", "model": local.name, "test": test, "depth": depth, "batch": batch,
@@ -54,6 +55,28 @@ fn infer(context: &Context, args: &InferArgs) -> Result<()> {
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// Refuses what would measure nothing, or something no model of this context does.
+fn check_sizes(args: &InferArgs, max_context: usize) -> Result<()> {
+    let InferArgs { pp, tg, .. } = *args;
+    if pp == 0 && tg == 0 {
+        bail!("`--pp 0 --tg 0` leaves nothing to measure\nhint: give one of them a number of tokens");
+    }
+    for (name, value) in
+        [("--repeat", args.repeat)].into_iter().chain(args.batch.iter().map(|&b| ("--batch", b)))
+    {
+        if value == 0 {
+            bail!("`{name}` is 0, at least 1 is needed");
+        }
+    }
+    let (longest, deepest) = (pp.max(tg), args.depth.iter().copied().max().unwrap_or(0));
+    if longest > max_context.saturating_sub(deepest) {
+        bail!(
+            "{longest} tokens at depth {deepest} are more than the {max_context} positions of this model\nhint: lower `--pp`, `--tg` or `--depth`"
+        );
     }
     Ok(())
 }
@@ -127,7 +150,7 @@ fn tokenizer(context: &Context, args: &TokenizerBenchArgs) -> Result<()> {
         (text.len() as f64 / 1e6 / start.elapsed().as_secs_f64(), ids.len())
     };
     let (cold, tokens) = run();
-    let warm = median((0..args.repeat.max(1)).map(|_| run().0).collect());
+    let warm = median((0..args.repeat).map(|_| run().0).collect());
     if context.json {
         context.print_json(&json!({
             "what": "tokenizer", "tokenizer": args.tokenizer, "threads": threads, "bytes": text.len(),
