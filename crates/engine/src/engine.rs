@@ -16,6 +16,7 @@ use hearth_tokenizer::TokenId;
 
 use crate::constraint::Compiler;
 use crate::counters::{Computed, Counters, Load};
+use crate::echo;
 use crate::request::{Completion, Error, Event, Request, Result};
 use crate::scheduler::Scheduler;
 use crate::score::each_row;
@@ -199,29 +200,50 @@ impl Engine {
         config: EngineConfig,
         (speculation, store): (Speculation, Option<Store>),
     ) -> Self {
+        Self::start_thread(model, pool, config, |engine, jobs| {
+            let scheduler = Scheduler::new(
+                Arc::clone(&engine.model),
+                Arc::clone(&engine.pool),
+                engine.config,
+                (Speculator::new(speculation), store),
+                Arc::clone(&engine.counters),
+            );
+            std::thread::spawn(move || scheduler.run(&jobs))
+        })
+    }
+
+    /// Starts a stand-in that never runs the model: answers repeat the prompt's tokens. For measuring what a request
+    /// costs beside the model, and nothing else.
+    pub fn start_echo(model: Arc<Model>, pool: Arc<Pool>, config: EngineConfig) -> Self {
+        Self::start_thread(model, pool, config, |engine, jobs| {
+            let (tokenizer, counters) = (Arc::clone(engine.model.tokenizer()), Arc::clone(&engine.counters));
+            let max_context = engine.max_context();
+            std::thread::spawn(move || echo::run(&tokenizer, &counters, max_context, &jobs))
+        })
+    }
+
+    fn start_thread(
+        model: Arc<Model>,
+        pool: Arc<Pool>,
+        config: EngineConfig,
+        spawn: impl FnOnce(&Self, Receiver<Job>) -> JoinHandle<()>,
+    ) -> Self {
         let max_context = config.max_context.min(model.config().max_seq_len);
-        let config = EngineConfig { max_context, ..config };
-        let counters = Arc::<Counters>::default();
         let (sender, receiver) = channel();
-        let scheduler = Scheduler::new(
-            Arc::clone(&model),
-            Arc::clone(&pool),
-            config,
-            (Speculator::new(speculation), store),
-            Arc::clone(&counters),
-        );
-        let thread = std::thread::spawn(move || scheduler.run(&receiver));
-        Self {
+        let engine = Self {
             model,
             pool,
-            config,
-            counters,
+            config: EngineConfig { max_context, ..config },
+            counters: Arc::default(),
             compiler: OnceLock::new(),
             adapters: RwLock::default(),
             scoring: Mutex::default(),
             jobs: Mutex::new(Some(sender)),
-            thread: Mutex::new(Some(thread)),
-        }
+            thread: Mutex::default(),
+        };
+        let thread = spawn(&engine, receiver);
+        *engine.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        engine
     }
 
     pub fn model(&self) -> &Arc<Model> {

@@ -113,6 +113,9 @@ pub(crate) struct BenchServeArgs {
     /// Tokens of an answer at most
     #[arg(long, default_value_t = 64)]
     pub(crate) max_tokens: usize,
+    /// Seconds after which a request that isn't answered whole is given up and counts as an error
+    #[arg(long, default_value_t = 600.0, value_name = "SECONDS")]
+    pub(crate) timeout: f64,
     /// Seed of prompts and arrivals
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

@@ -1,12 +1,13 @@
 //! `hearth serve`: models over HTTP, without documents.
 //!
 //! The first model is loaded at once and answers where a request names none; the others are found and pulled at the
-//! start, and loaded when they are first asked for.
+//! start, and loaded when they are first asked for. Whichever nobody uses may be unloaded for another.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use hearth_artifacts::progress::Progress;
 use hearth_engine::{Engine, EngineConfig, Loader, Registry, Speculation, StoreConfig};
 use hearth_hub::Local;
@@ -26,6 +27,8 @@ const KV_BYTES: usize = 1 << 30;
 const PREFIX_CACHE_BYTES: usize = 160 << 20;
 /// Prompt tokens that may wait for a place in the queue: a thousand for each request.
 const QUEUE_TOKENS_A_REQUEST: usize = 1000;
+/// What a model that isn't one is called, so that nobody takes its answers for a model's.
+const ECHO: &str = "echo";
 /// Where the system doesn't tell how much memory there is.
 const USUAL_MEMORY: usize = 8 << 30;
 
@@ -40,39 +43,90 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     warn_of_guests(context, &args.address, &ledger)?;
     let pull = |name: &String| context.machine.pull(name, &context.terminal);
     let locals = args.model.iter().map(pull).collect::<Result<Vec<_>>>()?;
-    let Some((first, others)) = locals.split_first() else { bail!("`--model` names no model") };
+    let Some(first) = locals.first().cloned() else { bail!("`--model` names no model") };
+    if args.echo && locals.len() > 1 {
+        bail!("`--echo` takes the tokenizer and the template of one model, not of {}", locals.len());
+    }
     let total = Memory::now().map_or(USUAL_MEMORY, |memory| memory.total as usize);
     let budget = args.memory_budget.unwrap_or(total / 4 * 3);
     let config = config(args, &locals, budget)?;
-    let serving =
-        Serving { machine: context.machine.clone(), config, kv: args.kv, disk_cache: args.disk_cache };
+    let adapters = adapters(args, &locals)?;
     let speculation = context.machine.speculation(&args.speculation, &context.terminal)?;
-    let engine = Arc::new(serving.start(first, speculation)?);
-    let left = budget.saturating_sub(engine.bytes());
-    let state = State::new(Arc::clone(&engine), Assistant::base(&first.name), 1);
-    for (name, folder) in &args.adapter {
-        if locals.iter().any(|local| local.name == *name) {
-            bail!("`--adapter {name}` has the name of a model");
-        }
-        engine.add_adapter(name, &Adapter::open(folder, &engine.model().decoder)?);
-        let description = format!("`{}` with the adapter `{}`", first.name, folder.display());
-        let adapter = Some(name.clone());
-        state.register(Assistant { adapter, description, ..Assistant::base(name) });
+    let loader = Models {
+        machine: context.machine.clone(),
+        config,
+        kv: args.kv,
+        disk_cache: args.disk_cache,
+        is_echo: args.echo,
+        speculation,
+        adapters: adapters.clone(),
+        locals: locals.clone(),
+    };
+    let models = Arc::new(Registry::new(Box::new(loader), budget));
+    // What is wrong with the first model is known now, not when somebody asks.
+    drop(models.engine(&first.name)?);
+    let assistant = |local: &Local| Assistant {
+        model: Some(local.name.clone()),
+        ..Assistant::base(if args.echo { ECHO } else { &local.name })
+    };
+    let state = Arc::new(State::of_models(models, assistant(&first), 1));
+    for local in &locals {
+        state.register(assistant(local));
     }
-    if !others.is_empty() {
-        for local in others {
-            let model = Some(local.name.clone());
-            state.register(Assistant { model, ..Assistant::base(&local.name) });
-        }
-        let loader = Others { serving, locals: others.to_vec() };
-        state.set_models(Arc::new(Registry::new(Box::new(loader), left)));
+    for Attached { name, folder, model } in adapters {
+        let description = format!("`{model}` with the adapter `{}`", folder.display());
+        let (adapter, model) = (Some(name.clone()), Some(model));
+        state.register(Assistant { adapter, description, model, ..Assistant::base(&name) });
     }
-    let state = Arc::new(state);
     state.set_ledger(ledger);
     around(context, access, &state)?;
     serve_until_cancelled(context, server, &state)?;
     state.stop();
     Ok(())
+}
+
+/// A name for a model with an adapter.
+#[derive(Debug, Clone)]
+struct Attached {
+    name: String,
+    folder: PathBuf,
+    model: String,
+}
+
+/// The adapters with their models: `FOLDER@MODEL`, or `FOLDER` for the first.
+fn adapters(args: &ServeArgs, locals: &[Local]) -> Result<Vec<Attached>> {
+    let mut found: Vec<Attached> = Vec::new();
+    for (name, place) in &args.adapter {
+        if locals.iter().any(|local| local.name == *name) {
+            bail!("`--adapter {name}` has the name of a model");
+        }
+        if found.iter().any(|other| other.name == *name) {
+            bail!("two adapters are called `{name}`");
+        }
+        let (folder, model) = match place.rsplit_once('@').filter(|_| !Path::new(place).exists()) {
+            None => (place.as_str(), locals.first()),
+            // As it was written, or as it is called here.
+            Some((folder, wanted)) => {
+                let mut named = args.model.iter().zip(locals);
+                let named = named.find(|(asked, local)| *asked == wanted || local.name == wanted);
+                (folder, named.map(|(_, local)| local))
+            }
+        };
+        let Some(model) = model else {
+            let known: Vec<String> = locals.iter().map(|local| format!("`{}`", local.name)).collect();
+            bail!("`--adapter {name}={place}`: no `--model` is called so; known are {}", known.join(", "));
+        };
+        let folder = PathBuf::from(folder);
+        let settings = folder.join("adapter_config.json");
+        if !settings.is_file() {
+            bail!(
+                "`--adapter {name}`: `{}` isn't there; expected a folder in PEFT's layout",
+                settings.display()
+            );
+        }
+        found.push(Attached { name: name.clone(), folder, model: model.name.clone() });
+    }
+    Ok(found)
 }
 
 /// What is served beside the models of this machine, and the log.
@@ -98,7 +152,8 @@ fn config(args: &ServeArgs, locals: &[Local], budget: usize) -> Result<EngineCon
     };
     // Packed weights may be a little larger than their file.
     let of_two = (budget / 2).checked_sub(largest + largest / 8).filter(|left| *left > 0);
-    let kv_bytes = KV_BYTES.min(if locals.len() > 1 { of_two.unwrap_or(left / 2) } else { left });
+    let of_one = left.saturating_sub(largest / 8).max(1);
+    let kv_bytes = KV_BYTES.min(if locals.len() > 1 { of_two.unwrap_or(of_one / 2) } else { of_one });
     Ok(EngineConfig {
         max_batch: args.max_batch.max(1),
         prefix_cache_bytes: PREFIX_CACHE_BYTES.min(kv_bytes / 2),
@@ -109,55 +164,63 @@ fn config(args: &ServeArgs, locals: &[Local], budget: usize) -> Result<EngineCon
     })
 }
 
-/// How models are started here.
-struct Serving {
+/// How the models of this server are started.
+struct Models {
     machine: Machine,
     config: EngineConfig,
     kv: KvArgs,
     disk_cache: usize,
-}
-
-impl Serving {
-    fn start(&self, local: &Local, speculation: Speculation) -> Result<Engine> {
-        let model = self.machine.open_with(&local.path, self.kv)?;
-        let (pool, config) = (Arc::clone(&self.machine.pool), self.config);
-        if self.disk_cache == 0 {
-            return Ok(Engine::start_with(model, pool, config, speculation)?);
-        }
-        let store = StoreConfig {
-            folder: self.machine.home.cache().join("prefixes"),
-            model: local.sha256.clone(),
-            max_bytes: self.disk_cache as u64,
-            progress: Arc::new(Notes) as Arc<dyn Progress>,
-        };
-        Ok(Engine::start_with_store(model, pool, config, speculation, store)?)
-    }
-}
-
-/// The models that are loaded when they are asked for.
-struct Others {
-    serving: Serving,
+    is_echo: bool,
+    /// Of the first model.
+    speculation: Speculation,
+    adapters: Vec<Attached>,
     locals: Vec<Local>,
 }
 
-impl Others {
+impl Models {
     fn local(&self, name: &str) -> Result<&Local, String> {
         let found = self.locals.iter().find(|local| local.name == name);
         found.ok_or_else(|| format!("no model is called `{name}`"))
     }
+
+    fn start(&self, local: &Local) -> Result<Engine> {
+        let model = self.machine.open_with(&local.path, self.kv)?;
+        let (pool, config) = (Arc::clone(&self.machine.pool), self.config);
+        if self.is_echo {
+            return Ok(Engine::start_echo(model, pool, config));
+        }
+        let is_first = self.locals.first().is_some_and(|first| first.name == local.name);
+        let speculation = if is_first { self.speculation.clone() } else { Speculation::Off };
+        let engine = if self.disk_cache == 0 {
+            Engine::start_with(model, pool, config, speculation)?
+        } else {
+            let store = StoreConfig {
+                folder: self.machine.home.cache().join("prefixes"),
+                model: local.sha256.clone(),
+                max_bytes: self.disk_cache as u64,
+                progress: Arc::new(Notes) as Arc<dyn Progress>,
+            };
+            Engine::start_with_store(model, pool, config, speculation, store)?
+        };
+        for attached in self.adapters.iter().filter(|attached| attached.model == local.name) {
+            let adapter = Adapter::open(&attached.folder, &engine.model().decoder)
+                .with_context(|| format!("the adapter `{}`", attached.name))?;
+            engine.add_adapter(&attached.name, &adapter);
+        }
+        Ok(engine)
+    }
 }
 
-impl Loader for Others {
+impl Loader for Models {
     fn names(&self) -> Vec<String> {
         self.locals.iter().map(|local| local.name.clone()).collect()
     }
 
     fn estimate(&self, name: &str) -> Result<usize, String> {
-        Ok(self.local(name)?.bytes as usize + self.serving.config.kv_bytes)
+        Ok(self.local(name)?.bytes as usize + self.config.kv_bytes)
     }
 
     fn load(&self, name: &str) -> Result<Engine, String> {
-        let engine = self.serving.start(self.local(name)?, Speculation::Off);
-        engine.map_err(|error| format!("{error:#}"))
+        self.start(self.local(name)?).map_err(|error| format!("{error:#}"))
     }
 }

@@ -117,7 +117,7 @@ fn usage_by_key_and_app_is_what_the_engine_computed() {
     let sum = |pick: fn(&hearth_serve::Used) -> u64| used.iter().map(pick).sum::<u64>();
     assert_eq!((sum(|u| u.prompt_tokens), sum(|u| u.cached_tokens), sum(|u| u.completion_tokens)), seen);
     assert_eq!(sum(|u| u.requests), 6);
-    let computed = accounts.serving.state.engine().computed();
+    let computed = accounts.serving.state.engine().unwrap().computed();
     assert_eq!(sum(|u| u.completion_tokens), computed.generated_tokens);
     assert_eq!(sum(|u| u.prompt_tokens - u.cached_tokens), computed.prompt_tokens);
     let of_ada: Vec<_> = used.iter().filter(|u| u.key == ada.id).collect();
