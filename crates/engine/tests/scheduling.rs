@@ -228,6 +228,18 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_wants_nothing_reused_is_computed_whole_to_the_same_bits() {
+        let config = EngineConfig { prefix_cache_bytes: 1 << 24, ..EngineConfig::new(512) };
+        let engine = engine(&model(512), 1, config);
+        let first = engine.generate(request(200, 2, 9)).unwrap();
+        let fresh = Request { reuses_prefix: false, ..request(200, 2, 9) };
+        let fresh = engine.generate(fresh).unwrap();
+        let known = engine.generate(request(200, 2, 9)).unwrap();
+        assert_eq!((fresh.usage.cached_tokens, known.usage.cached_tokens), (0, 199));
+        assert_eq!((&fresh.tokens, &known.tokens), (&first.tokens, &first.tokens));
+    }
+
+    #[test]
     fn an_echo_counts_and_refuses_like_an_engine_and_computes_nothing() {
         let model = model(256);
         let config = EngineConfig::new(256);

@@ -69,7 +69,8 @@ pub(crate) const HERMES: Dialect = Dialect {
         fence("```json"),
         fence("```xml"),
     ],
-    is_bare: false,
+    // Qwen2.5-Coder leaves the mark out more often than not.
+    is_bare: true,
     is_named: false,
     form: Form::Json("arguments"),
     around: ["<tool_call>\\n", "\\n</tool_call>\\n<tool_call>\\n", "\\n</tool_call>"],
@@ -77,6 +78,7 @@ pub(crate) const HERMES: Dialect = Dialect {
 const QWEN_CODER: Dialect = Dialect {
     // It forgets the first mark at times.
     marks: &[sure("<tool_call>", "</tool_call>"), TAGS],
+    is_bare: false,
     form: Form::Tagged,
     ..HERMES
 };
@@ -142,8 +144,7 @@ impl Dialect {
     /// The rule of one tool. Written by hand, because the order of name and arguments is part of the form. White space is that
     /// of the templates: left free, a small model may write nothing else until its tokens are used up.
     fn rule(&self, index: usize, name: &str, parameters: Option<&Value>) -> String {
-        let free = json!({ "type": "object" });
-        let parameters = parameters.unwrap_or(&free);
+        let parameters = &closed(parameters);
         match self.form {
             Form::Json(arguments) => {
                 let name = Value::from(name);
@@ -161,6 +162,18 @@ impl Dialect {
             Form::Tagged => tagged(index, name, parameters),
         }
     }
+}
+
+/// A schema of arguments that has nothing against more than it names allows what it names: small models go on and on
+/// otherwise.
+fn closed(parameters: Option<&Value>) -> Value {
+    let mut schema = parameters.cloned().unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
+    let is_open = schema.get("properties").is_some() && schema.get("additionalProperties").is_none();
+    let combines = ["anyOf", "oneOf", "allOf", "$ref", "patternProperties"];
+    if is_open && combines.iter().all(|name| schema.get(name).is_none()) {
+        schema["additionalProperties"] = false.into();
+    }
+    schema
 }
 
 /// Parameters in the schema's order, those that aren't required only if the model wants them.
@@ -228,6 +241,8 @@ mod tests {
         ] {
             assert!(tags.contains(part), "{part} in {tags}");
         }
+        let json = grammar("", Choice::Required);
+        assert!(json.contains(r#""required":["city"],"additionalProperties":false}"#), "{json}");
         let named = grammar("[TOOL_CALLS] [ARGS]", Choice::Named("time".into()));
         assert!(named.starts_with("start: call (call)*"), "{named}");
         assert!(named.contains("call_0: \"time\" args_0") && !named.contains("weather"), "{named}");

@@ -229,10 +229,14 @@ pub(crate) fn respond(streams: Vec<Stream>, mut parts: impl Parts, mut meter: Me
         let mut base = 0;
         for stream in &streams {
             let ends = base + stream.num_choices();
-            if !(base..ends).all(|index| send_all(parts.first(index))) {
-                return;
-            }
-            match drive(stream, &mut meter, |index, event| send_all(parts.event(base + index, event))) {
+            // With the first token and not before it: who waits for something to come waits for that.
+            let mut begun = vec![false; stream.num_choices()];
+            let on = |index: usize, event| {
+                let is_first = !std::mem::replace(&mut begun[index], true);
+                (!is_first || send_all(parts.first(base + index)))
+                    && send_all(parts.event(base + index, event))
+            };
+            match drive(stream, &mut meter, on) {
                 Ok(None) => return,
                 Ok(Some(usage)) => total = sum(total, usage),
                 Err(error) => {

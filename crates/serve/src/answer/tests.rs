@@ -30,7 +30,7 @@ const LLAMA_TEMPLATE: &str = "tools {\"name\": x, \"parameters\": y}";
 /// Template, answer, its text, its reasoning, its calls.
 type Case = (&'static str, &'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
 
-const CASES: [Case; 29] = [
+const CASES: [Case; 31] = [
     ("", "plain", "plain", "", &[]),
     ("", "  indented { \"a\": 1 }", "  indented { \"a\": 1 }", "", &[]),
     ("", "a <tool_cal", "a <tool_cal", "", &[]),
@@ -123,6 +123,14 @@ const CASES: [Case; 29] = [
         "",
         &[("weather", "{\"city\": \"Bonn\"}")],
     ),
+    (
+        "",
+        "{\"name\": \"weather\", \"arguments\": {\"city\": \"Bonn\"}}\n{\"name\": \"time\", \"arguments\": {}}",
+        "",
+        "",
+        &[("weather", "{\"city\": \"Bonn\"}"), ("time", "{}")],
+    ),
+    ("", "{\"name\": \"weather\", \"age\": 3}", "{\"name\": \"weather\", \"age\": 3}", "", &[]),
     (
         "",
         "```json\n{\"name\": \"Ada\", \"arguments\": {}}\n```\nis JSON",
