@@ -262,7 +262,9 @@ impl State {
     pub fn add_upstream(&self, upstream: Upstream) {
         let mut upstreams = self.upstreams.write().unwrap_or_else(PoisonError::into_inner);
         upstreams.retain(|known| known.name() != upstream.name());
-        upstreams.push(Arc::new(upstream));
+        let upstream = Arc::new(upstream);
+        upstream.watch();
+        upstreams.push(upstream);
     }
 
     pub(crate) fn upstreams(&self) -> Vec<Arc<Upstream>> {

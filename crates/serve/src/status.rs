@@ -28,9 +28,14 @@ pub(crate) async fn health(Extract(state): Extract<Arc<State>>) -> Json<Value> {
 pub(crate) async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
     let loads: Vec<Load> = state.engines().iter().map(|engine| engine.load()).collect();
     let sum = |count: fn(&Load) -> usize| loads.iter().map(count).sum::<usize>();
+    let upstreams: Vec<Value> = state
+        .upstreams()
+        .iter()
+        .map(|upstream| json!({ "name": upstream.name(), "servers": upstream.states() }))
+        .collect();
     let body = json!({
         "ready": !state.is_stopping(), "models": loads.len(), "waiting": sum(|load| load.waiting_requests),
-        "running": sum(|load| load.running),
+        "running": sum(|load| load.running), "upstreams": upstreams,
     });
     let status = if state.is_stopping() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(body)).into_response()

@@ -14,6 +14,8 @@ use hearth_hub::Local;
 use hearth_model::Adapter;
 use hearth_serve::{Assistant, Ledger, Options, Server, State, Tls, Upstream};
 
+use serde::Deserialize;
+
 use super::Context;
 use super::doctor::Memory;
 use crate::args::{AccessArgs, KvArgs, ServeArgs};
@@ -137,10 +139,45 @@ fn around(context: &Context, access: &AccessArgs, state: &State) -> Result<()> {
     for (name, urls) in &access.upstream {
         state.add_upstream(Upstream::new(name, urls, std::env::var("HEARTH_UPSTREAM_KEY").ok()));
     }
+    if let Some(file) = &access.upstreams {
+        for Elsewhere { name, urls, model, key_env } in elsewhere(file)? {
+            let key = key_env.map(|variable| {
+                std::env::var(&variable)
+                    .with_context(|| format!("`{variable}`, the key of `{name}`, isn't set"))
+            });
+            let model = model.as_ref().unwrap_or(&name);
+            state.add_upstream(Upstream::new(&name, &urls, key.transpose()?).known_as(model));
+        }
+    }
     if access.log {
         state.set_log(Arc::new(crate::terminal::print_log));
     }
     Ok(())
+}
+
+/// A model of other servers, as the file has it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Elsewhere {
+    name: String,
+    urls: Vec<String>,
+    model: Option<String>,
+    key_env: Option<String>,
+}
+
+fn elsewhere(file: &Path) -> Result<Vec<Elsewhere>> {
+    let text = fs_err::read_to_string(file)?;
+    let all: Vec<Elsewhere> = serde_json::from_str(&text).with_context(|| format!("`{}`", file.display()))?;
+    for Elsewhere { name, urls, .. } in &all {
+        let wrong = urls.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://"));
+        if let Some(url) = wrong {
+            bail!("`{}`: `{url}` of `{name}` begins with neither http:// nor https://", file.display());
+        }
+        if name.is_empty() || urls.is_empty() {
+            bail!("`{}`: `{name}` must have a name and at least one of `urls`", file.display());
+        }
+    }
+    Ok(all)
 }
 
 /// What every engine gets: one model may take what is left beside its weights; of several, two find room together if
