@@ -1,7 +1,7 @@
 //! The handle to a running engine: submit from any thread, read results as they come.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -89,8 +89,9 @@ pub struct Stream {
 /// Ends one request from anywhere; the engine sees it before its next step, in the middle of a prompt too.
 #[derive(Debug, Clone, Default)]
 pub struct Canceller {
-    // Nothing else is published through it, so the weakest ordering will do.
+    // Nothing else is published through these, so the weakest ordering will do.
     cancelled: Arc<AtomicBool>,
+    cached_tokens: Arc<AtomicUsize>,
 }
 
 impl Canceller {
@@ -101,6 +102,11 @@ impl Canceller {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Tells the stream how much of its prompt was known.
+    pub(crate) fn set_cached(&self, tokens: usize) {
+        self.cached_tokens.store(tokens, Ordering::Relaxed);
     }
 }
 
@@ -128,6 +134,12 @@ impl Stream {
 
     pub fn num_choices(&self) -> usize {
         self.num_choices
+    }
+
+    /// Of the prompt's tokens, those whose keys and values were reused: known from the first token on, also of a request
+    /// that never ends well.
+    pub fn cached_tokens(&self) -> usize {
+        self.canceller.cached_tokens.load(Ordering::Relaxed)
     }
 
     /// Reads the first choice to its end.

@@ -96,13 +96,19 @@ fn drive(
     mut on: impl FnMut(usize, Event) -> bool,
 ) -> Result<Option<Usage>> {
     let mut usages: Vec<Option<Usage>> = vec![None; stream.num_choices()];
+    let mut is_first = true;
     while usages.iter().any(Option::is_none) {
         let stopped = (0, Event::Failed(hearth_engine::Error::Stopped));
         let (index, event) = stream.next_of_choice().unwrap_or(stopped);
         match &event {
             Event::Failed(error) => return Err(Error::Engine(error.clone())),
             Event::Done { usage, .. } => usages[index] = Some(*usage),
-            Event::Token(_) => meter.token(),
+            Event::Token(_) => {
+                if std::mem::take(&mut is_first) {
+                    meter.cached(stream.cached_tokens());
+                }
+                meter.token();
+            }
         }
         if !on(index, event) {
             return Ok(None);
