@@ -163,27 +163,33 @@ impl Matcher {
 
     /// The logits of tokens that may follow; −∞ elsewhere. Stop tokens may follow a text that is whole.
     pub(crate) fn masked(&mut self, logits: &[f32]) -> Result<&[f32]> {
-        let mask = self.mask()?;
-        let masked = &mut self.masked;
-        masked.clear();
-        masked.resize(logits.len(), f32::NEG_INFINITY);
-        let mut num_allowed = 0;
-        let eos = self.eos as usize;
-        mask.iter_set_entries(|id| {
-            if id != eos {
-                masked[id] = logits[id];
-                num_allowed += 1;
-            }
-        });
+        let mut mask = self.mask()?;
         if (self.eos as usize) < logits.len() && mask.is_allowed(self.eos) {
+            mask.disallow_token(self.eos);
             for &id in &self.stop_ids {
-                masked[id as usize] = logits[id as usize];
-                num_allowed += 1;
+                mask.allow_token(id);
             }
         }
-        if num_allowed == 0 {
+        if mask.is_zero() {
             return Err(self.failed("no token of this model can go on from here".into()));
         }
+        let masked = &mut self.masked;
+        masked.clear();
+        masked.reserve(logits.len());
+        for (&bits, logits) in mask.as_slice().iter().zip(logits.chunks(u32::BITS as usize)) {
+            match bits {
+                0 => masked.resize(masked.len() + logits.len(), f32::NEG_INFINITY),
+                u32::MAX => masked.extend_from_slice(logits),
+                _ => masked.extend(
+                    logits.iter().enumerate().map(
+                        |(i, &logit)| {
+                            if bits >> i & 1 == 1 { logit } else { f32::NEG_INFINITY }
+                        },
+                    ),
+                ),
+            }
+        }
+        masked.resize(logits.len(), f32::NEG_INFINITY);
         Ok(&self.masked)
     }
 

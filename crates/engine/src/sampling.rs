@@ -219,15 +219,10 @@ pub fn choice_seed(seed: u64, index: usize) -> u64 {
     if index == 0 { seed } else { mix(seed ^ (index as u64).wrapping_mul(0xD134_2543_DE82_EF95)) }
 }
 
-/// The first of the largest logits.
+/// The first of the largest logits; the first of all where none is a number.
 pub fn greedy(logits: &[f32]) -> TokenId {
-    let mut best = 0;
-    for (id, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] {
-            best = id;
-        }
-    }
-    best as TokenId
+    let max = hearth_kernels::loss::row_max(logits);
+    logits.iter().position(|&logit| logit >= max).unwrap_or(0) as TokenId
 }
 
 /// The `n` most probable tokens with their log-probabilities, best first.

@@ -80,7 +80,8 @@ fn vocab_size_of(logits: &[f32], targets: &[u32]) -> usize {
 }
 
 multiversion! {
-    fn row_max(row: &[f32]) -> f32 {
+    /// The largest number of a row; −∞ where there is none.
+    pub fn row_max(row: &[f32]) -> f32 {
         let mut lanes = [f32::NEG_INFINITY; LANES];
         let (chunks, rest) = row.as_chunks::<LANES>();
         for chunk in chunks {

@@ -118,59 +118,112 @@ pub(crate) struct BlockJob<'a> {
 /// # Shapes
 /// x `[M, K]`, w `[N, K]`, y `[M, N]`
 pub fn matmul(pool: &Pool, x: &[f32], w: &PackedMatrix, y: &mut [f32]) {
-    assert_eq!(x.len() % w.cols(), 0, "x isn't rows of {} columns", w.cols());
-    assert_eq!(y.len() / w.rows(), x.len() / w.cols(), "rows of y vs. rows of x");
-    match w.packing() {
-        Packing::Blocks(_) => {
-            let mut quantised = Activations::default();
-            quantised.quantise(pool, x, w.cols(), w.input_bits());
-            matmul_quantised(pool, &quantised, w, y);
+    matmul_each(pool, x, [(w, y)]);
+}
+
+/// [`matmul`] of one x with several matrices: x is rounded once for all that ask for the same bits, and one job of the
+/// pool computes short products together.
+///
+/// # Shapes
+/// x `[M, K]`, each w `[N, K]` with its y `[M, N]`
+pub fn matmul_each<'a>(
+    pool: &Pool,
+    x: &[f32],
+    products: impl IntoIterator<Item = (&'a PackedMatrix, &'a mut [f32])>,
+) {
+    let (mut eight, mut sixteen) = (Vec::new(), Vec::new());
+    for (w, y) in products {
+        assert_eq!(x.len() % w.cols(), 0, "x isn't rows of {} columns", w.cols());
+        assert_eq!(y.len() / w.rows(), x.len() / w.cols(), "rows of y vs. rows of x");
+        match (w.packing(), w.input_bits()) {
+            (Packing::Blocks(packing), InputBits::Eight) => eight.push(Product { w, packing, y }),
+            (Packing::Blocks(packing), InputBits::Sixteen) => sixteen.push(Product { w, packing, y }),
+            (Packing::F32 | Packing::BF16, _) => matmul_dense(pool, x, w, y),
         }
-        Packing::F32 | Packing::BF16 => matmul_dense(pool, x, w, y),
+    }
+    for (bits, mut products) in [(InputBits::Eight, eight), (InputBits::Sixteen, sixteen)] {
+        if let Some(first) = products.first() {
+            Activations::with(pool, x, first.w.cols(), bits, |x| multiply(pool, x, &mut products));
+        }
     }
 }
 
-/// [`matmul`] with activations quantised before: several matrices may share one input.
+/// [`matmul`] with activations quantised before.
 ///
 /// # Panics
 /// If `w` is dense ([`PackedMatrix::is_quantised`]) or asks for other bits.
 pub fn matmul_quantised(pool: &Pool, x: &Activations, w: &PackedMatrix, y: &mut [f32]) {
     let Packing::Blocks(packing) = w.packing() else { panic!("the matrix is dense") };
-    assert_eq!(x.cols(), w.cols(), "columns of x vs. columns of w");
     assert_eq!(x.bits(), w.input_bits(), "bits of x vs. what w asks for");
-    assert_eq!(y.len(), x.rows() * w.rows(), "y isn't [{}, {}]", x.rows(), w.rows());
+    multiply(pool, x, &mut [Product { w, packing, y }]);
+}
+
+/// A quantised matrix and where its product goes.
+struct Product<'a> {
+    w: &'a PackedMatrix,
+    packing: BlockPacking,
+    /// `[M, N]`
+    y: &'a mut [f32],
+}
+
+fn multiply(pool: &Pool, x: &Activations, products: &mut [Product<'_>]) {
+    for Product { w, y, .. } in &*products {
+        assert_eq!(x.cols(), w.cols(), "columns of x vs. columns of w");
+        assert_eq!(y.len(), x.rows() * w.rows(), "y isn't [{}, {}]", x.rows(), w.rows());
+    }
     #[cfg(target_arch = "x86_64")]
     if x.rows() >= wide::wide_from(level()) {
-        return wide::matmul_wide(pool, level(), x, (w, packing), y);
+        for Product { w, packing, y } in products {
+            wide::matmul_wide(pool, level(), x, (w, *packing), y);
+        }
+        return;
     }
-    let (rows, parts) = (w.rows(), Parts::new(y));
-    let task = |index: usize, first: usize, count: usize| {
-        let width = PANEL.min(rows - index * PANEL);
-        let (panel, y_row) = (w.panel(index), rows);
-        let job = BlockJob { panel, packing, x, first, count, y: std::ptr::null_mut(), y_row };
-        if width == PANEL {
-            let len = (count - 1) * rows + PANEL;
-            // SAFETY: this task alone writes these columns; the last row ends inside y.
-            let out = unsafe { parts.slice(first * rows + index * PANEL, len) };
-            run_blocks(BlockJob { y: out.as_mut_ptr(), ..job });
-            return;
-        }
-        for row in first..first + count {
-            let mut lanes = [0.0; PANEL];
-            run_blocks(BlockJob { first: row, count: 1, y: lanes.as_mut_ptr(), ..job });
-            // SAFETY: this task alone writes these columns of this row.
-            let out = unsafe { parts.slice(row * rows + index * PANEL, width) };
-            out.copy_from_slice(&lanes[..width]);
-        }
-    };
+    let num_panels = products.iter().map(|product| product.w.panels()).sum();
+    let grain = products.iter().map(|product| grain(product.w)).max().unwrap_or(1);
+    let products: Vec<_> =
+        products.iter_mut().map(|product| (product.w, product.packing, Parts::new(product.y))).collect();
     let together = (CACHED / (x.cols() * 2)).next_multiple_of(8);
-    pool.for_each_range(w.panels(), grain(w), |panels| {
-        for first in (0..x.rows()).step_by(together) {
-            for index in panels.clone() {
-                task(index, first, together.min(x.rows() - first));
+    pool.for_each_range(num_panels, grain, |panels| {
+        let mut offset = 0;
+        for (w, packing, y) in &products {
+            let from = panels.start.clamp(offset, offset + w.panels()) - offset;
+            let to = panels.end.clamp(offset, offset + w.panels()) - offset;
+            offset += w.panels();
+            for first in (0..x.rows()).step_by(together) {
+                let count = together.min(x.rows() - first);
+                for index in from..to {
+                    narrow_panel((w, *packing, index), x, (first, count), y);
+                }
             }
         }
     });
+}
+
+/// The outputs of one panel for `count` rows of x from `first` on.
+fn narrow_panel(
+    (w, packing, index): (&PackedMatrix, BlockPacking, usize),
+    x: &Activations,
+    (first, count): (usize, usize),
+    y: &Parts<f32>,
+) {
+    let rows = w.rows();
+    let width = PANEL.min(rows - index * PANEL);
+    let job =
+        BlockJob { panel: w.panel(index), packing, x, first, count, y: std::ptr::null_mut(), y_row: rows };
+    if width == PANEL {
+        let len = (count - 1) * rows + PANEL;
+        // SAFETY: the panel's task alone writes these columns; the last row ends inside y.
+        let out = unsafe { y.slice(first * rows + index * PANEL, len) };
+        run_blocks(BlockJob { y: out.as_mut_ptr(), ..job });
+        return;
+    }
+    for row in first..first + count {
+        let mut lanes = [0.0; PANEL];
+        run_blocks(BlockJob { first: row, count: 1, y: lanes.as_mut_ptr(), ..job });
+        // SAFETY: the panel's task alone writes these columns of this row.
+        let out = unsafe { y.slice(row * rows + index * PANEL, width) };
+        out.copy_from_slice(&lanes[..width]);
+    }
 }
 
 /// Panels a task takes at least: 16 KiB of weights. A claim costs as much as reading about 1 KiB.

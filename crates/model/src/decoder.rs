@@ -203,9 +203,7 @@ impl Decoder {
     fn attention<G: Graph>(&self, graph: &mut G, h: G::Var, layer_index: usize) -> G::Var {
         let layer = &self.layers[layer_index];
         let eps = self.config.rms_norm_eps;
-        let q = graph.linear(&h, &layer.q);
-        let k = graph.linear(&h, &layer.k);
-        let v = graph.linear(&h, &layer.v);
+        let [q, k, v] = graph.linears(&h, [&layer.q, &layer.k, &layer.v]);
         drop(h);
         let [q_norm, k_norm] = layer.qk_norms.as_ref().map_or([None, None], |[q, k]| [Some(q), Some(k)]);
         let (q, k) = (normed(graph, q, q_norm, eps), normed(graph, k, k_norm, eps));
@@ -214,8 +212,7 @@ impl Decoder {
     }
 
     fn gated_mlp<G: Graph>(&self, graph: &mut G, h: G::Var, mlp: &GatedMlp) -> G::Var {
-        let gate = graph.linear(&h, &mlp.gate);
-        let up = graph.linear(&h, &mlp.up);
+        let [gate, up] = graph.linears(&h, [&mlp.gate, &mlp.up]);
         drop(h);
         let product = graph.gated(self.config.activation, gate, up);
         graph.linear(&product, &mlp.down)

@@ -76,6 +76,10 @@ impl Graph for Eager<'_> {
         ops::linear(self.compute(), x, layer)
     }
 
+    fn linears<const N: usize>(&mut self, x: &Tensor, layers: [&Linear; N]) -> [Tensor; N] {
+        ops::linears(self.compute(), x, layers)
+    }
+
     fn attention(&mut self, mut q: Tensor, mut k: Tensor, v: Tensor, spec: &AttentionSpec) -> Tensor {
         let longest = self.positions.iter().max().map_or(0, |&position| position as usize + 1);
         let compute = Compute { pool: self.pool, arena: &self.workspace.arena };

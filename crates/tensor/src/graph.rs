@@ -93,6 +93,11 @@ pub trait Graph {
     /// `[T, in]` → `[T, out]`.
     fn linear(&mut self, x: &Self::Var, layer: &Linear) -> Self::Var;
 
+    /// [`Graph::linear`] of one input through several layers.
+    fn linears<const N: usize>(&mut self, x: &Self::Var, layers: [&Linear; N]) -> [Self::Var; N] {
+        layers.map(|layer| self.linear(x, layer))
+    }
+
     /// Rotates q and k by each row's position, appends k and v to the sequence's keys and values, and
     /// attends causally within the sequence, as far as the window reaches. q `[T, H*D]`, k and v `[T, K*D]` → `[T, H*D]`.
     fn attention(&mut self, q: Self::Var, k: Self::Var, v: Self::Var, spec: &AttentionSpec) -> Self::Var;

@@ -6,7 +6,7 @@
 use hearth_kernels::attention_backward::AttentionShape;
 use hearth_kernels::elementwise;
 use hearth_kernels::gemm::{Accumulate, gemm_nt};
-use hearth_kernels::matmul::matmul;
+use hearth_kernels::matmul::matmul_each;
 use hearth_kernels::norm;
 use hearth_kernels::pool::Pool;
 use hearth_kernels::rope::{Direction, Pairing, RopeTable};
@@ -63,12 +63,31 @@ pub fn rms_norm(compute: Compute<'_>, x: &Tensor, weight: &Param, eps: f32) -> T
 /// # Shapes
 /// x `[T, in]` → `[T, out]`
 pub fn linear(compute: Compute<'_>, x: &Tensor, layer: &Linear) -> Tensor {
-    assert_eq!(x.cols(), layer.in_features(), "columns of x vs. `in_features`");
-    let mut out = compute.arena.take(x.rows(), layer.out_features());
+    let [out] = linears(compute, x, [layer]);
+    out
+}
+
+/// [`linear`] of one x through several layers.
+///
+/// # Shapes
+/// x `[T, in]` → `[T, out]` each
+pub fn linears<const N: usize>(compute: Compute<'_>, x: &Tensor, layers: [&Linear; N]) -> [Tensor; N] {
+    let mut outs = layers.map(|layer| {
+        assert_eq!(x.cols(), layer.in_features(), "columns of x vs. `in_features`");
+        compute.arena.take(x.rows(), layer.out_features())
+    });
     if x.rows() == 0 {
-        return out;
+        return outs;
     }
-    matmul(compute.pool, x.data(), &layer.weight, out.data_mut());
+    let weights = layers.iter().map(|layer| &*layer.weight);
+    matmul_each(compute.pool, x.data(), weights.zip(outs.iter_mut().map(Tensor::data_mut)));
+    for (layer, out) in layers.into_iter().zip(&mut outs) {
+        add_bias_and_lora(compute, x, layer, out);
+    }
+    outs
+}
+
+fn add_bias_and_lora(compute: Compute<'_>, x: &Tensor, layer: &Linear, out: &mut Tensor) {
     if let Some(bias) = &layer.bias {
         for row in out.data_mut().chunks_exact_mut(bias.data.len()) {
             elementwise::add_assign(row, &bias.data);
@@ -80,7 +99,6 @@ pub fn linear(compute: Compute<'_>, x: &Tensor, layer: &Linear) -> Tensor {
         let b = &lora.b.data;
         gemm_nt(compute.pool, hidden.data(), b, out.data_mut(), rank, Accumulate::Add);
     }
-    out
 }
 
 /// `scale·x Aᵀ`: what B multiplies, in the forward and in B's gradient.

@@ -1,5 +1,9 @@
 //! f32 rows to blocks of 32 integers with one scale, and the sums that minima and offsets need.
 
+use std::cell::Cell;
+#[cfg(target_arch = "x86_64")]
+use std::sync::OnceLock;
+
 use super::{BLOCK, InputBits};
 use crate::dispatch::multiversion;
 use crate::pool::{Parts, Pool};
@@ -34,6 +38,14 @@ pub struct Activations {
     pub(crate) negative_sum: Vec<i32>,
     /// `[M, K / 32]`: scale times the sum of the block's integers.
     pub(crate) scaled_sum: Vec<f32>,
+    /// 8-bit integers in the order of [`super::bytes`], once a product has asked for them.
+    #[cfg(target_arch = "x86_64")]
+    bytes: OnceLock<Vec<i8>>,
+}
+
+thread_local! {
+    /// Buffers of the last product of this thread.
+    static KEPT: Cell<Activations> = Cell::default();
 }
 
 impl Activations {
@@ -53,6 +65,19 @@ impl Activations {
         self.cols / BLOCK
     }
 
+    /// Quantises into this thread's buffers for the time of `work`.
+    pub(super) fn with(pool: &Pool, x: &[f32], cols: usize, bits: InputBits, work: impl FnOnce(&Self)) {
+        let mut activations = KEPT.take();
+        activations.quantise(pool, x, cols, bits);
+        work(&activations);
+        KEPT.set(activations);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn bytes(&self, pool: &Pool) -> &[i8] {
+        self.bytes.get_or_init(|| super::bytes::arrange(pool, self))
+    }
+
     /// Scale times the sum of the integers of a half block.
     #[inline(always)]
     pub(crate) fn scaled_half(&self, half: usize) -> f32 {
@@ -68,6 +93,8 @@ impl Activations {
         assert!(cols.is_multiple_of(BLOCK), "{cols} columns aren't whole blocks of {BLOCK}");
         assert!(x.len().is_multiple_of(cols), "x isn't rows of {cols} columns");
         (self.rows, self.cols, self.bits) = (x.len() / cols, cols, bits);
+        #[cfg(target_arch = "x86_64")]
+        self.bytes.take();
         let blocks = x.len() / BLOCK;
         self.q.resize(x.len(), 0);
         self.scale.resize(blocks, 0.0);

@@ -114,6 +114,33 @@ fn a_row_alone_equals_the_row_in_a_batch_with_any_thread_count() {
 }
 
 #[test]
+fn several_matrices_at_once_give_the_bits_of_each_alone() {
+    let mut random = Random(7);
+    let cols = 256;
+    let shapes = [
+        (Format::Q4_0, 70, InputBits::Sixteen),
+        (Format::Q6K, 32, InputBits::Eight),
+        (Format::Q4K, 5, InputBits::Sixteen),
+        (Format::Q8_0, 48, InputBits::Eight),
+    ];
+    let mut matrices: Vec<PackedMatrix> = Vec::new();
+    for (format, rows, bits) in shapes {
+        let bytes = blocks(format, rows, cols, &mut random);
+        matrices.push(PackedMatrix::from_blocks(format, rows, cols, &bytes).with_input_bits(bits));
+    }
+    matrices.push(PackedMatrix::from_f32(9, cols, &random.values(9 * cols)));
+    for count in [1, 3, 70] {
+        let x = random.values(count * cols);
+        let mut together: Vec<Vec<f32>> = matrices.iter().map(|w| vec![f32::NAN; count * w.rows()]).collect();
+        let outs = together.iter_mut().map(Vec::as_mut_slice);
+        matmul_each(&Pool::new(2), &x, matrices.iter().zip(outs));
+        for (w, together) in matrices.iter().zip(together) {
+            assert_eq!(product(w, &x, 1), together, "{count} rows of x, {} of w", w.rows());
+        }
+    }
+}
+
+#[test]
 fn products_are_near_the_exact_ones() {
     let mut random = Random(4);
     for format in FORMATS {

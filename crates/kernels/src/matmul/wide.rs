@@ -57,7 +57,7 @@ pub(super) fn matmul_wide(
 ) {
     let (rows, blocks, parts) = (w.rows(), x.blocks(), Parts::new(y));
     let with_bytes = level == Level::Avx512 && x.bits() == InputBits::Eight;
-    let byte_x = if with_bytes { bytes::arrange(pool, x) } else { Vec::new() };
+    let byte_x = if with_bytes { x.bytes(pool) } else { &[] };
     // Bytes of a widened integer, and of one of x.
     let width = if with_bytes { 1 } else { 2 };
     let chunk = blocks.div_ceil(blocks.div_ceil(CHUNK / (BLOCK * PANEL * width)));
@@ -95,7 +95,7 @@ pub(super) fn matmul_wide(
                         first_block,
                         num_blocks,
                         x,
-                        byte_x: &byte_x,
+                        byte_x,
                         first,
                         count,
                         y,
