@@ -13,6 +13,10 @@ pub(crate) struct ServeArgs {
     /// the `@`; may be given several times
     #[arg(long, value_name = "NAME=FOLDER[@MODEL]", value_parser = named_folder)]
     pub(crate) adapter: Vec<(String, String)>,
+    /// Another name for a model, for clients that insist on one; of the first model without the `=`. May be given
+    /// several times
+    #[arg(long, value_name = "NAME[=MODEL]")]
+    pub(crate) alias: Vec<String>,
     /// Measure the server without a model: it answers as `echo`, with the tokens of the prompt
     #[arg(long, conflicts_with_all = ["adapter", "prompt_lookup", "draft"])]
     pub(crate) echo: bool,

@@ -31,10 +31,14 @@ const PREFIX_CACHE_BYTES: usize = 160 << 20;
 const QUEUE_TOKENS_A_REQUEST: usize = 1000;
 /// What a model that isn't one is called, so that nobody takes its answers for a model's.
 const ECHO: &str = "echo";
+/// Open files, most of them connections.
+#[cfg(unix)]
+const MAX_FILES: u64 = 65_536;
 /// Where the system doesn't tell how much memory there is.
 const USUAL_MEMORY: usize = 8 << 30;
 
 pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
+    raise_file_limit();
     // The port first: a busy one should not cost a download.
     let server = Server::bind(SocketAddr::new(args.address.host, args.address.port))?;
     let access = &args.access;
@@ -75,6 +79,17 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     for local in &locals {
         state.register(assistant(local));
     }
+    for alias in &args.alias {
+        let (name, wanted) = alias.split_once('=').unwrap_or((alias, &first.name));
+        let Some(model) = find(args, &locals, wanted).filter(|_| !name.is_empty()) else {
+            bail!("`--alias {alias}`: no `--model` is called `{wanted}`; known are {}", names(&locals));
+        };
+        if state.assistant(name).is_ok() {
+            bail!("`--alias {alias}`: something is called `{name}` already");
+        }
+        let description = format!("`{}` under another name", model.name);
+        state.register(Assistant { description, name: name.into(), ..assistant(model) });
+    }
     for Attached { name, folder, model } in adapters {
         let description = format!("`{model}` with the adapter `{}`", folder.display());
         let (adapter, model) = (Some(name.clone()), Some(model));
@@ -87,12 +102,37 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     Ok(())
 }
 
+/// Every connection is an open file, and many systems allow 1024 where nobody asks for more: some slow clients would
+/// leave no room for the others. What can't be raised stays as it is.
+fn raise_file_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        let most = limit.maximum.map_or(MAX_FILES, |maximum| maximum.min(MAX_FILES));
+        if limit.current.is_some_and(|current| current < most) {
+            let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit });
+        }
+    }
+}
+
 /// A name for a model with an adapter.
 #[derive(Debug, Clone)]
 struct Attached {
     name: String,
     folder: PathBuf,
     model: String,
+}
+
+/// The model that was asked for in these words, or that is called so here.
+fn find<'a>(args: &ServeArgs, locals: &'a [Local], wanted: &str) -> Option<&'a Local> {
+    let mut named = args.model.iter().zip(locals);
+    named.find(|(asked, local)| *asked == wanted || local.name == wanted).map(|(_, local)| local)
+}
+
+fn names(locals: &[Local]) -> String {
+    let names: Vec<String> = locals.iter().map(|local| format!("`{}`", local.name)).collect();
+    names.join(", ")
 }
 
 /// The adapters with their models: `FOLDER@MODEL`, or `FOLDER` for the first.
@@ -107,16 +147,10 @@ fn adapters(args: &ServeArgs, locals: &[Local]) -> Result<Vec<Attached>> {
         }
         let (folder, model) = match place.rsplit_once('@').filter(|_| !Path::new(place).exists()) {
             None => (place.as_str(), locals.first()),
-            // As it was written, or as it is called here.
-            Some((folder, wanted)) => {
-                let mut named = args.model.iter().zip(locals);
-                let named = named.find(|(asked, local)| *asked == wanted || local.name == wanted);
-                (folder, named.map(|(_, local)| local))
-            }
+            Some((folder, wanted)) => (folder, find(args, locals, wanted)),
         };
         let Some(model) = model else {
-            let known: Vec<String> = locals.iter().map(|local| format!("`{}`", local.name)).collect();
-            bail!("`--adapter {name}={place}`: no `--model` is called so; known are {}", known.join(", "));
+            bail!("`--adapter {name}={place}`: no `--model` is called so; known are {}", names(locals));
         };
         let folder = PathBuf::from(folder);
         let settings = folder.join("adapter_config.json");
