@@ -42,6 +42,7 @@ enum State {
     Several(Vec<(String, Value)>),
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing, whatever the others say")]
 #[derive(Debug, Clone)]
 pub(crate) struct CallReader {
     /// What stood before, should this turn out to be text.

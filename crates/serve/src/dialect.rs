@@ -5,6 +5,8 @@
 //! tools gets them in Hermes' form as text; what it is answered in may then be a fenced block of JSON or, by Gemma, of
 //! Python. Left out: the forms of gpt-oss and of `DeepSeek`, whose templates don't run here yet.
 
+use std::fmt::Write as _;
+
 use hearth_engine::Constraint;
 use serde_json::{Value, json};
 
@@ -185,8 +187,8 @@ fn tagged(index: usize, name: &str, parameters: &Value) -> String {
     for (at, (key, schema)) in properties.iter().enumerate() {
         let optional = if required.iter().any(|name| name == key) { "" } else { "?" };
         let open = Value::from(format!("<parameter={key}>\n"));
-        items.push_str(&format!(" p_{index}_{at}{optional}"));
-        rules.push_str(&format!("\np_{index}_{at}: {open} v_{index}_{at} \"\\n</parameter>\\n\""));
+        let _ = write!(items, " p_{index}_{at}{optional}");
+        let _ = write!(rules, "\np_{index}_{at}: {open} v_{index}_{at} \"\\n</parameter>\\n\"");
         let choices = schema["enum"].as_array().filter(|all| all.iter().all(Value::is_string));
         let value = match choices {
             Some(choices) => choices.iter().map(Value::to_string).collect::<Vec<_>>().join(" | "),
@@ -194,7 +196,7 @@ fn tagged(index: usize, name: &str, parameters: &Value) -> String {
             None if is_text(schema) => "/[^<]+/".into(),
             None => format!("%json {schema}"),
         };
-        rules.push_str(&format!("\nv_{index}_{at}: {value}"));
+        let _ = write!(rules, "\nv_{index}_{at}: {value}");
     }
     format!("\ncall_{index}: \"<function={name}>\\n\"{items} \"</function>\"{rules}")
 }

@@ -22,6 +22,7 @@ pub(crate) const MAX_TOP_LOGPROBS: usize = 20;
 
 /// How an answer is generated and sent.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "the API has them so")]
 pub(crate) struct Asked {
     pub(crate) sampling: Sampling,
     pub(crate) stop: Vec<String>,

@@ -13,7 +13,8 @@ pub(crate) struct AccessArgs {
     /// A model of another OpenAI-compatible server, or of several: NAME=URL[,URL…]; `$HEARTH_UPSTREAM_KEY` is their key
     #[arg(long, value_name = "NAME=URL", value_parser = upstream)]
     pub(crate) upstream: Vec<(String, Vec<String>)>,
-    /// More of them from a file: a JSON list of {"name", "urls", "model": its name there, "key_env": variable with the key}
+    /// More of them from a file, a JSON list of `{"name", "urls", "model", "key_env"}`: `model` is its name there,
+    /// `key_env` the variable with the key
     #[arg(long, value_name = "FILE")]
     pub(crate) upstreams: Option<PathBuf>,
     /// Pages of this origin may use the server, `https://app.example` say; may be given several times
