@@ -15,6 +15,7 @@ import { chromium } from "playwright-core";
 const root = new URL("../..", import.meta.url).pathname;
 const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
 let server;
+let lines;
 let browser;
 let url;
 
@@ -25,7 +26,8 @@ before(async () => {
     : ["cargo", "run", "--quiet", "--package", "hearth-serve", "--example", "tiny_server"];
   server = spawn(program, args, { cwd: root, stdio: ["pipe", "pipe", "inherit"] });
   url = await new Promise((resolve, reject) => {
-    createInterface({ input: server.stdout }).once("line", resolve);
+    lines = createInterface({ input: server.stdout });
+    lines.once("line", resolve);
     server.once("exit", (code) => reject(new Error(`the server ended with ${code}`)));
   });
   browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
@@ -191,4 +193,34 @@ test("Chinese, dark and narrow", async (t) => {
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   assert.ok(overflow <= 0, "nothing is wider than the screen");
   assert.deepEqual(problems, []);
+});
+
+test("a server with keys asks for one, once, and takes no wrong one", async (t) => {
+  const said = new Promise((resolve) => lines.once("line", resolve));
+  tell("lock");
+  const key = await said;
+  t.after(() => tell("unlock"));
+  const context = await browser.newContext({ locale: "en-GB" });
+  t.after(() => context.close());
+  const page = await context.newPage();
+  const answers = ["sk-hearth-wrong", key];
+  const asked = [];
+  page.on("dialog", async (dialog) => {
+    asked.push(dialog.message());
+    const answer = answers.shift();
+    await (answer ? dialog.accept(answer) : dialog.dismiss());
+  });
+  await page.goto(url);
+  // The wrong key is kept until the server refuses it; the right one is asked for then.
+  await page.getByRole("heading", { name: "Ask your documents" }).waitFor();
+  await ask(page, "How many months does the warranty last?");
+  await page.getByRole("button", { name: "Citation 1: Warranty and prices" }).last().waitFor();
+  assert.equal(asked.length, 2, asked.join(" | "));
+  assert.match(asked[0], /key/);
+  assert.equal(await page.evaluate(() => localStorage.getItem("hearth-key")), key);
+  await page.reload();
+  await page.getByRole("heading", { name: "Ask your documents" }).waitFor();
+  await ask(page, "How many months does the warranty last?");
+  await page.getByRole("button", { name: "Citation 1: Warranty and prices" }).last().waitFor();
+  assert.equal(asked.length, 2, "the browser keeps the key");
 });

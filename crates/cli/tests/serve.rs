@@ -59,9 +59,21 @@ fn text(answer: &Value) -> &str {
     answer["choices"][0]["message"]["content"].as_str().unwrap()
 }
 
+fn get(address: &str, path: &str) -> Value {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    serde_json::from_str(response.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
 /// An adapter that does something, saved as PEFT does.
 fn write_adapter(scene: &Scene, name: &str) {
-    let model = Model::open(&scene.path("model"), &Pool::new(1)).unwrap();
+    write_adapter_of(scene, "model", name);
+}
+
+fn write_adapter_of(scene: &Scene, model: &str, name: &str) {
+    let model = Model::open(&scene.path(model), &Pool::new(1)).unwrap();
     let config = LoraConfig { r: 2, lora_alpha: 16.0, target_modules: vec!["v_proj".into()] };
     let mut adapter = Adapter::new(&model.decoder, config, 5).unwrap();
     for param in adapter.params_mut() {
@@ -78,13 +90,49 @@ fn several_models_and_adapters_answer_by_their_names() {
     TinyModel { num_layers: 1, ..TINY }.write(&scene.path("other")).unwrap();
     write_adapter(&scene, "terse-folder");
     let adapter = format!("terse={}", scene.text("terse-folder"));
-    let more = ["--model", &scene.text("other"), "--adapter", &adapter, "--memory-budget", "200MB"];
+    // Twice the same weights of another shape of model: the adapter is for that one.
+    let of_other = format!("brief={}@other", scene.text("brief-folder"));
+    write_adapter_of(&scene, "other", "brief-folder");
+    let other = scene.text("other");
+    let more = ["--model", &other, "--adapter", &adapter, "--adapter", &of_other, "--memory-budget", "200MB"];
+    let more = [&more[..], &["--alias", "gpt-4o-mini", "--alias", "small=other"]].concat();
     let (running, address) = serve(&scene, &more);
     let base = ask(&address, None, "the kiln");
     assert_eq!(base["model"], "model", "the first one answers where none is named");
     assert_eq!(text(&ask(&address, Some("model"), "the kiln")), text(&base));
     assert_ne!(text(&ask(&address, Some("other"), "the kiln")), text(&base));
     assert_ne!(text(&ask(&address, Some("terse"), "the kiln")), text(&base));
+    let of_other = ask(&address, Some("other"), "the kiln");
+    let brief = ask(&address, Some("brief"), "the kiln");
+    assert!(text(&brief) != text(&of_other) && text(&brief) != text(&base));
+    assert_eq!(text(&ask(&address, Some("gpt-4o-mini"), "the kiln")), text(&base));
+    assert_eq!(text(&ask(&address, Some("small"), "the kiln")), text(&of_other));
+    stop(running);
+}
+
+#[test]
+fn a_budget_for_two_models_unloads_the_one_asked_for_longest_ago_even_the_first() {
+    let scene = Scene::new("serve-budget");
+    for (name, num_layers) in [("second", 1), ("third", 3)] {
+        TinyModel { num_layers, ..TINY }.write(&scene.path(name)).unwrap();
+    }
+    let (second, third) = (scene.text("second"), scene.text("third"));
+    let (running, address) =
+        serve(&scene, &["--model", &second, "--model", &third, "--memory-budget", "60MB"]);
+    let loaded = || {
+        let models = get(&address, "/v1/models");
+        let names = models["data"].as_array().unwrap().iter().filter(|model| model["loaded"] == true);
+        names.map(|model| model["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(loaded(), ["model"]);
+    let first = ask(&address, Some("model"), "the kiln");
+    ask(&address, Some("second"), "the kiln");
+    assert_eq!(loaded(), ["model", "second"]);
+    ask(&address, Some("third"), "the kiln");
+    assert_eq!(loaded(), ["second", "third"]);
+    assert_eq!(get(&address, "/readyz")["models"], 2);
+    assert_eq!(text(&ask(&address, None, "the kiln")), text(&first), "it is loaded again");
+    assert_eq!(loaded(), ["model", "third"]);
     stop(running);
 }
 
@@ -94,7 +142,8 @@ fn a_prompt_is_known_after_a_restart_unless_its_file_was_damaged() {
     let long = "the kiln and the fire ".repeat(40);
     let (running, address) = serve(&scene, &[]);
     let first = ask(&address, None, &long);
-    stop(running);
+    running.terminate();
+    running.wait().expect(0);
     let folder = scene.home().join("cache/prefixes");
     assert!(fs_err::read_dir(&folder).unwrap().count() > 2);
 
@@ -126,12 +175,17 @@ fn what_cannot_be_served_is_said_before_the_server_runs() {
     write_adapter(&scene, "terse-folder");
     let model = scene.text("model");
     let folder = scene.text("terse-folder");
-    let cases: [(&[&str], i32, &str); 5] = [
+    let cases: [(&[&str], i32, &str); 10] = [
         (&["--memory-budget", "lots"], 2, "`lots` isn't a size such as 800MB"),
         (&["--memory-budget", "10kB"], 1, "the memory budget is 10000 bytes"),
         (&["--adapter", "terse"], 2, "`terse` isn't NAME=FOLDER"),
         (&["--adapter", &format!("model={folder}")], 1, "`--adapter model` has the name of a model"),
         (&["--adapter", "terse=/nowhere"], 1, "/nowhere"),
+        (&["--adapter", &format!("terse={folder}@other")], 1, "no `--model` is called so; known are `model`"),
+        (&["--alias", "x=other"], 1, "no `--model` is called `other`"),
+        (&["--alias", "model"], 1, "something is called `model` already"),
+        (&["--upstreams", "/nowhere.json"], 1, "/nowhere.json"),
+        (&["--echo", "--adapter", &format!("terse={folder}")], 2, "cannot be used with"),
     ];
     for (more, code, expected) in cases {
         let mut command = scene.hearth(&["serve", "--port", "0", "--model", &model]);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::tests_outside_test_module, clippy::unwrap_used, reason = "all of this file is tests")]
 
+#[expect(dead_code, reason = "what only other tests use")]
 mod program;
 
 use std::path::Path;

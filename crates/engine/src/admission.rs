@@ -99,7 +99,7 @@ impl Scheduler {
         let decoder = &self.decoder_of(job);
         let tokens = &job.request.prompt;
         // The last prompt token is always computed: its logits choose the first token of the answer.
-        let limit = tokens.len() - 1;
+        let limit = if job.request.reuses_prefix { tokens.len() - 1 } else { 0 };
         let mut found = self.prefixes.find(tokens, limit, decoder);
         match self.load(waiting, decoder, found.num_pages) {
             Loaded::Nothing => {}

@@ -1,7 +1,7 @@
 //! The handle to a running engine: submit from any thread, read results as they come.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -16,6 +16,7 @@ use hearth_tokenizer::TokenId;
 
 use crate::constraint::Compiler;
 use crate::counters::{Computed, Counters, Load};
+use crate::echo;
 use crate::request::{Completion, Error, Event, Request, Result};
 use crate::scheduler::Scheduler;
 use crate::score::each_row;
@@ -88,8 +89,9 @@ pub struct Stream {
 /// Ends one request from anywhere; the engine sees it before its next step, in the middle of a prompt too.
 #[derive(Debug, Clone, Default)]
 pub struct Canceller {
-    // Nothing else is published through it, so the weakest ordering will do.
+    // Nothing else is published through these, so the weakest ordering will do.
     cancelled: Arc<AtomicBool>,
+    cached_tokens: Arc<AtomicUsize>,
 }
 
 impl Canceller {
@@ -100,6 +102,11 @@ impl Canceller {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Tells the stream how much of its prompt was known.
+    pub(crate) fn set_cached(&self, tokens: usize) {
+        self.cached_tokens.store(tokens, Ordering::Relaxed);
     }
 }
 
@@ -127,6 +134,12 @@ impl Stream {
 
     pub fn num_choices(&self) -> usize {
         self.num_choices
+    }
+
+    /// Of the prompt's tokens, those whose keys and values were reused: known from the first token on, also of a request
+    /// that never ends well.
+    pub fn cached_tokens(&self) -> usize {
+        self.canceller.cached_tokens.load(Ordering::Relaxed)
     }
 
     /// Reads the first choice to its end.
@@ -199,29 +212,50 @@ impl Engine {
         config: EngineConfig,
         (speculation, store): (Speculation, Option<Store>),
     ) -> Self {
+        Self::start_thread(model, pool, config, |engine, jobs| {
+            let scheduler = Scheduler::new(
+                Arc::clone(&engine.model),
+                Arc::clone(&engine.pool),
+                engine.config,
+                (Speculator::new(speculation), store),
+                Arc::clone(&engine.counters),
+            );
+            std::thread::spawn(move || scheduler.run(&jobs))
+        })
+    }
+
+    /// Starts a stand-in that never runs the model: answers repeat the prompt's tokens. For measuring what a request
+    /// costs beside the model, and nothing else.
+    pub fn start_echo(model: Arc<Model>, pool: Arc<Pool>, config: EngineConfig) -> Self {
+        Self::start_thread(model, pool, config, |engine, jobs| {
+            let (tokenizer, counters) = (Arc::clone(engine.model.tokenizer()), Arc::clone(&engine.counters));
+            let max_context = engine.max_context();
+            std::thread::spawn(move || echo::run(&tokenizer, &counters, max_context, &jobs))
+        })
+    }
+
+    fn start_thread(
+        model: Arc<Model>,
+        pool: Arc<Pool>,
+        config: EngineConfig,
+        spawn: impl FnOnce(&Self, Receiver<Job>) -> JoinHandle<()>,
+    ) -> Self {
         let max_context = config.max_context.min(model.config().max_seq_len);
-        let config = EngineConfig { max_context, ..config };
-        let counters = Arc::<Counters>::default();
         let (sender, receiver) = channel();
-        let scheduler = Scheduler::new(
-            Arc::clone(&model),
-            Arc::clone(&pool),
-            config,
-            (Speculator::new(speculation), store),
-            Arc::clone(&counters),
-        );
-        let thread = std::thread::spawn(move || scheduler.run(&receiver));
-        Self {
+        let engine = Self {
             model,
             pool,
-            config,
-            counters,
+            config: EngineConfig { max_context, ..config },
+            counters: Arc::default(),
             compiler: OnceLock::new(),
             adapters: RwLock::default(),
             scoring: Mutex::default(),
             jobs: Mutex::new(Some(sender)),
-            thread: Mutex::new(Some(thread)),
-        }
+            thread: Mutex::default(),
+        };
+        let thread = spawn(&engine, receiver);
+        *engine.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        engine
     }
 
     pub fn model(&self) -> &Arc<Model> {

@@ -27,6 +27,9 @@ pub(crate) enum Loaded {
 impl Scheduler {
     /// Reads pages that follow the first `num_known` of a waiting prompt.
     pub(crate) fn load(&mut self, waiting: &mut Waiting, decoder: &Arc<Decoder>, num_known: usize) -> Loaded {
+        if !waiting.job.request.reuses_prefix {
+            return Loaded::Nothing;
+        }
         let Some(store) = self.store.take() else { return Loaded::Nothing };
         let loaded = self.load_from(&store, waiting, decoder, num_known);
         self.store = Some(store);

@@ -17,6 +17,7 @@
 //! * `stop` — where the text ends
 //! * [`beam`] — the most probable answers, followed side by side
 //! * [`score`] — log-probabilities of given tokens, perplexity
+//! * `echo` — a stand-in without a model, for measuring everything else
 //! * [`bench`](mod@bench) — tokens a second
 
 pub mod request;
@@ -37,6 +38,7 @@ pub mod sampling;
 mod stop;
 pub mod beam;
 pub mod score;
+mod echo;
 pub mod bench;
 
 pub use constraint::Constraint;

@@ -10,7 +10,7 @@ const STRETCH: f32 = 1.2;
 /// Steps this short (40 tokens a second for each stream) needn't be shorter: small chunks waste the weights they read.
 const FAST_ENOUGH_MS: f32 = 25.0;
 /// How much more a second prompt for each decoding sequence may add: who waits for a first token waits longest.
-const CROWD: f32 = 8.0;
+const CROWD: f32 = 16.0;
 /// Steps are never made longer than this, however many prompts wait.
 const SLOW_MS: f32 = 250.0;
 /// A prompt always goes on, by so many tokens at least.

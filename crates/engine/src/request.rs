@@ -26,6 +26,8 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// Who asks: clients take turns, whatever each of them asks for. All that name none are one client.
     pub client: Option<String>,
+    /// Whether keys and values of earlier requests may be used. The answer is the same; without, its prompt is computed.
+    pub reuses_prefix: bool,
     /// When an answer is of no use any more: the request then ends with [`Error::DeadlinePassed`].
     pub deadline: Option<Instant>,
 }
@@ -43,6 +45,7 @@ impl Request {
             constraint: None,
             logprobs: None,
             client: None,
+            reuses_prefix: true,
             deadline: None,
         }
     }

@@ -71,6 +71,7 @@ impl Sequence {
         let Job { request, mut outputs, matcher, .. } = job;
         let tokens = request.prompt.clone();
         let output = outputs.remove(0);
+        output.canceller.set_cached(cache.len());
         let mut sampler = Sampler::new(request.sampling.clone(), &tokens, tokenizer);
         sampler.set_seed(choice_seed(request.sampling.seed, output.index));
         Self {

@@ -226,4 +226,36 @@ mod tests {
         }
         assert_eq!(engine.submit(request(5, 1, 3)).err(), Some(Error::Stopped));
     }
+
+    #[test]
+    fn a_request_that_wants_nothing_reused_is_computed_whole_to_the_same_bits() {
+        let config = EngineConfig { prefix_cache_bytes: 1 << 24, ..EngineConfig::new(512) };
+        let engine = engine(&model(512), 1, config);
+        let first = engine.generate(request(200, 2, 9)).unwrap();
+        let fresh = Request { reuses_prefix: false, ..request(200, 2, 9) };
+        let fresh = engine.generate(fresh).unwrap();
+        let known = engine.generate(request(200, 2, 9)).unwrap();
+        assert_eq!((fresh.usage.cached_tokens, known.usage.cached_tokens), (0, 199));
+        assert_eq!((&fresh.tokens, &known.tokens), (&first.tokens, &first.tokens));
+    }
+
+    #[test]
+    fn an_echo_counts_and_refuses_like_an_engine_and_computes_nothing() {
+        let model = model(256);
+        let config = EngineConfig::new(256);
+        let echo = Engine::start_echo(Arc::clone(&model), Arc::new(Pool::new(1)), config);
+        let answer = echo.generate(request(5, 3, 12)).unwrap();
+        let ids: Vec<TokenId> = answer.tokens.iter().map(|token| token.id).collect();
+        let asked = prompt(5, 3);
+        let expected: Vec<TokenId> = asked.iter().cycle().take(12).copied().collect();
+        assert_eq!(ids, expected);
+        assert_eq!(answer.text, model.tokenizer().decode(&expected));
+        assert_eq!((answer.usage.prompt_tokens, answer.usage.completion_tokens), (5, 12));
+        let computed = echo.computed();
+        assert_eq!((computed.tokens, computed.prompt_tokens, computed.generated_tokens), (0, 5, 12));
+        assert_eq!(echo.load().waiting_requests, 0);
+        assert!(matches!(echo.generate(request(256, 3, 1)), Err(Error::ContextTooLong { .. })));
+        echo.stop();
+        assert_eq!(echo.generate(request(5, 3, 12)), Err(Error::Stopped));
+    }
 }

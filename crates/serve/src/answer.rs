@@ -4,7 +4,8 @@
 //! JSON has the usual order (name, then arguments); JSON that isn't a call after all is text, as it was.
 
 use crate::calls::{CallReader, Read};
-use crate::tools::{Dialect, HERMES, Tools};
+use crate::dialect::{Dialect, Mark};
+use crate::tools::Tools;
 
 const THINK: &str = "<think>";
 const THINK_END: &str = "</think>";
@@ -89,6 +90,8 @@ pub(crate) struct Splitter {
     /// What isn't decided yet.
     held: String,
     reader: CallReader,
+    /// What ends the calls under way.
+    close: &'static str,
     num_calls: usize,
     has_thought: bool,
 }
@@ -100,7 +103,8 @@ impl Splitter {
             marks,
             place,
             held: String::new(),
-            reader: CallReader::default(),
+            reader: CallReader::bare(false),
+            close: "",
             num_calls: 0,
             has_thought: false,
         }
@@ -130,6 +134,10 @@ impl Splitter {
     /// What is left when the answer is over.
     pub(crate) fn finish(&mut self) -> Vec<Piece> {
         let mut pieces = Vec::new();
+        if self.place == Place::Calls {
+            self.reader.close();
+            while self.step(&mut pieces) {}
+        }
         let rest = match self.place {
             Place::Calls => self.reader.finish(&std::mem::take(&mut self.held)),
             _ => std::mem::take(&mut self.held),
@@ -184,18 +192,35 @@ impl Splitter {
                 return false;
             }
         }
-        let is_json = trimmed.starts_with(['{', '[']);
-        self.place = match self.dialect() {
-            Some(dialect) if dialect.is_bare && is_json && !trimmed.starts_with(dialect.open) => {
-                if trimmed.starts_with('[') && dialect.open.starts_with(trimmed) {
-                    return false;
-                }
-                self.reader = CallReader::bare();
+        self.place = match self.is_bare_call(trimmed) {
+            None => return false,
+            Some(false) => Place::Text,
+            Some(true) => {
+                self.reader = CallReader::bare(self.dialect().is_some_and(|dialect| dialect.is_named));
+                self.close = "";
                 Place::Calls
             }
-            _ => Place::Text,
         };
         true
+    }
+
+    /// Whether an answer that begins so may be calls without their mark; `None` isn't known yet.
+    fn is_bare_call(&self, text: &str) -> Option<bool> {
+        let Some((tools, dialect)) = self.marks.tools.as_ref().filter(|(_, dialect)| dialect.is_bare) else {
+            return Some(false);
+        };
+        if dialect.marks.iter().any(|mark| text.starts_with(mark.open)) {
+            return Some(false);
+        }
+        if dialect.marks.iter().any(|mark| mark.open.starts_with(text)) {
+            return None;
+        }
+        if text.starts_with(['{', '[']) {
+            return Some(true);
+        }
+        let is_begun = |name: &str| name.starts_with(text) || text.starts_with(name);
+        let may_be = dialect.is_named && tools.list.iter().any(|tool| is_begun(&tool.name));
+        Some(may_be)
     }
 
     fn reasoning(&mut self, pieces: &mut Vec<Piece>) -> bool {
@@ -224,25 +249,29 @@ impl Splitter {
             push_text(pieces, std::mem::take(&mut self.held), Piece::Text);
             return false;
         };
-        if let Some(at) = self.held.find(dialect.open) {
+        // The first of all marks; where two begin at one place, the longer.
+        let found = |mark: &'static Mark| Some((self.held.find(mark.open)?, mark));
+        let first = dialect.marks.iter().filter_map(found);
+        if let Some((at, mark)) = first.min_by_key(|(at, mark)| (*at, std::cmp::Reverse(mark.open.len()))) {
             let rest = self.held.split_off(at);
             let before = std::mem::take(&mut self.held);
             push_text(pieces, before.trim_end().into(), Piece::Text);
-            self.held = rest[dialect.open.len()..].into();
-            self.reader = CallReader::marked(dialect.open, &before[before.trim_end().len()..]);
+            self.held = rest[if mark.is_part { 0 } else { mark.open.len() }..].into();
+            self.reader = CallReader::marked(mark, &before[before.trim_end().len()..], dialect.is_named);
+            self.close = mark.close;
             self.place = Place::Calls;
             return true;
         }
-        let keep = self.held.len() - undecided(&self.held, dialect.open, char::is_whitespace);
+        let held = dialect.marks.iter().map(|mark| undecided(&self.held, mark.open, char::is_whitespace));
+        let keep = self.held.len() - held.max().unwrap_or(0);
         let ready: String = self.held.drain(..keep).collect();
         push_text(pieces, ready, Piece::Text);
         false
     }
 
     fn calls(&mut self, pieces: &mut Vec<Piece>) -> bool {
-        let tools = self.marks.tools.as_ref().map(|(tools, _)| tools);
-        let knows = |name: &str| tools.is_none_or(|tools| tools.has(name));
-        match self.reader.read(&mut self.held, knows) {
+        let Some((tools, _)) = &self.marks.tools else { return false };
+        match self.reader.read(&mut self.held, tools) {
             Read::More => false,
             Read::Name(name) => {
                 let id = format!("{}{}", self.marks.call_id, self.num_calls);
@@ -267,7 +296,7 @@ impl Splitter {
     }
 
     fn close(&mut self) -> bool {
-        let close = self.dialect().unwrap_or(HERMES).close;
+        let close = self.close;
         let trimmed = self.held.trim_start();
         if !close.is_empty() && trimmed.len() < close.len() && close.starts_with(trimmed) {
             return false;

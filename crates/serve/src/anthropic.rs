@@ -22,6 +22,7 @@ use crate::ask::{self, Ask, Asking};
 use crate::caller::Caller;
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gateway;
 use crate::generate;
 use crate::state::State;
 
@@ -30,6 +31,9 @@ pub(crate) async fn message(
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response> {
+    if let Some(found) = body.as_ref().ok().and_then(|body| gateway::find(&state, body)) {
+        return gateway::pass(&state, &caller, "/v1/messages", found).await;
+    }
     let number = state.next_request();
     let ask = request::read(&state, Fields::read(body)?, number)?;
     let (model, stops, is_stream) = (ask.assistant.name.clone(), ask.asked.stop.clone(), ask.asked.is_stream);

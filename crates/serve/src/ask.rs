@@ -8,13 +8,14 @@ use serde_json::{Map, Value};
 
 use crate::answer::{Answer, Marks, Splitter};
 use crate::caller::Caller;
+use crate::dialect::Dialect;
 use crate::error::{Error, Result};
 use crate::generate;
 use crate::grounding::Cite;
 use crate::meter::Meter;
 use crate::sampling::Asked;
 use crate::state::{Assistant, State};
-use crate::tools::{Dialect, Tools};
+use crate::tools::Tools;
 
 /// A request that was read whole.
 #[derive(Debug)]
@@ -81,7 +82,7 @@ impl Ask {
         job.logprobs = logprobs;
         job.client = caller.client();
         let dialect = Dialect::of_template(chat.template());
-        if let Some(constraint) = tools.constraint(dialect) {
+        if let Some(constraint) = dialect.constraint(&tools) {
             if job.constraint.is_some() {
                 return Err(Error::parameter(
                     "tool_choice",

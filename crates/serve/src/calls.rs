@@ -1,6 +1,13 @@
-//! The JSON of tool calls as it comes: an object, several, or a list of them.
+//! Tool calls as they come: JSON, a name with JSON behind it, tags, or Python; one, several, or a list of them.
+
+mod python;
+mod tagged;
 
 use serde_json::Value;
+
+use crate::dialect::{Mark, TOOL_CODE};
+use crate::tools::Tools;
+use tagged::Next;
 
 /// What reading on gave.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,55 +28,72 @@ pub(crate) enum Read {
 enum State {
     /// Between calls.
     Between,
-    /// In the arguments of a call whose name is out.
-    Arguments(Balance),
+    /// In the arguments of a call whose name is out; whether an object around them is to be closed.
+    Arguments(Balance, bool),
     /// Behind the arguments; the object's own brace is due.
     Behind,
-    /// Arguments that were read whole and wait to be passed on.
-    Whole(String),
+    /// Arguments that were read whole and wait to be passed on, and calls after theirs, the next one last.
+    Whole(String, Vec<(String, Value)>),
+    /// In the tags of a call of this tool.
+    Tagged { name: String, is_first: bool },
+    /// Behind Python's mark: read when it is whole.
+    Python,
+    /// Calls that were read whole, the next one last.
+    Several(Vec<(String, Value)>),
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing, whatever the others say")]
 #[derive(Debug, Clone)]
 pub(crate) struct CallReader {
     /// What stood before, should this turn out to be text.
     mark: String,
-    /// Only known names are calls: there was no mark.
-    is_bare: bool,
+    /// Only known names are calls.
+    needs_known: bool,
+    /// A name with JSON behind it is a call.
+    is_named: bool,
     has_calls: bool,
+    /// No more text will come.
+    is_closed: bool,
     state: State,
 }
 
-impl Default for CallReader {
-    fn default() -> Self {
-        Self::bare()
-    }
-}
-
 impl CallReader {
-    pub(crate) fn bare() -> Self {
-        Self { mark: String::new(), is_bare: true, has_calls: false, state: State::Between }
+    /// For calls without any mark.
+    pub(crate) fn bare(is_named: bool) -> Self {
+        let (needs_known, state) = (true, State::Between);
+        Self { mark: String::new(), needs_known, is_named, has_calls: false, is_closed: false, state }
     }
 
-    pub(crate) fn marked(mark: &str, gap: &str) -> Self {
-        Self { mark: format!("{gap}{mark}"), is_bare: false, has_calls: false, state: State::Between }
+    /// For what follows a mark and the white space before it.
+    pub(crate) fn marked(mark: &Mark, gap: &str, is_named: bool) -> Self {
+        let state = if *mark == TOOL_CODE { State::Python } else { State::Between };
+        let text = if mark.is_part { "" } else { mark.open };
+        Self { mark: format!("{gap}{text}"), needs_known: !mark.is_sure, state, ..Self::bare(is_named) }
+    }
+
+    /// The answer is over.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
     }
 
     /// The rest of an answer that is over, as text.
     pub(crate) fn finish(&mut self, text: &str) -> String {
         match self.has_calls {
+            // Half a parameter is neither text nor an argument.
+            true if matches!(self.state, State::Tagged { .. }) => String::new(),
             true => text.trim_start_matches(BEHIND).into(),
             false => std::mem::take(&mut self.mark) + text,
         }
     }
 
     /// Takes what it can from the beginning of `text`.
-    pub(crate) fn read(&mut self, text: &mut String, knows: impl Fn(&str) -> bool) -> Read {
+    pub(crate) fn read(&mut self, text: &mut String, tools: &Tools) -> Read {
         match &mut self.state {
-            State::Between => self.between(text, knows),
-            State::Arguments(balance) => {
+            State::Between => self.between(text, tools),
+            State::Arguments(balance, is_inside) => {
                 let length = balance.advance(text);
                 if balance.is_over() {
-                    self.state = State::Behind;
+                    self.state = if *is_inside { State::Behind } else { State::Between };
                 }
                 match length {
                     0 => Read::More,
@@ -83,39 +107,128 @@ impl CallReader {
                 }
                 *text = rest.strip_prefix('}').unwrap_or(rest).into();
                 self.state = State::Between;
-                self.between(text, knows)
+                self.between(text, tools)
             }
-            State::Whole(arguments) => {
-                let arguments = std::mem::take(arguments);
-                self.state = State::Between;
+            State::Whole(arguments, more) => {
+                let (arguments, more) = (std::mem::take(arguments), std::mem::take(more));
+                self.state = if more.is_empty() { State::Between } else { State::Several(more) };
                 Read::Arguments(arguments)
             }
+            State::Several(calls) => {
+                let calls = std::mem::take(calls);
+                self.next_of(calls)
+            }
+            State::Tagged { name, is_first } => {
+                let parameters = tools.tool(name).and_then(|tool| tool.parameters());
+                let (part, is_last) = match tagged::part(text, *is_first, parameters) {
+                    Next::More => return Read::More,
+                    Next::Is(part, length) => {
+                        text.drain(..length);
+                        part
+                    }
+                    // What isn't a tag is no part of the call; its arguments end here.
+                    Next::No => (if *is_first { "{}" } else { "}" }.into(), true),
+                };
+                *is_first = false;
+                if is_last {
+                    self.state = State::Between;
+                }
+                Read::Arguments(part)
+            }
+            State::Python => self.python(text, tools),
         }
     }
 
-    fn between(&mut self, text: &mut String, knows: impl Fn(&str) -> bool) -> Read {
+    fn next_of(&mut self, mut calls: Vec<(String, Value)>) -> Read {
+        let Some((name, arguments)) = calls.pop() else { return Read::End };
+        self.state = State::Whole(arguments.to_string(), calls);
+        Read::Name(name)
+    }
+
+    fn python(&mut self, text: &mut String, tools: &Tools) -> Read {
+        let end = match text.find("```") {
+            Some(at) => at,
+            None if self.is_closed => text.len(),
+            None => return Read::More,
+        };
+        let calls = python::calls(&text[..end]).unwrap_or_default();
+        if calls.is_empty() || !calls.iter().all(|(name, _)| tools.tool(name).is_some()) {
+            return self.no_call(text);
+        }
+        text.drain(..end);
+        self.has_calls = true;
+        self.next_of(calls.into_iter().rev().collect())
+    }
+
+    fn between(&mut self, text: &mut String, tools: &Tools) -> Read {
         let rest = text.trim_start_matches(if self.has_calls { BEHIND } else { BEFORE });
         if rest.is_empty() {
             return Read::More;
         }
+        let skipped = text.len() - rest.len();
+        if rest.starts_with('<') && !self.needs_known {
+            return self.tagged(text, skipped);
+        }
+        if self.is_named && !rest.starts_with(['{', '[']) {
+            return self.named(text, skipped, tools);
+        }
         if !rest.starts_with('{') {
             return self.no_call(text);
         }
-        let skipped = text.len() - rest.len();
         match head(rest) {
             Head::More => Read::More,
-            Head::Call { name, length } if !self.is_bare || knows(&name) => {
+            Head::Call { name, length } if self.knows(tools, &name) => {
                 text.drain(..skipped + length);
                 self.has_calls = true;
-                self.state = State::Arguments(Balance::default());
+                self.state = State::Arguments(Balance::default(), true);
                 Read::Name(name)
             }
-            _ => self.whole(text, skipped, knows),
+            _ => self.whole(text, skipped, tools),
         }
     }
 
+    fn knows(&self, tools: &Tools, name: &str) -> bool {
+        !self.needs_known || tools.tool(name).is_some()
+    }
+
+    fn tagged(&mut self, text: &mut String, skipped: usize) -> Read {
+        match tagged::function(&text[skipped..]) {
+            Next::More => Read::More,
+            Next::No => self.no_call(text),
+            Next::Is(name, length) => {
+                text.drain(..skipped + length);
+                self.has_calls = true;
+                self.state = State::Tagged { name: name.clone(), is_first: true };
+                Read::Name(name)
+            }
+        }
+    }
+
+    /// `name{…}`, with `[CALL_ID]…` and `[ARGS]` between where they are text.
+    fn named(&mut self, text: &mut String, skipped: usize, tools: &Tools) -> Read {
+        let rest = &text[skipped..];
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+        let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+        let name = rest[..end].to_owned();
+        let Some(brace) = rest.find('{') else {
+            let is_open = end == rest.len() || rest[end..].starts_with(['[', ' ']);
+            let may_be = is_open && !name.is_empty() && rest.len() < MAX_HEAD;
+            let is_begun = tools.list.iter().any(|tool| tool.name.starts_with(&name));
+            return if may_be && (is_begun || !self.needs_known) { Read::More } else { self.no_call(text) };
+        };
+        let between = rest[end..brace].trim();
+        let is_head = between.is_empty() || (between.starts_with('[') && between.ends_with("[ARGS]"));
+        if name.is_empty() || !is_head || !self.knows(tools, &name) {
+            return self.no_call(text);
+        }
+        text.drain(..skipped + brace);
+        self.has_calls = true;
+        self.state = State::Arguments(Balance::default(), false);
+        Read::Name(name)
+    }
+
     /// Another order of the fields: read when the object is whole.
-    fn whole(&mut self, text: &mut String, skipped: usize, knows: impl Fn(&str) -> bool) -> Read {
+    fn whole(&mut self, text: &mut String, skipped: usize, tools: &Tools) -> Read {
         let mut balance = Balance::default();
         let length = balance.advance(&text[skipped..]);
         if !balance.is_over() {
@@ -123,13 +236,13 @@ impl CallReader {
         }
         let end = skipped + length;
         let Some((name, arguments)) =
-            call_of(&text[skipped..end]).filter(|(name, _)| !self.is_bare || knows(name))
+            call_of(&text[skipped..end]).filter(|(name, _)| self.knows(tools, name))
         else {
             return self.no_call(text);
         };
         text.drain(..end);
         self.has_calls = true;
-        self.state = State::Whole(arguments);
+        self.state = State::Whole(arguments, Vec::new());
         Read::Name(name)
     }
 
@@ -144,6 +257,8 @@ impl CallReader {
     }
 }
 
+/// Bytes between a call's name and its arguments at most.
+const MAX_HEAD: usize = 256;
 /// What may stand in front of the first call.
 const BEFORE: &[char] = &[' ', '\n', '\r', '\t', '['];
 /// What may stand behind a call.
@@ -153,6 +268,9 @@ fn call_of(object: &str) -> Option<(String, String)> {
     let value: Value = serde_json::from_str(object).ok()?;
     let name = value.get("name")?.as_str()?.to_owned();
     let arguments = value.get("arguments").or_else(|| value.get("parameters"))?;
+    // Some write the object as text, as the API has it.
+    let inner = arguments.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let arguments = inner.as_ref().unwrap_or(arguments);
     Some((name, arguments.is_object().then(|| arguments.to_string())?))
 }
 

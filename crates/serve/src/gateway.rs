@@ -2,13 +2,15 @@
 //!
 //! Several servers of one model share its requests by the beginning of their prompts (rendezvous hashing, Thaler and
 //! Ravishankar 1998), so that a conversation finds its cached beginning again and a server that goes takes only its own
-//! share along. One that can't be reached is left alone for a while, and the next in order is asked. Answers and errors
-//! pass through as they are. Left out: chat completions, completions and embeddings are all that is passed on.
+//! share along; one that is busy passes requests on. All are looked at every few seconds; one that can't be reached is
+//! left alone for a while, and the next in order is asked. Answers and errors pass through as they are. Left out:
+//! tokenize, rerank and counting tokens, which cost nobody anything to answer elsewhere.
+
+mod servers;
 
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
@@ -24,103 +26,17 @@ use crate::error::{Error, Result};
 use crate::generate;
 use crate::meter::Meter;
 use crate::state::State;
+use servers::Busy;
+pub use servers::Upstream;
 
-/// A server that failed isn't asked for so long, unless all have failed.
-const REST: Duration = Duration::from_secs(10);
+/// Where a stream says what it cost only if it is asked to.
+const OPTIONAL_USAGE: [&str; 2] = ["/v1/chat/completions", "/v1/completions"];
 
-/// For a connection; answers may take as long as they need.
-const MAX_CONNECT: Duration = Duration::from_secs(5);
+/// The last events of streams that don't end with `[DONE]`.
+const LAST: [&str; 4] = ["message_stop", "response.completed", "response.incomplete", "response.failed"];
 
 /// Characters of a prompt that decide where it goes: long enough to tell system texts apart.
 const PREFIX_CHARS: usize = 1024;
-
-/// Where a model's servers are.
-#[derive(Debug)]
-pub struct Upstream {
-    name: String,
-    servers: Vec<UpstreamServer>,
-    key: Option<String>,
-    agent: ureq::Agent,
-}
-
-#[derive(Debug)]
-struct UpstreamServer {
-    url: String,
-    failed: Mutex<Option<Instant>>,
-}
-
-impl Upstream {
-    /// A model by the name its servers know, and their addresses; `key` is what they ask for.
-    pub fn new(name: &str, urls: &[String], key: Option<String>) -> Self {
-        let config =
-            ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(MAX_CONNECT));
-        let server = |url: &String| UpstreamServer {
-            url: url.trim_end_matches('/').trim_end_matches("/v1").into(),
-            failed: Mutex::default(),
-        };
-        Self {
-            name: name.into(),
-            servers: urls.iter().map(server).collect(),
-            key,
-            agent: config.build().into(),
-        }
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The servers in the order in which this prompt asks them; those that failed lately come last.
-    fn order(&self, prefix: &str, now: Instant) -> Vec<&UpstreamServer> {
-        let mut servers: Vec<&UpstreamServer> = self.servers.iter().collect();
-        servers.sort_by_key(|server| (server.is_resting(now), std::cmp::Reverse(hash(prefix, &server.url))));
-        servers
-    }
-
-    /// Asks one server after the other until one answers.
-    fn send(&self, path: &str, prefix: &str, body: &str) -> Result<ureq::http::Response<ureq::Body>> {
-        let mut last = Error::Upstream { url: self.name.clone(), reason: "it has no servers".into() };
-        for server in self.order(prefix, Instant::now()) {
-            let mut request =
-                self.agent.post(format!("{}{path}", server.url)).header("content-type", "application/json");
-            if let Some(key) = &self.key {
-                request = request.header("authorization", format!("Bearer {key}"));
-            }
-            let reason = match request.send(body) {
-                // These say that the server isn't there for us, not what it thinks of the request.
-                Ok(response) if ![502, 503, 504].contains(&response.status().as_u16()) => {
-                    server.set_failed(None);
-                    return Ok(response);
-                }
-                Ok(response) => format!("it answers {}", response.status()),
-                Err(error) => error.to_string(),
-            };
-            server.set_failed(Some(Instant::now()));
-            last = Error::Upstream { url: server.url.clone(), reason };
-        }
-        Err(last)
-    }
-}
-
-impl UpstreamServer {
-    fn is_resting(&self, now: Instant) -> bool {
-        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.is_some_and(|failed| now.saturating_duration_since(failed) < REST)
-    }
-
-    fn set_failed(&self, failed: Option<Instant>) {
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failed;
-    }
-}
-
-/// FNV-1a of both texts, mixed at the end so that neighbouring addresses differ in all bits.
-fn hash(prefix: &str, url: &str) -> u64 {
-    let bytes = prefix.bytes().chain([0]).chain(url.bytes());
-    let sum = bytes
-        .fold(0xCBF2_9CE4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
-    let mixed = (sum ^ (sum >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
-    mixed ^ (mixed >> 33)
-}
 
 /// The upstream that this body's `model` names, if it is one.
 pub(crate) fn find(state: &State, body: &Bytes) -> Option<(Arc<Upstream>, Value)> {
@@ -141,15 +57,15 @@ pub(crate) async fn pass(
 ) -> Result<Response> {
     let is_stream = body["stream"] == json!(true);
     let wants_usage = body["stream_options"]["include_usage"] == json!(true);
-    if is_stream {
+    body["model"] = upstream.model().into();
+    if is_stream && OPTIONAL_USAGE.contains(&path) {
         // The accounts need it, whether the client does or not.
         body["stream_options"] = json!({ "include_usage": true });
     }
-    let start = ["messages", "prompt", "input"].into_iter().find_map(|name| body.get(name));
-    let prefix: String = start.map(Value::to_string).unwrap_or_default().chars().take(PREFIX_CHARS).collect();
+    let prefix = prefix_of(&body);
     let mut meter = Meter::start(state, caller, upstream.name(), 0);
     let text = body.to_string();
-    let asked = generate::blocking(move || upstream.send(path, &prefix, &text)).await?;
+    let (asked, busy) = generate::blocking(move || upstream.send(path, &prefix, &text)).await?;
     let status = StatusCode::from_u16(asked.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
     let kind =
         asked.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or("application/json");
@@ -158,6 +74,7 @@ pub(crate) async fn pass(
     if kind.starts_with("text/event-stream") {
         let (sender, receiver) = mpsc::channel::<Result<Bytes, Infallible>>(64);
         tokio::task::spawn_blocking(move || {
+            let _busy: Busy = busy;
             forward(&mut upstream_body, wants_usage, &mut meter, |line| {
                 sender.blocking_send(Ok(line)).is_ok()
             });
@@ -167,6 +84,7 @@ pub(crate) async fn pass(
     }
     let text = generate::blocking(move || {
         let read = upstream_body.read_to_string();
+        drop(busy);
         let text = read.map_err(|error| Error::Upstream { url: path.into(), reason: error.to_string() })?;
         let value: Value = serde_json::from_str(&text).unwrap_or_default();
         if let Some(usage) = usage_of(&value) {
@@ -175,6 +93,14 @@ pub(crate) async fn pass(
         Ok(text)
     });
     Ok((status, [(CONTENT_TYPE, kind)], text.await?).into_response())
+}
+
+/// The beginning of what the model reads: what stands before the conversation first.
+fn prefix_of(body: &Value) -> String {
+    let parts = ["system", "instructions", "messages", "prompt", "input"]
+        .into_iter()
+        .filter_map(|name| body.get(name));
+    parts.map(Value::to_string).collect::<String>().chars().take(PREFIX_CHARS).collect()
 }
 
 /// Sends the lines of a stream on; the chunk with the usage only to those who asked for it.
@@ -190,17 +116,20 @@ fn forward(body: &mut ureq::Body, wants_usage: bool, meter: &mut Meter, send: im
             return;
         };
         if let Some(data) = line.strip_prefix("data: ") {
-            if data == "[DONE]" {
+            let chunk: Value = serde_json::from_str(data).unwrap_or_default();
+            let kind = chunk["type"].as_str().unwrap_or_default();
+            usage = sum(usage, usage_of(&chunk));
+            if data == "[DONE]" || LAST.contains(&kind) {
                 // Accounts first: what a client has read whole is in them.
                 let _ = usage.take().map(|usage| meter.finish(usage));
-            } else {
-                let chunk: Value = serde_json::from_str(data).unwrap_or_default();
-                usage = usage_of(&chunk).or(usage);
+            } else if kind.is_empty() {
                 let has_choices = chunk["choices"].as_array().is_none_or(|choices| !choices.is_empty());
                 if !has_choices && !wants_usage {
                     skips_gap = true;
                     continue;
                 }
+                meter.token();
+            } else if kind.ends_with("delta") {
                 meter.token();
             }
         }
@@ -213,41 +142,28 @@ fn forward(body: &mut ureq::Body, wants_usage: bool, meter: &mut Meter, send: im
     }
 }
 
+/// Of a whole answer or an event of any dialect.
 fn usage_of(body: &Value) -> Option<Usage> {
-    let usage = body.get("usage").filter(|usage| usage.is_object())?;
-    let count = |value: &Value| value.as_u64().unwrap_or(0) as usize;
+    // Responses and messages wrap theirs in what their events are about.
+    let places = ["/usage", "/response/usage", "/message/usage"];
+    let usage = places.into_iter().find_map(|place| body.pointer(place).filter(|usage| usage.is_object()))?;
+    let count = |name: &str| usage.pointer(name).and_then(Value::as_u64).unwrap_or(0) as usize;
+    // Messages count what was cached beside the rest.
+    let read = count("/cache_read_input_tokens");
+    let cached = count("/prompt_tokens_details/cached_tokens") + count("/input_tokens_details/cached_tokens");
     Some(Usage {
-        prompt_tokens: count(&usage["prompt_tokens"]),
-        cached_tokens: count(&usage["prompt_tokens_details"]["cached_tokens"]),
-        completion_tokens: count(&usage["completion_tokens"]),
+        prompt_tokens: count("/prompt_tokens") + count("/input_tokens") + read,
+        cached_tokens: cached + read,
+        completion_tokens: count("/completion_tokens") + count("/output_tokens"),
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn upstream() -> Upstream {
-        let urls: Vec<String> = (0..4).map(|i| format!("http://127.0.0.1:{}", 9000 + i)).collect();
-        Upstream::new("m", &urls, None)
-    }
-
-    #[test]
-    fn a_server_that_goes_moves_only_its_own_prompts() {
-        let (all, now) = (upstream(), Instant::now());
-        let first = |i: usize| all.order(&format!("prompt {i}"), now)[0].url.clone();
-        let before: Vec<String> = (0..1000).map(first).collect();
-        for server in &all.servers {
-            let share = before.iter().filter(|url| **url == server.url).count();
-            assert!((150..350).contains(&share), "{share} of 1000 at {}", server.url);
-        }
-        all.servers[1].set_failed(Some(now));
-        for (i, before) in before.iter().enumerate() {
-            let after = first(i);
-            assert_ne!(after, all.servers[1].url);
-            assert!(after == *before || *before == all.servers[1].url, "prompt {i} moved without need");
-        }
-        let later = now + REST;
-        assert_eq!(all.order("prompt 7", later)[0].url, before[7], "it is asked again later");
-    }
+/// What the events of a stream have said so far: each says all it knows.
+fn sum(before: Option<Usage>, now: Option<Usage>) -> Option<Usage> {
+    let (Some(before), Some(now)) = (before, now) else { return now.or(before) };
+    Some(Usage {
+        prompt_tokens: before.prompt_tokens.max(now.prompt_tokens),
+        cached_tokens: before.cached_tokens.max(now.cached_tokens),
+        completion_tokens: before.completion_tokens.max(now.completion_tokens),
+    })
 }

@@ -96,13 +96,19 @@ fn drive(
     mut on: impl FnMut(usize, Event) -> bool,
 ) -> Result<Option<Usage>> {
     let mut usages: Vec<Option<Usage>> = vec![None; stream.num_choices()];
+    let mut is_first = true;
     while usages.iter().any(Option::is_none) {
         let stopped = (0, Event::Failed(hearth_engine::Error::Stopped));
         let (index, event) = stream.next_of_choice().unwrap_or(stopped);
         match &event {
             Event::Failed(error) => return Err(Error::Engine(error.clone())),
             Event::Done { usage, .. } => usages[index] = Some(*usage),
-            Event::Token(_) => meter.token(),
+            Event::Token(_) => {
+                if std::mem::take(&mut is_first) {
+                    meter.cached(stream.cached_tokens());
+                }
+                meter.token();
+            }
         }
         if !on(index, event) {
             return Ok(None);
@@ -229,10 +235,14 @@ pub(crate) fn respond(streams: Vec<Stream>, mut parts: impl Parts, mut meter: Me
         let mut base = 0;
         for stream in &streams {
             let ends = base + stream.num_choices();
-            if !(base..ends).all(|index| send_all(parts.first(index))) {
-                return;
-            }
-            match drive(stream, &mut meter, |index, event| send_all(parts.event(base + index, event))) {
+            // With the first token and not before it: who waits for something to come waits for that.
+            let mut begun = vec![false; stream.num_choices()];
+            let on = |index: usize, event| {
+                let is_first = !std::mem::replace(&mut begun[index], true);
+                (!is_first || send_all(parts.first(base + index)))
+                    && send_all(parts.event(base + index, event))
+            };
+            match drive(stream, &mut meter, on) {
                 Ok(None) => return,
                 Ok(Some(usage)) => total = sum(total, usage),
                 Err(error) => {

@@ -5,7 +5,7 @@
 //! * `rates`, `metrics`, `caller`, `meter` — who asks how much how fast, and what is counted of it
 //! * [`state`] — the engine and everything that may change while serving: assistants, progress, the report
 //! * `fields`, `constraint`, `sampling` — a request's parameters, none of them ignored
-//! * `tools`, `calls`, `answer` — tools in, and an answer's text, reasoning and calls apart
+//! * `tools`, `dialect`, `calls`, `answer` — tools in, and an answer's text, reasoning and calls apart
 //! * `ask` — a conversation to running answers
 //! * `score` — how probable a prompt's own tokens are
 //! * `generate`, `logprobs` — the engine's stream to one answer or to server-sent events
@@ -31,6 +31,7 @@ mod constraint;
 mod sampling;
 
 mod tools;
+mod dialect;
 mod calls;
 mod answer;
 mod ask;

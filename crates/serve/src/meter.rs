@@ -20,6 +20,7 @@ pub(crate) struct Meter {
     caller: Caller,
     model: String,
     prompt_tokens: usize,
+    cached_tokens: usize,
     num_tokens: usize,
     started: Instant,
     last_token: Option<Instant>,
@@ -34,6 +35,7 @@ impl Meter {
             caller: caller.clone(),
             model: model.into(),
             prompt_tokens,
+            cached_tokens: 0,
             num_tokens: 0,
             started: Instant::now(),
             last_token: None,
@@ -50,6 +52,11 @@ impl Meter {
             Some(before) => metrics.inter_token.observe((now - before).as_secs_f64()),
         }
         self.num_tokens += 1;
+    }
+
+    /// So much more of its prompts was known.
+    pub(crate) fn cached(&mut self, tokens: usize) {
+        self.cached_tokens += tokens;
     }
 
     /// The request ended well. Written before the client sees the end.
@@ -83,7 +90,7 @@ impl Drop for Meter {
         if self.num_tokens > 0 {
             let usage = Usage {
                 prompt_tokens: self.prompt_tokens,
-                cached_tokens: 0,
+                cached_tokens: self.cached_tokens,
                 completion_tokens: self.num_tokens,
             };
             // Nobody is left to tell; the next request meets the same ledger.

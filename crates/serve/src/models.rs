@@ -44,7 +44,7 @@ pub(crate) fn describe(state: &State, assistant: &Assistant) -> Value {
     card["adapter"] = json!(assistant.adapter);
     card["default"] = json!(assistant.name == state.default_name());
     match &assistant.model {
-        None => card["max_context"] = json!(state.engine().max_context()),
+        None => card["max_context"] = json!(state.engine().map(|engine| engine.max_context())),
         Some(model) => {
             let loaded = state.models().and_then(|models| models.loaded_engine(model));
             card["loaded"] = json!(loaded.is_some());

@@ -4,7 +4,7 @@ use axum::Json;
 use serde_json::{Map, Value, json};
 
 /// Method, path, what it does.
-pub(crate) const PATHS: [(&str, &str, &str); 17] = [
+pub(crate) const PATHS: [(&str, &str, &str); 18] = [
     ("post", "/v1/chat/completions", "Conversation to the next message (OpenAI chat completions)"),
     ("post", "/v1/completions", "Text or token ids to what follows (OpenAI completions)"),
     ("post", "/v1/responses", "Conversation to a response (OpenAI responses, nothing stored)"),
@@ -16,6 +16,7 @@ pub(crate) const PATHS: [(&str, &str, &str); 17] = [
     ("get", "/v1/models/{name}", "One model"),
     ("post", "/tokenize", "Text or conversation to token ids (vLLM, llama.cpp)"),
     ("post", "/detokenize", "Token ids to text (vLLM, llama.cpp)"),
+    ("get", "/tokenizer_info", "The default model's tokenizer and template (vLLM)"),
     ("get", "/healthz", "Whether the server lives"),
     ("get", "/readyz", "Whether it takes requests on"),
     ("get", "/metrics", "Counters for Prometheus"),

@@ -21,6 +21,7 @@ use crate::ask::{self, Asking};
 use crate::caller::Caller;
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gateway;
 use crate::generate::{self, Head};
 use crate::state::State;
 
@@ -29,6 +30,9 @@ pub(crate) async fn respond(
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response> {
+    if let Some(found) = body.as_ref().ok().and_then(|body| gateway::find(&state, body)) {
+        return gateway::pass(&state, &caller, "/v1/responses", found).await;
+    }
     let number = state.next_request();
     let (ask, echo) = request::read(&state, Fields::read(body)?, number)?;
     let head = Head::new(&state, "resp", "response", &ask.assistant.name, number);

@@ -22,6 +22,7 @@ pub(crate) const MAX_TOP_LOGPROBS: usize = 20;
 
 /// How an answer is generated and sent.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "the API has them so")]
 pub(crate) struct Asked {
     pub(crate) sampling: Sampling,
     pub(crate) stop: Vec<String>,
@@ -32,6 +33,8 @@ pub(crate) struct Asked {
     pub(crate) include_usage: bool,
     /// Stop tokens don't end an answer: benchmarks ask for answers of one length.
     pub(crate) ignores_eos: bool,
+    /// llama.cpp's `cache_prompt`.
+    reuses_prefix: bool,
 }
 
 #[derive(Deserialize)]
@@ -76,12 +79,11 @@ impl Asked {
         let n = fields.take("n")?.unwrap_or(1);
         let constraint = constraint::take(fields)?;
         let ignores_eos = fields.take("ignore_eos")?.unwrap_or(false);
-        // llama.cpp's word for what is always done here.
-        fields.accept_only("cache_prompt", &[json!(true)])?;
+        let reuses_prefix = fields.take("cache_prompt")?.unwrap_or(true);
         fields.accept_only("store", &[json!(false)])?;
         fields.accept_only("service_tier", &[json!("auto"), json!("default")])?;
         fields.ignore_labels();
-        Ok(Self { sampling, stop, constraint, n, is_stream, include_usage, ignores_eos })
+        Ok(Self { sampling, stop, constraint, n, is_stream, include_usage, ignores_eos, reuses_prefix })
     }
 
     /// The engine's request for a prompt.
@@ -90,6 +92,7 @@ impl Asked {
             sampling: self.sampling.clone(),
             stop: self.stop.clone(),
             constraint: self.constraint.clone(),
+            reuses_prefix: self.reuses_prefix,
             ..Request::greedy(
                 prompt,
                 max_tokens,

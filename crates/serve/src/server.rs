@@ -63,6 +63,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
+    url: String,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<()>>>,
 }
@@ -117,7 +118,7 @@ impl Server {
 
     /// Serves on a thread of its own and returns at once.
     pub fn start(self, state: Arc<State>) -> Result<Running> {
-        let address = self.address;
+        let (address, url) = (self.address, self.url());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .max_blocking_threads(MAX_ANSWERS)
@@ -133,7 +134,7 @@ impl Server {
             runtime.shutdown_background();
             result
         });
-        Ok(Running { address, stop: Some(stop), thread: Some(thread) })
+        Ok(Running { address, url, stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -143,7 +144,7 @@ impl Running {
     }
 
     pub fn url(&self) -> String {
-        url(self.address)
+        self.url.clone()
     }
 
     /// Stops and waits for the end; what had gone wrong while serving comes out here.
@@ -193,6 +194,7 @@ fn router(state: Arc<State>, guard: Guard) -> Router {
         .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
+        .route("/tokenizer_info", get(tokens::info))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*name}", get(models::one))
         .route("/healthz", get(status::health))

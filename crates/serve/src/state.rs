@@ -66,7 +66,7 @@ pub struct Behind {
 /// Shared by all requests; every method may be called while serving.
 #[derive(Debug)]
 pub struct State {
-    engine: Arc<Engine>,
+    engine: Option<Arc<Engine>>,
     models: RwLock<Option<Arc<Models>>>,
     assistants: RwLock<Registry>,
     passages: RwLock<Option<Arc<dyn Passages>>>,
@@ -105,6 +105,17 @@ impl State {
     /// Serves one assistant, which is the default until another is named. `seed` stands behind requests that
     /// bring none of their own.
     pub fn new(engine: Arc<Engine>, base: Assistant, seed: u64) -> Self {
+        Self::with(Some(engine), base, seed)
+    }
+
+    /// Has no engine of its own: every assistant names its model, which is loaded and unloaded as needed.
+    pub fn of_models(models: Arc<Models>, base: Assistant, seed: u64) -> Self {
+        let state = Self::with(None, base, seed);
+        state.set_models(models);
+        state
+    }
+
+    fn with(engine: Option<Arc<Engine>>, base: Assistant, seed: u64) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let default = base.name.clone();
         Self {
@@ -128,8 +139,9 @@ impl State {
         }
     }
 
-    pub fn engine(&self) -> &Arc<Engine> {
-        &self.engine
+    /// The server's own engine; `None` where all models come from the registry.
+    pub fn engine(&self) -> Option<&Arc<Engine>> {
+        self.engine.as_ref()
     }
 
     /// More models than the server's own engine.
@@ -144,7 +156,8 @@ impl State {
     /// The engine of an assistant. It may be loaded first: not for threads that must not wait.
     pub fn engine_of(&self, assistant: &Assistant) -> Result<Arc<Engine>> {
         let Some(name) = &assistant.model else {
-            return Ok(Arc::clone(&self.engine));
+            let unknown = || Error::UnknownModel { name: assistant.name.clone(), known: Vec::new() };
+            return self.engine.clone().ok_or_else(unknown);
         };
         let unknown = || Error::UnknownModel { name: name.clone(), known: Vec::new() };
         Ok(self.models().ok_or_else(unknown)?.engine(name)?)
@@ -153,7 +166,7 @@ impl State {
     /// The same for async callers, who go on meanwhile.
     pub(crate) async fn loaded(self: &Arc<Self>, assistant: &Arc<Assistant>) -> Result<Arc<Engine>> {
         if assistant.model.is_none() {
-            return Ok(Arc::clone(&self.engine));
+            return self.engine_of(assistant);
         }
         let (state, assistant) = (Arc::clone(self), Arc::clone(assistant));
         generate::blocking(move || state.engine_of(&assistant)).await
@@ -162,12 +175,14 @@ impl State {
     /// Every engine that is loaded.
     pub(crate) fn engines(&self) -> Vec<Arc<Engine>> {
         let more = self.models().map(|models| models.loaded()).unwrap_or_default();
-        std::iter::once(Arc::clone(&self.engine)).chain(more.into_iter().map(|(_, engine)| engine)).collect()
+        self.engine.iter().cloned().chain(more.into_iter().map(|(_, engine)| engine)).collect()
     }
 
     /// Ends every generation and keeps on disk what is worth keeping.
     pub fn stop(&self) {
-        self.engine.stop();
+        if let Some(engine) = &self.engine {
+            engine.stop();
+        }
         if let Some(models) = self.models() {
             models.stop();
         }
@@ -247,7 +262,9 @@ impl State {
     pub fn add_upstream(&self, upstream: Upstream) {
         let mut upstreams = self.upstreams.write().unwrap_or_else(PoisonError::into_inner);
         upstreams.retain(|known| known.name() != upstream.name());
-        upstreams.push(Arc::new(upstream));
+        let upstream = Arc::new(upstream);
+        upstream.watch();
+        upstreams.push(upstream);
     }
 
     pub(crate) fn upstreams(&self) -> Vec<Arc<Upstream>> {

@@ -7,6 +7,7 @@ use axum::extract::{Path, State as Extract};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use hearth_engine::Load;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
@@ -22,11 +23,20 @@ pub(crate) async fn health(Extract(state): Extract<Arc<State>>) -> Json<Value> {
     Json(json!({ "status": "ok", "models": models, "behind": state.behind() }))
 }
 
-/// Whether a request sent now would be taken on: not while the server stops.
+/// Whether a request sent now would be taken on: not while the server stops. What waits and runs is the sum over all
+/// models that are loaded.
 pub(crate) async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
-    let load = state.engine().load();
-    let body =
-        json!({ "ready": !state.is_stopping(), "waiting": load.waiting_requests, "running": load.running });
+    let loads: Vec<Load> = state.engines().iter().map(|engine| engine.load()).collect();
+    let sum = |count: fn(&Load) -> usize| loads.iter().map(count).sum::<usize>();
+    let upstreams: Vec<Value> = state
+        .upstreams()
+        .iter()
+        .map(|upstream| json!({ "name": upstream.name(), "servers": upstream.states() }))
+        .collect();
+    let body = json!({
+        "ready": !state.is_stopping(), "models": loads.len(), "waiting": sum(|load| load.waiting_requests),
+        "running": sum(|load| load.running), "upstreams": upstreams,
+    });
     let status = if state.is_stopping() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(body)).into_response()
 }

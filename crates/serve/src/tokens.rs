@@ -1,5 +1,6 @@
 //! `POST /tokenize` and `POST /detokenize`: text, or a conversation, to ids and back, as vLLM's and llama.cpp's servers
-//! have them. Text of a prompt or message never becomes a special token.
+//! have them, and `GET /tokenizer_info`, by which evaluations find out that a server has both. Text of a prompt or message
+//! never becomes a special token.
 
 use std::sync::Arc;
 
@@ -64,6 +65,22 @@ pub(crate) async fn tokenize(
         body["token_strs"] = ids.iter().map(|&id| Value::from(text(id))).collect();
     }
     Ok(Json(body))
+}
+
+/// Of the default model: nothing in the request could name another.
+pub(crate) async fn info(extract::State(state): extract::State<Arc<State>>) -> Result<Json<Value>> {
+    let assistant = state.assistant(&state.default_name())?;
+    let engine = state.loaded(&assistant).await?;
+    let chat = &engine.model().chat;
+    let tokenizer = engine.model().tokenizer();
+    let text = |id: TokenId| String::from_utf8_lossy(tokenizer.token_bytes(id)).into_owned();
+    Ok(Json(json!({
+        "model": assistant.name, "tokenizer_class": "PreTrainedTokenizerFast",
+        "vocab_size": engine.model().config().vocab_size, "model_max_length": engine.max_context(),
+        "add_bos_token": tokenizer.adds_bos(), "bos_token": tokenizer.bos().map(text),
+        "eos_token": chat.stops().first().map(|&id| text(id)), "pad_token": null,
+        "chat_template": chat.template(),
+    })))
 }
 
 pub(crate) async fn detokenize(

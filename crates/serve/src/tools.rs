@@ -1,11 +1,8 @@
-//! Tools of a request: what the model is told of them, and what it must write to call one.
+//! Tools of a request: what the model is told of them.
 //!
-//! Each family has a form of its own, told by its chat template: `<tool_call>` (Qwen, Hermes), `[TOOL_CALLS]` (Mistral),
-//! `<|tool_call|>` (Phi), and plain JSON (Llama 3). A template that knows no tools gets them in Hermes' form as text.
-//! `tool_choice: required` or a name is held by a grammar: the answer can't be anything but calls.
-//! Left out: forms that aren't JSON (Qwen3-Coder's XML, Gemma's code blocks).
+//! A template that knows no tools gets them in Hermes' form as text. `tool_choice: required` or a name is held by a
+//! grammar ([`Dialect::constraint`](crate::dialect::Dialect::constraint)): the answer can't be anything but calls.
 
-use hearth_engine::Constraint;
 use hearth_tokenizer::{Conversation, Message, Role};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,54 +12,6 @@ use crate::fields::Fields;
 
 /// Longer lists don't fit into a prompt; the OpenAI API's limit.
 const MAX_TOOLS: usize = 128;
-
-/// White space as the families were trained on: a model that may write more of it may never end.
-const WHITE_SPACE: &str = r#"{"whitespace_flexible":false,"item_separator":", ","key_separator":": "}"#;
-
-/// How a family writes a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Dialect {
-    /// Stands before the JSON of a call, or of a list of them.
-    pub(crate) open: &'static str,
-    pub(crate) close: &'static str,
-    /// The mark may be a control token, which isn't part of the text: JSON that names a tool is a call, too.
-    pub(crate) is_bare: bool,
-    /// What the object of arguments is called.
-    arguments: &'static str,
-    is_list: bool,
-}
-
-pub(crate) const HERMES: Dialect = Dialect {
-    open: "<tool_call>",
-    close: "</tool_call>",
-    is_bare: false,
-    arguments: "arguments",
-    is_list: false,
-};
-const MISTRAL: Dialect =
-    Dialect { open: "[TOOL_CALLS]", close: "", is_bare: true, arguments: "arguments", is_list: true };
-const PHI: Dialect = Dialect {
-    open: "<|tool_call|>",
-    close: "<|/tool_call|>",
-    is_bare: true,
-    arguments: "arguments",
-    is_list: true,
-};
-const LLAMA: Dialect =
-    Dialect { open: "<|python_tag|>", close: "", is_bare: true, arguments: "parameters", is_list: false };
-
-impl Dialect {
-    /// The form a template asks for.
-    pub(crate) fn of_template(template: &str) -> Self {
-        let known = [("<tool_call>", HERMES), ("[TOOL_CALLS]", MISTRAL), ("<|tool_call|>", PHI)];
-        let marked = known.into_iter().find(|(mark, _)| template.contains(mark));
-        match marked {
-            Some((_, dialect)) => dialect,
-            None if template.contains("\"parameters\"") && template.contains("tools") => LLAMA,
-            None => HERMES,
-        }
-    }
-}
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Choice {
@@ -74,18 +23,25 @@ pub(crate) enum Choice {
 }
 
 #[derive(Debug, Clone)]
-struct Tool {
-    name: String,
+pub(crate) struct Tool {
+    pub(crate) name: String,
     /// As it came, for the template.
     definition: Value,
+}
+
+impl Tool {
+    /// The schema of its arguments.
+    pub(crate) fn parameters(&self) -> Option<&Value> {
+        self.definition.pointer("/function/parameters")
+    }
 }
 
 /// Tools, and whether they may or must be called.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tools {
-    list: Vec<Tool>,
-    choice: Choice,
-    is_parallel: bool,
+    pub(crate) list: Vec<Tool>,
+    pub(crate) choice: Choice,
+    pub(crate) is_parallel: bool,
 }
 
 #[derive(Deserialize)]
@@ -169,51 +125,13 @@ impl Tools {
         !self.list.is_empty() && self.choice != Choice::None
     }
 
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.list.iter().any(|tool| tool.name == name)
+    pub(crate) fn tool(&self, name: &str) -> Option<&Tool> {
+        self.list.iter().find(|tool| tool.name == name)
     }
 
     /// Whether the answer can be nothing but calls.
     pub(crate) fn must_call(&self) -> bool {
         matches!(self.choice, Choice::Required | Choice::Named(_))
-    }
-
-    /// What the answer must look like if it must be a call.
-    pub(crate) fn constraint(&self, dialect: Dialect) -> Option<Constraint> {
-        let names = |tool: &&Tool| match &self.choice {
-            Choice::Named(name) => tool.name == *name,
-            _ => true,
-        };
-        if !self.must_call() {
-            return None;
-        }
-        let mut rules = String::new();
-        let mut alternatives = Vec::new();
-        for (index, tool) in self.list.iter().filter(names).enumerate() {
-            let name = Value::from(tool.name.as_str());
-            let parameters = tool.definition.pointer("/function/parameters").cloned();
-            let parameters = parameters.unwrap_or_else(|| json!({ "type": "object" }));
-            let arguments = dialect.arguments;
-            // Written by hand, because the order of the two is part of the form. White space is that of the templates:
-            // left free, a small model may write nothing else until its tokens are used up.
-            let rule = format!(
-                "\ncall_{index}: %json {{\"type\":\"object\",\"properties\":{{\"name\":{{\"const\":{name}}},\
-                 \"{arguments}\":{parameters}}},\"required\":[\"name\",\"{arguments}\"],\"additionalProperties\":false,\
-                 \"x-guidance\":{WHITE_SPACE}}}"
-            );
-            rules.push_str(&rule);
-            alternatives.push(format!("call_{index}"));
-        }
-        let (open, between, close) = match (dialect.is_bare, dialect.is_list) {
-            (false, _) => ("<tool_call>\\n", "\\n</tool_call>\\n<tool_call>\\n", "\\n</tool_call>"),
-            (true, true) => ("[", ", ", "]"),
-            (true, false) => ("", "; ", ""),
-        };
-        let more = if self.is_parallel { format!(" (\"{between}\" call)*") } else { String::new() };
-        let literal = |text: &str| if text.is_empty() { String::new() } else { format!("\"{text}\" ") };
-        let (open, close) = (literal(open), literal(close));
-        let alternatives = alternatives.join(" | ");
-        Some(Constraint::Grammar(format!("start: {open}call{more} {close}\ncall: {alternatives}{rules}\n")))
     }
 
     /// Puts the tools where the template reads them; into text if it reads none.

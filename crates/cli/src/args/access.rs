@@ -13,6 +13,10 @@ pub(crate) struct AccessArgs {
     /// A model of another OpenAI-compatible server, or of several: NAME=URL[,URL…]; `$HEARTH_UPSTREAM_KEY` is their key
     #[arg(long, value_name = "NAME=URL", value_parser = upstream)]
     pub(crate) upstream: Vec<(String, Vec<String>)>,
+    /// More of them from a file, a JSON list of `{"name", "urls", "model", "key_env"}`: `model` is its name there,
+    /// `key_env` the variable with the key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) upstreams: Option<PathBuf>,
     /// Pages of this origin may use the server, `https://app.example` say; may be given several times
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
@@ -113,6 +117,9 @@ pub(crate) struct BenchServeArgs {
     /// Tokens of an answer at most
     #[arg(long, default_value_t = 64)]
     pub(crate) max_tokens: usize,
+    /// Seconds after which a request that isn't answered whole is given up and counts as an error
+    #[arg(long, default_value_t = 600.0, value_name = "SECONDS")]
+    pub(crate) timeout: f64,
     /// Seed of prompts and arrivals
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

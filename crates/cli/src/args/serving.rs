@@ -1,20 +1,25 @@
 //! `hearth serve`: which models, how much memory, how long a queue.
 
-use std::path::PathBuf;
-
 use clap::Args as ClapArgs;
 
 use super::{AccessArgs, AddressArgs, DEFAULT_MODEL, KvArgs, SpeculationArgs};
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ServeArgs {
-    /// May be given several times: the first is loaded at once and stays, the others when they are asked for
+    /// May be given several times: the first is loaded at once, the others when they are asked for
     #[arg(long, default_value = DEFAULT_MODEL)]
     pub(crate) model: Vec<String>,
-    /// A LoRA adapter of the first model in PEFT's layout, as a name that requests may ask for; may be given several
-    /// times
-    #[arg(long, value_name = "NAME=FOLDER", value_parser = named_folder)]
-    pub(crate) adapter: Vec<(String, PathBuf)>,
+    /// A LoRA adapter in PEFT's layout as a name that requests may ask for, of the first model or of the one behind
+    /// the `@`; may be given several times
+    #[arg(long, value_name = "NAME=FOLDER[@MODEL]", value_parser = named_folder)]
+    pub(crate) adapter: Vec<(String, String)>,
+    /// Another name for a model, for clients that insist on one; of the first model without the `=`. May be given
+    /// several times
+    #[arg(long, value_name = "NAME[=MODEL]")]
+    pub(crate) alias: Vec<String>,
+    /// Measure the server without a model: it answers as `echo`, with the tokens of the prompt
+    #[arg(long, conflicts_with_all = ["adapter", "prompt_lookup", "draft"])]
+    pub(crate) echo: bool,
     /// Weights of all models, keys and values together; models that nobody uses are unloaded for others.
     /// [default: three quarters of this machine's memory]
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -61,10 +66,10 @@ fn size(text: &str) -> Result<usize, String> {
     }
 }
 
-fn named_folder(text: &str) -> Result<(String, PathBuf), String> {
+fn named_folder(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, folder)) if !name.is_empty() && !folder.is_empty() => Ok((name.into(), folder.into())),
-        _ => Err(format!("`{text}` isn't NAME=FOLDER")),
+        _ => Err(format!("`{text}` isn't NAME=FOLDER or NAME=FOLDER@MODEL")),
     }
 }
 

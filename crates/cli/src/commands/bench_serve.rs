@@ -39,6 +39,9 @@ pub(super) fn run(context: &Context, args: &BenchServeArgs) -> Result<()> {
     if let Some(rate) = args.rate.filter(|rate| !rate.is_finite() || *rate <= 0.0) {
         bail!("`--rate` must be above 0, not {rate}");
     }
+    if !(args.timeout > 0.0 && args.timeout <= 86_400.0) {
+        bail!("`--timeout` must be above 0 and at most 86400 seconds, not {}", args.timeout);
+    }
     let client = Client::new(args)?;
     let (results, errors) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let one = |index: usize| match client.ask(args, index) {
@@ -103,7 +106,10 @@ struct Client {
 
 impl Client {
     fn new(args: &BenchServeArgs) -> Result<Self> {
-        let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build();
+        let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
+        // As many connections stay open as were needed at once: a new one for each request measures the system.
+        let config = config.max_idle_connections(4096).max_idle_connections_per_host(4096);
+        let config = config.timeout_global(Some(Duration::from_secs_f64(args.timeout))).build();
         let agent: ureq::Agent = config.into();
         let key = args.key.clone().or_else(|| std::env::var("HEARTH_API_KEY").ok());
         let url = args.url.trim_end_matches('/').trim_end_matches("/v1").to_owned();

@@ -1,19 +1,22 @@
-//! `hearth eval perplexity|needle`.
+//! `hearth eval perplexity|needle|logprobs`.
 
 use anyhow::{Context as _, Result, bail};
 use hearth_artifacts::progress::{Event, Progress, Unit};
-use hearth_engine::{Request, score};
+use hearth_engine::{Request, sampling, score};
 use hearth_eval::needle::Needle;
-use hearth_tokenizer::{Conversation, Message};
+use hearth_model::Model;
+use hearth_tokenizer::{Conversation, Message, TokenId};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::Context;
-use crate::args::{EvalCommand, NeedleArgs, PerplexityArgs};
+use crate::args::{EvalCommand, LogprobsArgs, NeedleArgs, PerplexityArgs};
 
 pub(super) fn run(context: &Context, command: &EvalCommand) -> Result<()> {
     match command {
         EvalCommand::Perplexity(args) => perplexity(context, args),
         EvalCommand::Needle(args) => needle(context, args),
+        EvalCommand::Logprobs(args) => logprobs(context, args),
     }
 }
 
@@ -111,3 +114,48 @@ fn needle(context: &Context, args: &NeedleArgs) -> Result<()> {
 
 /// Tokens of a prompt that aren't haystack: the conversation's frame, the sentence, the question, the answer.
 const ROOM: usize = 128;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pair {
+    context: String,
+    continuation: String,
+}
+
+/// Ids of both together, and how many of them are the context's: the cut of lm-evaluation-harness. Spaces at the context's
+/// end belong to the continuation, and no token that begins a sequence is added.
+fn pair_ids(model: &Model, pair: &Pair) -> (Vec<TokenId>, usize) {
+    let context = pair.context.trim_end();
+    let spaces = &pair.context[context.len()..];
+    let whole = format!("{context}{spaces}{}", pair.continuation);
+    (model.tokenizer().encode(&whole), model.tokenizer().encode(context).len())
+}
+
+/// What a server's `echo` with `logprobs` says, without the server: to the bit.
+fn logprobs(context: &Context, args: &LogprobsArgs) -> Result<()> {
+    let (_, model) = context.machine.model_with(&args.model, args.kv, &context.terminal)?;
+    let text = fs_err::read_to_string(&args.file)?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    for (index, line) in lines {
+        let at = || format!("line {} of `{}`", index + 1, args.file.display());
+        let pair: Pair = serde_json::from_str(line).with_context(at)?;
+        let (ids, from) = pair_ids(&model, &pair);
+        if from == 0 || from >= ids.len() {
+            bail!("{}: context and continuation must have a token each", at());
+        }
+        let (mut scored, mut is_greedy) = (Vec::new(), true);
+        let pool = &context.machine.pool;
+        score::each_row(&model.decoder, pool, &ids[..ids.len() - 1], from - 1, |i, logits| {
+            scored.push(f64::from(score::log_prob(logits, ids[i + 1])));
+            is_greedy &= sampling::top_logprobs(logits, 1).first().is_some_and(|best| best.0 == ids[i + 1]);
+        })
+        .with_context(at)?;
+        let sum: f64 = scored.iter().sum();
+        if context.json {
+            context.print_json(&json!({ "logprob": sum, "is_greedy": is_greedy, "logprobs": scored }));
+        } else {
+            context.print(&format!("{sum:>10.4}  {:>4} tokens  {:?}", scored.len(), pair.continuation));
+        }
+    }
+    Ok(())
+}

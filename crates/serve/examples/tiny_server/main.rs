@@ -1,7 +1,7 @@
 //! Serves the tiny random model with a small handbook: what the page's browser test talks to.
 //!
-//! Prints its address. Lines on stdin change the state: `behind DONE TOTAL TEXT`, `idle`, `report FILE`; the end of
-//! stdin stops the server.
+//! Prints its address. Lines on stdin change the state: `behind DONE TOTAL TEXT`, `idle`, `report FILE`, `lock` (from here on
+//! a key is asked for, which is printed), `unlock`; the end of stdin stops the server.
 
 mod handbook;
 
@@ -13,7 +13,7 @@ use handbook::Handbook;
 use hearth_engine::{Engine, EngineConfig};
 use hearth_kernels::pool::Pool;
 use hearth_model::Model;
-use hearth_serve::{Assistant, Behind, Server, State};
+use hearth_serve::{Assistant, Behind, Ledger, Limits, Server, State};
 use hearth_testkit::{Scratch, TINY, TinyModel};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -38,15 +38,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     state.set_default("tiny-handbook")?;
     state.set_passages(Arc::new(Handbook));
+    let ledger = Arc::new(Ledger::open(&folder.join("hearth.db"))?);
+    state.set_ledger(Arc::clone(&ledger));
     let running = Server::bind(([127, 0, 0, 1], 0).into())?.start(Arc::clone(&state))?;
     writeln!(std::io::stdout(), "{}", running.url())?;
     for line in std::io::stdin().lock().lines() {
-        command(&state, &line?)?;
+        command(&state, &ledger, &line?)?;
     }
     Ok(running.stop()?)
 }
 
-fn command(state: &State, line: &str) -> Result<(), Box<dyn Error>> {
+fn command(state: &State, ledger: &Ledger, line: &str) -> Result<(), Box<dyn Error>> {
     let mut words = line.splitn(4, ' ');
     let mut word = || words.next().ok_or("a word is missing");
     match word()? {
@@ -55,6 +57,11 @@ fn command(state: &State, line: &str) -> Result<(), Box<dyn Error>> {
             state.set_behind(Some(Behind { stage: "comparison".into(), text: word()?.into(), done, total }));
         }
         "idle" => state.set_behind(None),
+        "lock" => {
+            let (_, secret) = ledger.create_key("page", Limits::default())?;
+            writeln!(std::io::stdout(), "{secret}")?;
+        }
+        "unlock" => drop(ledger.revoke("page")?),
         "report" => state.set_report(word()?.into()),
         other => return Err(format!("no command is called `{other}`").into()),
     }

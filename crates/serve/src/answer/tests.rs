@@ -7,7 +7,13 @@ use super::*;
 use crate::tools::Choice;
 
 fn marks(template: &str) -> Marks {
-    let tool = |name: &str| json!({ "type": "function", "function": { "name": name } });
+    let tool = |name: &str| {
+        json!({ "type": "function", "function": { "name": name, "parameters": {
+            "type": "object", "properties": {
+                "city": { "type": "string" }, "days": { "type": "integer" }, "at": { "type": "object" },
+            },
+        }}})
+    };
     let tools = Tools::new(vec![tool("weather"), tool("time")], Choice::Auto, true).unwrap();
     Marks {
         is_thinking: false,
@@ -17,12 +23,14 @@ fn marks(template: &str) -> Marks {
     }
 }
 
+const CODER: &str = "<tool_call> <function=";
+const NAMED: &str = "[TOOL_CALLS] [ARGS]";
 const LLAMA_TEMPLATE: &str = "tools {\"name\": x, \"parameters\": y}";
 
 /// Template, answer, its text, its reasoning, its calls.
 type Case = (&'static str, &'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
 
-const CASES: [Case; 16] = [
+const CASES: [Case; 31] = [
     ("", "plain", "plain", "", &[]),
     ("", "  indented { \"a\": 1 }", "  indented { \"a\": 1 }", "", &[]),
     ("", "a <tool_cal", "a <tool_cal", "", &[]),
@@ -77,6 +85,68 @@ const CASES: [Case; 16] = [
         "",
         &[("time", "{}"), ("weather", "{}")],
     ),
+    // Qwen3-Coder's tags: text as it stands, other types by the schema, the first mark or an end forgotten.
+    (
+        CODER,
+        "On it.\n<tool_call>\n<function=weather>\n<parameter=city>\n<b>Bonn\n42</b>\n</parameter>\n<parameter=days>\n3\n\
+         </parameter>\n<parameter=at>\n{\"x\": [1]}\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n\
+         <function=time>\n</function>\n</tool_call>",
+        "On it.",
+        "",
+        &[("weather", "{\"city\": \"<b>Bonn\\n42</b>\", \"days\": 3, \"at\": {\"x\":[1]}}"), ("time", "{}")],
+    ),
+    (
+        CODER,
+        "<function=weather>\n<parameter=city>\n12\n<parameter=days>\nmany\n</parameter>\n</function>\n</tool_call>\nDone",
+        "Done",
+        "",
+        &[("weather", "{\"city\": \"12\", \"days\": \"many\"}")],
+    ),
+    (CODER, "a < b and <function of x", "a < b and <function of x", "", &[]),
+    // The newer form of Mistral, with and without its control tokens.
+    (
+        NAMED,
+        "[TOOL_CALLS]weather[ARGS]{\"city\": \"}\"}[TOOL_CALLS]time[CALL_ID]a1B[ARGS]{}",
+        "",
+        "",
+        &[("weather", "{\"city\": \"}\"}"), ("time", "{}")],
+    ),
+    (NAMED, "weather{\"days\": 2}time{}", "", "", &[("weather", "{\"days\": 2}"), ("time", "{}")]),
+    (NAMED, "weather is fine {today}", "weather is fine {today}", "", &[]),
+    (NAMED, "ti", "ti", "", &[]),
+    (NAMED, "time", "time", "", &[]),
+    // What small models write instead of the mark.
+    (
+        "",
+        "Sure:\n```json\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Bonn\"}}\n```",
+        "Sure:",
+        "",
+        &[("weather", "{\"city\": \"Bonn\"}")],
+    ),
+    (
+        "",
+        "{\"name\": \"weather\", \"arguments\": {\"city\": \"Bonn\"}}\n{\"name\": \"time\", \"arguments\": {}}",
+        "",
+        "",
+        &[("weather", "{\"city\": \"Bonn\"}"), ("time", "{}")],
+    ),
+    ("", "{\"name\": \"weather\", \"age\": 3}", "{\"name\": \"weather\", \"age\": 3}", "", &[]),
+    (
+        "",
+        "```json\n{\"name\": \"Ada\", \"arguments\": {}}\n```\nis JSON",
+        "```json\n{\"name\": \"Ada\", \"arguments\": {}}\n```\nis JSON",
+        "",
+        &[],
+    ),
+    (
+        "",
+        "```tool_code\nprint(weather(city='Bonn', days=2))\n```",
+        "",
+        "",
+        &[("weather", "{\"city\":\"Bonn\",\"days\":2}")],
+    ),
+    ("", "```tool_code\ntime()\nweather()", "", "", &[("time", "{}"), ("weather", "{}")]),
+    ("", "```tool_code\nx = 1\n```", "```tool_code\nx = 1\n```", "", &[]),
     // JSON that isn't a call of a tool there is stays an answer.
     (LLAMA_TEMPLATE, "{\"name\": \"Ada\", \"age\": 36}", "{\"name\": \"Ada\", \"age\": 36}", "", &[]),
 ];
@@ -147,9 +217,13 @@ proptest! {
     fn no_text_panics_and_any_pieces_give_the_same(
         parts in proptest::collection::vec(prop_oneof![
             Just("<tool_call>"), Just("</tool_call>"), Just("{\"name\": \"time\", \"arguments\": {"), Just("}}"), Just("\""),
+            Just("<function=weather>"), Just("<parameter=city>"), Just("</parameter>"), Just("</function>"), Just("```"),
+            Just("[TOOL_CALLS]"), Just("[ARGS]"), Just("time"), Just("tool_code"), Just("json"), Just("()"), Just("time{"),
             Just("\\"), Just("<think>"), Just("</think>"), Just("\n"), Just(" x "), Just("[{"), Just("é"), Just(";"),
         ], 0..12),
-        template in prop_oneof![Just(""), Just("[TOOL_CALLS]"), Just(LLAMA_TEMPLATE)],
+        template in prop_oneof![
+            Just(""), Just("[TOOL_CALLS]"), Just(LLAMA_TEMPLATE), Just(CODER), Just(NAMED),
+        ],
     ) {
         let whole = Splitter::new(marks(template)).whole(&parts.concat());
         let mut splitter = Splitter::new(marks(template));

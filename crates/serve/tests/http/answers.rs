@@ -141,7 +141,7 @@ fn plain_completions_take_text_or_ids() {
     let whole = complete(json!({})).json();
     let text = whole["choices"][0]["text"].as_str().unwrap().to_owned();
     assert_eq!(whole["object"], "text_completion");
-    let ids = serving.state.engine().model().tokenizer().encode("the thin tin");
+    let ids = serving.state.engine().unwrap().model().tokenizer().encode("the thin tin");
     assert_eq!(whole["usage"]["prompt_tokens"], ids.len());
     for same in [json!({ "prompt": ids }), json!({ "prompt": ["the thin tin"] }), json!({ "prompt": [ids] })]
     {

@@ -33,6 +33,8 @@ mod scores;
 #[cfg(test)]
 mod state;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod tools;
 #[cfg(test)]
 mod upstream;

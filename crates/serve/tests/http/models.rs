@@ -81,7 +81,7 @@ fn check_all_endpoints(serving: &Serving, second: &Model, chat: &serde_json::Val
     assert_eq!(tokenized["max_model_len"], 512);
     let metrics = serving.get("/metrics").text();
     let line = metrics.lines().find_map(|line| line.strip_prefix("hearth_engine_tokens_total ")).unwrap();
-    let first = serving.state.engine().computed().tokens;
+    let first = serving.state.engine().unwrap().computed().tokens;
     assert!(line.parse::<u64>().unwrap() > first, "the other engine's tokens count, too");
 }
 

@@ -125,7 +125,7 @@ fn a_prompt_longer_than_the_context_is_refused_with_the_numbers() {
         serving.chat(&json!({ "model": model, "messages": [{ "role": "user", "content": long }] }))
     };
     let expected =
-        serving.state.engine().model().chat.prompt(&hearth_tokenizer::Conversation::from(vec![
+        serving.state.engine().unwrap().model().chat.prompt(&hearth_tokenizer::Conversation::from(vec![
             hearth_tokenizer::Message::user(long.clone()),
         ]));
     let needle = format!("{} tokens", expected.unwrap().len());

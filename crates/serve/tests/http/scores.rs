@@ -16,10 +16,11 @@ fn complete(serving: &Serving, more: &Value) -> Value {
 #[test]
 fn an_echoed_prompt_has_the_log_probabilities_of_teacher_forcing() {
     let serving = Serving::start();
-    let model = serving.state.engine().model();
+    let model = serving.state.engine().unwrap().model();
     let ids = model.tokenizer().encode("the thin tin");
     let expected =
-        hearth_engine::score::log_probs(&model.decoder, serving.state.engine().pool(), &ids, 0).unwrap();
+        hearth_engine::score::log_probs(&model.decoder, serving.state.engine().unwrap().pool(), &ids, 0)
+            .unwrap();
     let body = complete(&serving, &json!({ "echo": true, "logprobs": 2 }));
     let choice = &body["choices"][0];
     let logprobs = choice["logprobs"]["token_logprobs"].as_array().unwrap();
@@ -53,7 +54,7 @@ fn the_answer_behind_an_echoed_prompt_is_the_one_without_echo() {
             |body: &Value| body["choices"][0]["logprobs"]["token_logprobs"].as_array().unwrap().clone();
         assert!(tail(&echoed).ends_with(&tail(&plain)), "equal bits by both ways");
     }
-    let plain_tokens = serving.state.engine().model().tokenizer().encode("the thin tin").len();
+    let plain_tokens = serving.state.engine().unwrap().model().tokenizer().encode("the thin tin").len();
     let none = complete(&serving, &json!({ "max_tokens": 0, "logprobs": 1, "echo": true }));
     assert_eq!(none["choices"][0]["text"], "the thin tin");
     assert_eq!(none["choices"][0]["logprobs"]["tokens"].as_array().unwrap().len(), plain_tokens);
@@ -104,7 +105,7 @@ fn several_prompts_get_what_each_gets_alone() {
 #[test]
 fn text_goes_to_ids_and_back() {
     let serving = Serving::start();
-    let ids = serving.state.engine().model().tokenizer().encode("a <|im_end|> kiln 窑");
+    let ids = serving.state.engine().unwrap().model().tokenizer().encode("a <|im_end|> kiln 窑");
     let body = serving
         .post("/tokenize", &json!({ "prompt": "a <|im_end|> kiln 窑", "add_special_tokens": false }))
         .json();

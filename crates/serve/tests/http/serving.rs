@@ -26,8 +26,20 @@ impl Serving {
     }
 
     pub(crate) fn with(max_seq_len: usize, max_batch: usize) -> Self {
+        Self::start_with(max_seq_len, max_batch, None)
+    }
+
+    /// With another chat template.
+    pub(crate) fn of_template(template: &str) -> Self {
+        Self::start_with(4096, 4, Some(template))
+    }
+
+    fn start_with(max_seq_len: usize, max_batch: usize, template: Option<&str>) -> Self {
         let folder = Scratch::new("serve").unwrap();
         TinyModel { max_seq_len, ..TINY }.write(&folder).unwrap();
+        if let Some(template) = template {
+            fs_err::write(folder.join("chat_template.jinja"), template).unwrap();
+        }
         let pool = Arc::new(Pool::new(1));
         let model = Arc::new(Model::open(&folder, &pool).unwrap());
         let config = EngineConfig {

@@ -110,3 +110,34 @@ fn what_cannot_be_forced_is_refused() {
     }));
     assert_eq!((response.status, response.json()["error"]["param"].clone()), (400, json!("tool_choice")));
 }
+
+#[test]
+fn calls_that_must_be_made_are_read_back_in_every_form() {
+    const LOOP: &str =
+        "{% for m in messages %}{{ m.content }}{% endfor %}{% if tools %}{{ tools | tojson }}{% endif %}";
+    const MARKS: [&str; 6] = [
+        "<tool_call> <function=",
+        "<tool_call>",
+        "[TOOL_CALLS] [ARGS]",
+        "[TOOL_CALLS]",
+        "<|tool_call|>",
+        "\"parameters\"",
+    ];
+    for mark in MARKS {
+        let serving = Serving::of_template(&format!("{LOOP}{{# {mark} #}}"));
+        for seed in 0..4 {
+            let body = serving.chat(&json!({
+                "tools": tools(), "tool_choice": "required", "temperature": 1.3, "seed": seed, "max_tokens": 300,
+                "parallel_tool_calls": false,
+            }));
+            assert_eq!(body.status, 200, "{mark}: {}", body.text());
+            let body = body.json();
+            let calls = calls_of(&body);
+            let [(name, arguments)] = &calls[..] else { panic!("{mark}: {body}") };
+            match name.as_str() {
+                "get_weather" => assert!(["Bonn", "Oslo"].contains(&arguments["city"].as_str().unwrap())),
+                _ => assert_eq!((name.as_str(), arguments), ("get_time", &json!({}))),
+            }
+        }
+    }
+}
