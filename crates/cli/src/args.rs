@@ -4,6 +4,7 @@ mod access;
 mod conversion;
 mod evaluation;
 mod generation;
+mod knowledge;
 mod serving;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub(crate) use access::{AccessArgs, BenchServeArgs, KeysCommand, KeysCreateArgs,
 pub(crate) use conversion::{ConvertArgs, DenseType, ImatrixArgs, QuantizeArgs, QuantizedType, WriteArgs};
 pub(crate) use evaluation::{EvalCommand, LogprobsArgs, NeedleArgs, PerplexityArgs};
 pub(crate) use generation::{KvArgs, KvTypeArg, SamplingArgs, SpeculationArgs};
+pub(crate) use knowledge::{KbCommand, KbCreateArgs, KbEvalArgs, KbSearchArgs, SearchMethod};
 pub(crate) use serving::ServeArgs;
 
 /// The chat model `hearth up` and `hearth serve` use.
@@ -345,45 +347,6 @@ pub(crate) struct LoraArgs {
     pub(crate) model: String,
     #[arg(long, default_value_t = 6)]
     pub(crate) steps: usize,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum KbCommand {
-    /// Build a knowledge base from a folder
-    #[command(after_help = "Example:\n  hearth kb create handbook examples/handbook")]
-    Create(KbCreateArgs),
-    /// Find passages
-    #[command(
-        after_help = "Example:\n  hearth kb search handbook \"how long does a cycle take\" --method hybrid -k 5"
-    )]
-    Search(KbSearchArgs),
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct KbCreateArgs {
-    pub(crate) name: String,
-    pub(crate) folder: PathBuf,
-    #[arg(long, default_value = DEFAULT_EMBEDDER)]
-    pub(crate) embedder: String,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct KbSearchArgs {
-    pub(crate) name: String,
-    pub(crate) query: String,
-    #[arg(long, value_enum, default_value_t = SearchMethod::Hybrid)]
-    pub(crate) method: SearchMethod,
-    #[arg(short, default_value_t = 10)]
-    pub(crate) k: usize,
-    #[arg(long, default_value = DEFAULT_EMBEDDER)]
-    pub(crate) embedder: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SearchMethod {
-    Bm25,
-    Dense,
-    Hybrid,
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! * [`bootstrap`] — seeded 95 % intervals for a mean and for a paired difference
 //! * [`compare`] — records of all ways → summaries, the best way, the content of `report.json`
 //! * [`needle`] — a sentence hidden in a long text, and a question about it
+//! * [`retrieval`] — judged queries; nDCG, recall and reciprocal rank of a ranking
 //! * [`verdict`] — which way is best, in a few careful sentences
 //! * [`table`] — the comparison as plain text
 //! * [`report`] — the comparison as one self-contained HTML page
@@ -22,6 +23,8 @@ pub mod bootstrap;
 pub mod compare;
 
 pub mod needle;
+
+pub mod retrieval;
 
 pub mod verdict;
 

@@ -1,4 +1,6 @@
-//! `hearth kb create|search`.
+//! `hearth kb create|search|eval`.
+
+mod eval;
 
 use std::path::PathBuf;
 
@@ -15,6 +17,7 @@ pub(super) fn run(context: &Context, command: &KbCommand) -> Result<()> {
     match command {
         KbCommand::Create(args) => create(context, args),
         KbCommand::Search(args) => search(context, args),
+        KbCommand::Eval(args) => eval::run(context, args),
     }
 }
 
@@ -40,19 +43,28 @@ fn create(context: &Context, args: &KbCreateArgs) -> Result<()> {
     Ok(())
 }
 
-fn search(context: &Context, args: &KbSearchArgs) -> Result<()> {
-    let folder = folder(context, &args.name)?;
+fn open(context: &Context, name: &str) -> Result<KnowledgeBase> {
+    let folder = folder(context, name)?;
     if !folder.is_dir() {
-        bail!("no knowledge base is called `{0}`; make it with: hearth kb create {0} FOLDER", args.name);
+        bail!("no knowledge base is called `{name}`; make it with: hearth kb create {name} FOLDER");
     }
-    let base = KnowledgeBase::open(&folder)?;
+    Ok(KnowledgeBase::open(&folder)?)
+}
+
+impl From<SearchMethod> for Method {
+    fn from(method: SearchMethod) -> Self {
+        match method {
+            SearchMethod::Bm25 => Self::Bm25,
+            SearchMethod::Dense => Self::Dense,
+            SearchMethod::Hybrid => Self::Hybrid,
+        }
+    }
+}
+
+fn search(context: &Context, args: &KbSearchArgs) -> Result<()> {
+    let base = open(context, &args.name)?;
     let embedder = context.machine.embedder(&args.embedder, &context.terminal)?;
-    let method = match args.method {
-        SearchMethod::Bm25 => Method::Bm25,
-        SearchMethod::Dense => Method::Dense,
-        SearchMethod::Hybrid => Method::Hybrid,
-    };
-    for hit in base.search(&args.query, method, args.k, &embedder)? {
+    for hit in base.search(&args.query, args.method.into(), args.k, &embedder)? {
         let (chunk, document) = (hit.chunk, hit.document);
         if context.json {
             context.print_json(&json!({
