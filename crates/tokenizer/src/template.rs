@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use minijinja::syntax::SyntaxConfig;
@@ -17,8 +16,10 @@ use crate::error::{Error, Result};
 mod date;
 mod python_json;
 mod python_text;
+mod workers;
 
 pub use date::Date;
+use workers::Workers;
 
 /// About this many instructions, or 64 bytes of text each: enough for a thousand messages (tested), and a fraction of
 /// a second and 64 MB of a hostile one.
@@ -41,8 +42,7 @@ const NAME: &str = "chat_template";
 pub(crate) struct Template {
     environment: Arc<Environment<'static>>,
     pub(crate) source: String,
-    stack_bytes: usize,
-    time_limit: Duration,
+    workers: Workers,
     /// Whether it once took longer than that. Its thread can't be stopped, so it isn't given another.
     has_hung: AtomicBool,
 }
@@ -66,14 +66,14 @@ impl Template {
         }
         let owned = without_generation_tags(source);
         let stack_bytes = MIN_STACK_BYTES + num_bytes * STACK_BYTES_PER_BYTE;
-        let compiled = on_a_thread(stack_bytes, TIME_LIMIT, move || environment(owned))?;
+        let compiled = Workers::new(stack_bytes, TIME_LIMIT).run(move || environment(owned))?;
         let environment = compiled.map_err(|source| Error::TemplateSyntax { source: Box::new(source) })?;
+        // Without a namespace no value outlives a turn of a loop to be put into another.
+        let stack_bytes = if source.contains("namespace") { DEEP_STACK_BYTES } else { stack_bytes };
         Ok(Self {
             environment: Arc::new(environment),
             source: source.to_owned(),
-            // Without a namespace no value outlives a turn of a loop to be put into another.
-            stack_bytes: if source.contains("namespace") { DEEP_STACK_BYTES } else { stack_bytes },
-            time_limit: TIME_LIMIT,
+            workers: Workers::new(stack_bytes, TIME_LIMIT),
             has_hung: AtomicBool::new(false),
         })
     }
@@ -84,9 +84,8 @@ impl Template {
         around: &Surroundings,
         add_generation_prompt: bool,
     ) -> Result<String> {
-        let hung = || Error::TemplateTime { seconds: self.time_limit.as_secs() };
         if self.has_hung.load(Ordering::Relaxed) {
-            return Err(hung());
+            return Err(self.workers.late());
         }
         let date = around.date;
         let strftime_now = move |format: &str| date.format(format);
@@ -102,9 +101,7 @@ impl Template {
         };
         // The context is dropped in here, too: what a template has nested is taken apart by recursion.
         let environment = Arc::clone(&self.environment);
-        let rendered = on_a_thread(self.stack_bytes, self.time_limit, move || {
-            environment.get_template(NAME)?.render(context)
-        });
+        let rendered = self.workers.run(move || environment.get_template(NAME)?.render(context));
         if matches!(rendered, Err(Error::TemplateTime { .. })) {
             self.has_hung.store(true, Ordering::Relaxed);
         }
@@ -133,28 +130,6 @@ fn environment(source: String) -> Result<Environment<'static>, minijinja::Error>
     });
     environment.add_template_owned(NAME, source)?;
     Ok(environment)
-}
-
-/// Runs with such a stack and for so long; after that the thread is left to itself.
-fn on_a_thread<R: Send + 'static>(
-    stack_bytes: usize,
-    time_limit: Duration,
-    run: impl FnOnce() -> R + Send + 'static,
-) -> Result<R> {
-    let (sender, receiver) = sync_channel(1);
-    let thread = std::thread::Builder::new().stack_size(stack_bytes).spawn(move || {
-        // Nobody waits any more once the time is over.
-        let _ = sender.send(run());
-    });
-    let thread = thread.map_err(Error::TemplateThread)?;
-    match receiver.recv_timeout(time_limit) {
-        Ok(done) => Ok(done),
-        Err(RecvTimeoutError::Timeout) => Err(Error::TemplateTime { seconds: time_limit.as_secs() }),
-        Err(RecvTimeoutError::Disconnected) => match thread.join() {
-            Err(panic) => std::panic::resume_unwind(panic),
-            Ok(()) => Err(Error::TemplateTime { seconds: 0 }),
-        },
-    }
 }
 
 fn raise_exception(message: &str) -> Result<String, minijinja::Error> {
@@ -330,7 +305,7 @@ mod tests {
         let lists = LISTS_OF_ONE_ANOTHER;
         let source = format!("{lists}{{% set a = ns.x %}}{lists}{{{{ ns.x == a }}}}");
         let mut template = Template::compile(&source).unwrap();
-        template.time_limit = Duration::from_secs(1);
+        template.workers.time_limit = Duration::from_secs(1);
         let around = Surroundings {
             tools: Value::from(()),
             bos_token: String::new(),
@@ -340,7 +315,7 @@ mod tests {
         };
         let message = template.render(&[], &around, true).unwrap_err().to_string();
         assert!(message.contains("took more than 1 s"), "{message}");
-        template.time_limit = Duration::from_hours(1);
+        template.workers.time_limit = Duration::from_hours(1);
         assert!(matches!(template.render(&[], &around, true), Err(Error::TemplateTime { .. })));
     }
 }
