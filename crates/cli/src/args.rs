@@ -87,7 +87,7 @@ pub(crate) enum Command {
         after_help = "Example:\n  hearth chat --model smollm2-135m --temperature 0.7\n  echo \"What is a kiln?\" | hearth chat"
     )]
     Chat(ChatArgs),
-    /// Knowledge bases: create, add, search
+    /// Knowledge bases: create, search, judge the search
     #[command(subcommand)]
     Kb(KbCommand),
     /// Serve a model over an OpenAI-compatible API

@@ -94,7 +94,9 @@ impl Scheduler {
             return chain.clone();
         }
         // What changes the bits of keys and values beside the weights.
-        let inputs = decoder.layers.first().map(|layer| layer.mlp.parts()[0].up.weight.input_bits());
+        let inputs: Vec<_> = decoder.layers.first().map_or_else(Vec::new, |layer| {
+            layer.modules().map(|module| layer.module(module).weight.input_bits()).collect()
+        });
         let chain = store.start(&format!("{hash}|{:?}|{inputs:?}", decoder.kv), decoder.page_layout());
         self.chains.push((Arc::downgrade(decoder), chain.clone()));
         chain

@@ -243,7 +243,7 @@ fn report(context: &Context, client: &Client, args: &BenchServeArgs, outcome: &O
 }
 
 /// The 50th, 90th and 99th: the smallest value with so many at or below it. 0 without any value.
-fn percentiles(mut values: Vec<f64>) -> [f64; 3] {
+pub(super) fn percentiles(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
     [0.5, 0.9, 0.99].map(|share| {
         let rank = (share * values.len() as f64).ceil() as usize;

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::{Context, open};
 use crate::args::{KbEvalArgs, SearchMethod};
+use crate::commands::bench_serve::percentiles;
 use crate::models::TextEmbedder;
 
 /// Chunks asked for each document of a ranking: one document may have several among the best.
@@ -120,11 +121,12 @@ fn print(context: &Context, args: &KbEvalArgs, (judged, num_unknown): (&Judged, 
     let k = args.k;
     if context.json {
         let methods = all.iter().map(|scores| {
+            let [median_ms, _, p99_ms] = percentiles(scores.milliseconds.clone());
             let difference = paired_difference(&scores.ndcg, &first.ndcg, SEED);
             json!({
                 "method": name(scores.method), "ndcg": interval(&scores.ndcg), "recall": interval(&scores.recall),
                 "reciprocal_rank": interval(&scores.reciprocal_rank), "ndcg_less_first": difference,
-                "median_ms": quantile(&scores.milliseconds, 0.5), "p99_ms": quantile(&scores.milliseconds, 0.99),
+                "median_ms": median_ms, "p99_ms": p99_ms,
             })
         });
         let methods: Vec<_> = methods.collect();
@@ -147,7 +149,7 @@ fn print(context: &Context, args: &KbEvalArgs, (judged, num_unknown): (&Judged, 
         "median ms"
     ));
     for scores in all {
-        let median = quantile(&scores.milliseconds, 0.5);
+        let [median, ..] = percentiles(scores.milliseconds.clone());
         context.print(&format!(
             "{:8} {:>25} {:>25} {:>25} {median:>9.1}",
             name(scores.method),
@@ -188,11 +190,4 @@ fn shown(interval: Option<Interval>) -> String {
 
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
-}
-
-/// The value below which a share of all lies.
-fn quantile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
