@@ -202,7 +202,7 @@ fn build(
     let config = knowledge_config();
     let cost_path = home.join("cost.json");
     if let (Ok(base), Ok(cost)) = (KnowledgeBase::open(&home), atomic::read_json::<Cost>(&cost_path)) {
-        if base.is_current(&corpus.hash(), &config, embedder.name()) && cost.corpus == corpus.hash() {
+        if base.is_current(corpus, &config, embedder.name()) && cost.corpus == corpus.hash() {
             return Ok((Arc::new(base), cost.seconds));
         }
     }

@@ -218,7 +218,7 @@ mod tests {
     }
 
     fn hit<'a>(chunk: &'a Chunk, document: &'a Document) -> Hit<'a> {
-        Hit { rank: 1, score: 1.0, chunk, document, bm25_rank: None, dense_rank: None }
+        Hit { rank: 1, score: 1.0, chunk, document, bm25_rank: None, dense_rank: None, cosine: None }
     }
 
     #[test]

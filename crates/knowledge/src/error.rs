@@ -31,6 +31,10 @@ pub enum Error {
     Format { path: PathBuf, found: String, supported: u32 },
     #[error("`{}` holds no knowledge base", path.display())]
     Missing { path: PathBuf },
+    #[error("`{}` is there already", path.display())]
+    Exists { path: PathBuf },
+    #[error("`{filter}` is no filter: `{part}` should be `name=value` or `name!=value`")]
+    Filter { filter: String, part: String },
     #[error("`{}`: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },
     #[error("`{}` line {line}: {reason}", path.display())]

@@ -1,31 +1,30 @@
-//! A knowledge base: built from a corpus, kept in a folder, searched by words, by meaning, or both.
+//! A knowledge base: kept in a folder, changed a document at a time, searched by words, by meaning, or both.
 //!
-//! Both is reciprocal rank fusion (Cormack, Clarke and Büttcher 2009): a chunk's score is the sum of 1 / (60 + rank) over
-//! the methods that found it.
+//! In memory stand the documents, the chunks and both indexes; the file behind them (`store`) is the truth. Another
+//! process may change it: [`KnowledgeBase::refresh`] takes over what is new.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+mod search;
+mod update;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use hearth_artifacts::hash::sha256;
-use hearth_artifacts::home::Lock;
-use hearth_artifacts::progress::{Event, Progress, Unit};
 use serde::{Deserialize, Serialize};
 
-use crate::bm25::Bm25Index;
-use crate::chunk::{Chunk, ChunkConfig, ChunkId, chunk_corpus};
+pub use self::search::{Fusion, Hit, Method, Query};
+pub use self::update::{Changes, FileState, Writer};
+use crate::bm25::{Bm25Index, WordCounts};
+use crate::chunk::{Chunk, ChunkConfig, ChunkId};
 use crate::document::{Corpus, Document, DocumentId};
 use crate::embed::Embedder;
 use crate::error::{Error, Result};
-use crate::store::{FORMAT_VERSION, Store};
-use crate::vector::{VectorIndex, normalize};
+use crate::store::{ChunkRow, DocumentRow, FORMAT_VERSION, Store};
+use crate::vector::VectorIndex;
 
-/// The constant of the paper.
-const RRF_K: f64 = 60.0;
-
-/// How deep each method is asked before fusion.
-const CANDIDATES: usize = 100;
-
-const STAGE: &str = "embed";
+/// Names and values that a search can ask for.
+pub type Metadata = BTreeMap<String, String>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
@@ -34,106 +33,176 @@ pub struct Config {
     pub embed_batch: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    Bm25,
-    Dense,
-    Hybrid,
-}
-
-/// A found chunk. Ranks count from 1.
-#[derive(Debug, Clone)]
-pub struct Hit<'a> {
-    pub rank: usize,
-    pub score: f64,
-    pub chunk: &'a Chunk,
-    pub document: &'a Document,
-    /// The rank by BM25, where that method was asked and found it.
-    pub bm25_rank: Option<usize>,
-    pub dense_rank: Option<usize>,
+/// Where a document came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The file it was read from; several documents may share one.
+    pub file: String,
+    /// sha256 of what was read.
+    pub hash: String,
+    pub metadata: Metadata,
 }
 
 #[derive(Debug)]
 pub struct KnowledgeBase {
+    folder: PathBuf,
+    store: Mutex<Store>,
+    /// Rising ids, as in `origins` and `chunks`.
     documents: Vec<Document>,
+    origins: Vec<Origin>,
     chunks: Vec<Chunk>,
+    /// By chunk id: its document's id.
+    owners: Vec<DocumentId>,
     bm25: Bm25Index,
     vectors: VectorIndex,
-    corpus_hash: String,
     config: Config,
-    embedder: String,
+    embedder: Option<String>,
+    generation: String,
+    epoch: String,
 }
 
 impl KnowledgeBase {
-    /// Chunks and embeds the corpus and saves all under `folder`. A build that was stopped goes on where it was;
-    /// until the new base is whole, the old one stays.
-    pub fn build(
-        corpus: &Corpus,
-        config: &Config,
-        embedder: &dyn Embedder,
-        progress: &dyn Progress,
-        folder: &Path,
-    ) -> Result<Self> {
-        let _lock = Lock::try_acquire(&folder.join("build.lock"))?;
-        let chunks = chunk_corpus(corpus, &config.chunk, &|text| embedder.count_tokens(text));
-        let passages: Vec<String> = chunks
-            .iter()
-            .map(|chunk| chunk.passage(&corpus.documents[chunk.document.0 as usize].title))
-            .collect();
-        let hashes: Vec<String> = passages.iter().map(|passage| sha256(passage.as_bytes())).collect();
-        let mut store = Store::building(folder)?;
-        let mut known = store.vectors(embedder.name(), embedder.dim())?;
-        if let Ok(last) = Store::open(folder) {
-            let before = last.vectors(embedder.name(), embedder.dim())?;
-            keep_used(&mut store, &before, &hashes, embedder.name())?;
-            known.extend(before);
+    /// Makes an empty base under `folder`. Without an embedder it is searched by words alone.
+    pub fn create(folder: &Path, config: &Config, embedder: Option<&dyn Embedder>) -> Result<Self> {
+        match Self::open(folder) {
+            Err(Error::Missing { .. }) => {}
+            Ok(_) => return Err(Error::Exists { path: folder.into() }),
+            Err(error) => return Err(error),
         }
-        let job = EmbedJob { embedder, progress, batch: config.embed_batch.max(1) };
-        job.run(&passages, &hashes, &mut known, &mut store)?;
-        let corpus_hash = corpus.hash();
-        let settings = [
-            ("format_version", FORMAT_VERSION.to_string()),
-            ("corpus_hash", corpus_hash),
-            ("config", serde_json::to_string(config).expect("numbers become JSON")),
-            ("embedder", embedder.name().to_string()),
-            ("dim", embedder.dim().to_string()),
-        ];
-        let rows: Vec<(String, &Chunk)> = hashes.into_iter().zip(&chunks).collect();
-        store.finish(&settings, &corpus.documents, &rows)?;
+        let mut store = Store::open_or_create(folder)?;
+        store.transaction(|writing| {
+            for (name, value) in settings(config, embedder) {
+                writing.set(name, &value)?;
+            }
+            writing.next_generation()
+        })?;
         Self::open(folder)
     }
 
-    /// Opens the base that was built under `folder`; BM25 is made anew from the chunks.
+    /// Opens the base under `folder`.
     pub fn open(folder: &Path) -> Result<Self> {
         let store = Store::open(folder)?;
-        let damaged = |reason: &str| Error::Damaged { path: folder.into(), reason: reason.into() };
-        let setting = |name: &str| {
-            let value = store.setting(name)?;
-            value.ok_or_else(|| damaged(&format!("setting `{name}` is missing")))
-        };
-        let embedder = setting("embedder")?;
-        let dim = setting("dim")?.parse().map_err(|_| damaged("setting `dim` is no number"))?;
-        let config = serde_json::from_str(&setting("config")?).map_err(|e| damaged(&e.to_string()))?;
-        let documents = store.documents()?;
-        let known = store.vectors(&embedder, dim)?;
-        let (mut chunks, mut bm25) = (Vec::new(), Bm25Index::new());
-        let mut vectors = VectorIndex::new(dim);
-        for (hash, chunk) in store.chunks()? {
-            let document = documents.get(chunk.document.0 as usize);
-            let document = document.ok_or_else(|| damaged("a chunk's document is missing"))?;
-            bm25.push(&chunk.passage(&document.title));
-            let vector = known.get(&hash).ok_or_else(|| damaged("a chunk's vector is missing"))?;
-            vectors.push(vector.clone());
-            chunks.push(chunk);
+        let mut base = store.snapshot(|| {
+            let setting = |name: &str| {
+                let value = store.setting(name)?;
+                value.ok_or_else(|| store.damaged(format!("setting `{name}` is missing")))
+            };
+            let dim = setting("dim")?.parse().map_err(|_| store.damaged("setting `dim` is no number"))?;
+            let config = serde_json::from_str(&setting("config")?).map_err(|error| store.damaged(error))?;
+            let mut base = Self {
+                folder: folder.into(),
+                // Replaced below by the connection that is in use here.
+                store: Mutex::new(Store::open(folder)?),
+                documents: Vec::new(),
+                origins: Vec::new(),
+                chunks: Vec::new(),
+                owners: Vec::new(),
+                bm25: Bm25Index::new(),
+                vectors: VectorIndex::new(dim),
+                config,
+                embedder: Some(setting("embedder")?).filter(|name| !name.is_empty()),
+                generation: setting("generation")?,
+                epoch: setting("epoch")?,
+            };
+            base.load(&store)?;
+            Ok(base)
+        })?;
+        base.store = Mutex::new(store);
+        Ok(base)
+    }
+
+    /// Takes over what another process changed. True if anything did.
+    pub fn refresh(&mut self) -> Result<bool> {
+        let store = self.store();
+        let generation = store.setting("generation")?.unwrap_or_default();
+        if generation == self.generation {
+            return Ok(false);
         }
-        Ok(Self { documents, chunks, bm25, vectors, corpus_hash: setting("corpus_hash")?, config, embedder })
+        if store.setting("epoch")?.unwrap_or_default() != self.epoch {
+            drop(store);
+            *self = Self::open(&self.folder)?;
+            return Ok(true);
+        }
+        drop(store);
+        let store = Store::open(&self.folder)?;
+        store.snapshot(|| {
+            let now = store.document_ids()?;
+            let gone = self.documents.iter().map(|document| document.id);
+            let gone: Vec<DocumentId> = gone.filter(|id| now.binary_search(id).is_err()).collect();
+            self.forget(&gone);
+            self.load(&store)
+        })?;
+        self.generation = generation;
+        Ok(true)
+    }
+
+    /// Puts every row behind the last known one into memory.
+    fn load(&mut self, store: &Store) -> Result<()> {
+        let from = self.documents.last().map_or(0, |document| document.id.0 + 1);
+        store.each_document(from, |row| {
+            let DocumentRow { document, file, hash, metadata } = row;
+            self.documents.push(document);
+            self.origins.push(Origin { file, hash, metadata });
+        })?;
+        let embedder = self.embedder.clone().unwrap_or_default();
+        let from = self.chunks.last().map_or(0, |chunk| chunk.id.0 + 1);
+        let Self { chunks, owners, vectors, bm25, .. } = self;
+        let mut without = 0;
+        store.each_chunk(from, &embedder, bm25, |ChunkRow { chunk, vector }| {
+            match vector.filter(|vector| vector.len() == vectors.dim()) {
+                Some(vector) => vectors.push(chunk.id.0, &vector),
+                None => without += usize::from(vectors.dim() > 0),
+            }
+            own(owners, &chunk);
+            chunks.push(chunk);
+        })?;
+        match without {
+            0 => Ok(()),
+            _ => Err(store.damaged(format!("the vectors of {without} chunks are missing"))),
+        }
+    }
+
+    /// Takes documents with their chunks out of memory.
+    fn forget(&mut self, gone: &[DocumentId]) {
+        if gone.is_empty() {
+            return;
+        }
+        let is_gone = |id: DocumentId| gone.binary_search(&id).is_ok();
+        for chunk in self.chunks.iter().filter(|chunk| is_gone(chunk.document)) {
+            let title = self.document(chunk.document).map_or("", |document| &document.title);
+            let words = WordCounts::of(&chunk.passage(title));
+            self.bm25.remove(chunk.id.0, &words);
+            self.vectors.remove(chunk.id.0);
+        }
+        self.chunks.retain(|chunk| !is_gone(chunk.document));
+        let mut kept = self.documents.iter().map(|document| !is_gone(document.id));
+        self.origins.retain(|_| kept.next().unwrap_or(true));
+        self.documents.retain(|document| !is_gone(document.id));
+    }
+
+    fn store(&self) -> std::sync::MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// True if building again from these would give this base.
-    pub fn is_current(&self, corpus_hash: &str, config: &Config, embedder: &str) -> bool {
+    pub fn is_current(&self, corpus: &Corpus, config: &Config, embedder: &str) -> bool {
         // How many are embedded at once changes nothing in the result.
-        self.corpus_hash == corpus_hash && self.config.chunk == config.chunk && self.embedder == embedder
+        self.config.chunk == config.chunk
+            && self.embedder.as_deref() == Some(embedder)
+            && self.documents.len() == corpus.documents.len()
+            && self
+                .origins
+                .iter()
+                .zip(&corpus.documents)
+                .all(|(origin, document)| origin.hash == hash(document))
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     pub fn documents(&self) -> &[Document] {
@@ -145,176 +214,90 @@ impl KnowledgeBase {
     }
 
     pub fn document(&self, id: DocumentId) -> Option<&Document> {
-        self.documents.get(id.0 as usize)
+        let at = self.documents.binary_search_by_key(&id, |document| document.id).ok()?;
+        self.documents.get(at)
+    }
+
+    pub fn origin(&self, id: DocumentId) -> Option<&Origin> {
+        let at = self.documents.binary_search_by_key(&id, |document| document.id).ok()?;
+        self.origins.get(at)
     }
 
     pub fn chunk(&self, id: ChunkId) -> Option<&Chunk> {
-        self.chunks.get(id.0 as usize)
+        let at = self.chunks.binary_search_by_key(&id, |chunk| chunk.id).ok()?;
+        self.chunks.get(at)
     }
 
-    /// The name of the embedder whose vectors this base holds.
-    pub fn embedder(&self) -> &str {
-        &self.embedder
+    /// The name of the embedder whose vectors this base holds; none if it is searched by words alone.
+    pub fn embedder(&self) -> Option<&str> {
+        self.embedder.as_deref()
     }
 
-    /// The `k` best chunks for a query, the best first.
-    pub fn search(
-        &self,
-        query: &str,
-        method: Method,
-        k: usize,
-        embedder: &dyn Embedder,
-    ) -> Result<Vec<Hit<'_>>> {
-        let depth = if method == Method::Hybrid { k.max(CANDIDATES) } else { k };
-        let bm25 = match method {
-            Method::Dense => Vec::new(),
-            Method::Bm25 | Method::Hybrid => self.bm25.search(query, depth),
-        };
-        let dense = match method {
-            Method::Bm25 => Vec::new(),
-            Method::Dense | Method::Hybrid => self.search_dense(query, depth, embedder)?,
-        };
-        let bm25_ranks = ranks(&bm25);
-        let dense_ranks = ranks(&dense);
-        let scored: Vec<(u32, f64)> = match method {
-            Method::Bm25 => widen(&bm25),
-            Method::Dense => widen(&dense),
-            Method::Hybrid => fuse(&[&bm25, &dense]),
-        };
-        let hits = scored.into_iter().take(k).enumerate().map(|(index, (id, score))| {
-            let chunk = &self.chunks[id as usize];
-            Hit {
-                rank: index + 1,
-                score,
-                chunk,
-                document: &self.documents[chunk.document.0 as usize],
-                bm25_rank: bm25_ranks.get(&id).copied(),
-                dense_rank: dense_ranks.get(&id).copied(),
-            }
+    /// The files that were read, also those that gave no document.
+    pub fn files(&self) -> Result<Vec<FileState>> {
+        Ok(self.store().files()?.into_iter().map(FileState::from).collect())
+    }
+
+    /// Writes the base into one file: documents, chunks, vectors, settings.
+    pub fn export(&self, to: &Path) -> Result<()> {
+        if to.exists() {
+            return Err(Error::Exists { path: to.into() });
+        }
+        self.store().copy_to(to)
+    }
+
+    /// Makes a base under `folder` from the file that [`KnowledgeBase::export`] wrote.
+    pub fn import(file: &Path, folder: &Path) -> Result<Self> {
+        match Self::open(folder) {
+            Err(Error::Missing { .. }) => {}
+            Ok(_) => return Err(Error::Exists { path: folder.into() }),
+            Err(error) => return Err(error),
+        }
+        if !file.is_file() {
+            return Err(Error::Missing { path: file.into() });
+        }
+        fs_err::create_dir_all(folder)?;
+        // Beside the place, so that a base that is cut off or of another version never stands in it.
+        let copy = folder.join("importing.sqlite");
+        let to = folder.join(crate::store::FILE);
+        let checked = fs_err::copy(file, &copy).map_err(Error::from).and_then(|_| {
+            let store = Store::open_file(&copy, file)?;
+            store.check()
         });
-        Ok(hits.collect())
-    }
-
-    fn search_dense(&self, query: &str, k: usize, embedder: &dyn Embedder) -> Result<Vec<(u32, f32)>> {
-        if embedder.name() != self.embedder {
-            return Err(Error::OtherEmbedder {
-                built_with: self.embedder.clone(),
-                given: embedder.name().into(),
-            });
+        let moved = checked.and_then(|()| Ok(fs_err::rename(&copy, &to)?));
+        for left in ["importing.sqlite", "importing.sqlite-wal", "importing.sqlite-shm"] {
+            let _ = fs_err::remove_file(folder.join(left));
         }
-        let vectors = check_shape(embedder, embedder.embed_queries(&[query]), 1)?;
-        Ok(self.vectors.search(&vectors[0], k))
+        moved?;
+        Self::open(folder)
     }
 }
 
-/// Copies what the last base knows into the one being built, so that the rename loses nothing.
-fn keep_used(
-    store: &mut Store,
-    before: &HashMap<String, Vec<f32>>,
-    hashes: &[String],
-    embedder: &str,
-) -> Result<()> {
-    let used = hashes.iter().filter_map(|hash| Some((hash.as_str(), before.get(hash)?.as_slice())));
-    let used: Vec<(&str, &[f32])> = used.collect();
-    store.add_vectors(embedder, &used)
+/// sha256 over path, title and blocks: equal exactly when the chunks would be.
+fn hash(document: &Document) -> String {
+    let plain = Document { id: DocumentId::default(), ..document.clone() };
+    sha256(&serde_json::to_vec(&plain).expect("strings and numbers become JSON"))
 }
 
-struct EmbedJob<'a> {
-    embedder: &'a dyn Embedder,
-    progress: &'a dyn Progress,
-    batch: usize,
-}
-
-impl EmbedJob<'_> {
-    /// Embeds what isn't known, the shortest first: passages of one length make full batches.
-    fn run(
-        &self,
-        passages: &[String],
-        hashes: &[String],
-        known: &mut HashMap<String, Vec<f32>>,
-        store: &mut Store,
-    ) -> Result<()> {
-        let mut missing: BTreeMap<(usize, &str), &str> = BTreeMap::new();
-        for (passage, hash) in passages.iter().zip(hashes) {
-            if !known.contains_key(hash) {
-                missing.insert((passage.len(), hash), passage);
-            }
-        }
-        let missing: Vec<(&str, &str)> =
-            missing.into_iter().map(|((_, hash), passage)| (hash, passage)).collect();
-        let reused = passages.len() - missing.len();
-        self.progress.event(Event::Start {
-            stage: STAGE,
-            total: Some(passages.len() as u64),
-            unit: Unit::Items,
-        });
-        let mut done = reused as u64;
-        for batch in missing.chunks(self.batch) {
-            if self.progress.cancelled() {
-                return Err(Error::Cancelled);
-            }
-            let texts: Vec<&str> = batch.iter().map(|(_, passage)| *passage).collect();
-            let made = self.embedder.embed_passages(&texts);
-            let mut vectors = check_shape(self.embedder, made, texts.len())?;
-            for vector in &mut vectors {
-                normalize(vector);
-            }
-            let rows = batch.iter().zip(&vectors).map(|((hash, _), vector)| (*hash, vector.as_slice()));
-            let rows: Vec<(&str, &[f32])> = rows.collect();
-            store.add_vectors(self.embedder.name(), &rows)?;
-            for ((hash, _), vector) in batch.iter().zip(vectors) {
-                known.insert((*hash).to_string(), vector);
-            }
-            done += batch.len() as u64;
-            self.progress.event(Event::Advance { stage: STAGE, done });
-        }
-        let summary = format!("{} chunks, {reused} of them known before", passages.len());
-        self.progress.event(Event::Finish { stage: STAGE, summary: &summary });
-        Ok(())
+/// `id` of each chunk → its document.
+fn own(owners: &mut Vec<DocumentId>, chunk: &Chunk) {
+    let at = chunk.id.0 as usize;
+    if owners.len() <= at {
+        owners.resize(at + 1, DocumentId(u32::MAX));
     }
+    owners[at] = chunk.document;
 }
 
-/// An embedder that gives the wrong number, length or kind of values must not spoil an index.
-fn check_shape(
-    embedder: &dyn Embedder,
-    made: Result<Vec<Vec<f32>>, String>,
-    expected: usize,
-) -> Result<Vec<Vec<f32>>> {
-    let vectors = made.map_err(|reason| Error::Embed { embedder: embedder.name().into(), reason })?;
-    let dim = embedder.dim();
-    let wrong = vectors.iter().find(|vector| vector.len() != dim || vector.iter().any(|x| !x.is_finite()));
-    if vectors.len() == expected && wrong.is_none() {
-        return Ok(vectors);
-    }
-    Err(Error::EmbedShape {
-        embedder: embedder.name().into(),
-        got: match wrong {
-            Some(vector) => format!("a vector of {} values, some perhaps not finite", vector.len()),
-            None => format!("{} vectors", vectors.len()),
-        },
-        expected: format!("{expected} finite vectors of {dim} values"),
-    })
-}
-
-fn ranks(found: &[(u32, f32)]) -> HashMap<u32, usize> {
-    found.iter().enumerate().map(|(index, &(id, _))| (id, index + 1)).collect()
-}
-
-fn widen(found: &[(u32, f32)]) -> Vec<(u32, f64)> {
-    found.iter().map(|&(id, score)| (id, f64::from(score))).collect()
-}
-
-/// Reciprocal rank fusion; equal scores by id.
-fn fuse(lists: &[&[(u32, f32)]]) -> Vec<(u32, f64)> {
-    let mut scores: BTreeMap<u32, f64> = BTreeMap::new();
-    for list in lists {
-        for (index, &(id, _)) in list.iter().enumerate() {
-            *scores.entry(id).or_default() += 1.0 / (RRF_K + index as f64 + 1.0);
-        }
-    }
-    let mut fused: Vec<(u32, f64)> = scores.into_iter().collect();
-    fused.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    fused
+/// What is written once for a whole base. A new epoch tells readers that ids have changed their meaning.
+fn settings(config: &Config, embedder: Option<&dyn Embedder>) -> Vec<(&'static str, String)> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    vec![
+        ("format_version", FORMAT_VERSION.to_string()),
+        ("config", serde_json::to_string(config).expect("numbers become JSON")),
+        ("embedder", embedder.map_or(String::new(), |embedder| embedder.name().to_string())),
+        ("dim", embedder.map_or(0, |embedder| embedder.dim()).to_string()),
+        ("epoch", format!("{}.{}", now.as_nanos(), std::process::id())),
+    ]
 }
 
 #[cfg(test)]

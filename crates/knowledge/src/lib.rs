@@ -8,7 +8,8 @@
 //! * [`chunk`] — documents → pieces that can be found and quoted
 //! * [`embed`] — what is asked of an embedder
 //! * [`bm25`], [`vector`] — the two indexes
-//! * [`knowledge_base`] — build, keep, open, search
+//! * [`filter`] — which documents a search looks at
+//! * [`knowledge_base`] — build, keep, change, open, search
 //! * [`questions`], [`pairs`], [`facts`] — questions from a file, from a chat model, by rule; held out without leaks
 //! * [`answer`], [`cite`] — prompts over passages or documents, and citations that are checked
 
@@ -23,6 +24,7 @@ pub mod chunk;
 pub mod embed;
 
 pub mod bm25;
+pub mod filter;
 pub mod vector;
 
 pub mod knowledge_base;
@@ -39,3 +41,4 @@ mod store;
 mod top_k;
 
 pub use error::{Error, ExtractError, Result};
+pub use top_k::Keep;

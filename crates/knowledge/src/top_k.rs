@@ -3,6 +3,9 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+/// Which ids a search may give.
+pub type Keep<'a> = &'a (dyn Fn(u32) -> bool + Sync);
+
 #[derive(PartialEq)]
 struct Worst(u32, f32);
 

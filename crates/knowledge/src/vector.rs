@@ -1,9 +1,15 @@
 //! Exact nearest neighbours by cosine: a scan over all vectors, which are kept at length 1.
 
-/// Vectors of one length in one array; the index is the chunk's id.
+use std::collections::HashMap;
+
+use crate::top_k::{Keep, top_k};
+
+/// Vectors of one length in one array.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct VectorIndex {
     dim: usize,
+    ids: Vec<u32>,
+    rows: HashMap<u32, usize>,
     vectors: Vec<f32>,
 }
 
@@ -20,32 +26,52 @@ pub fn normalize(vector: &mut [f32]) {
 
 impl VectorIndex {
     pub fn new(dim: usize) -> Self {
-        Self { dim, vectors: Vec::new() }
+        Self { dim, ..Self::default() }
     }
 
     pub fn len(&self) -> usize {
-        self.vectors.len().checked_div(self.dim).unwrap_or(0)
+        self.ids.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.vectors.is_empty()
+        self.ids.is_empty()
     }
 
-    /// Adds a vector under the next id.
-    pub fn push(&mut self, mut vector: Vec<f32>) {
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Adds a vector under an id that has none yet.
+    pub fn push(&mut self, id: u32, vector: &[f32]) {
         assert_eq!(vector.len(), self.dim, "every vector has the index's length");
-        normalize(&mut vector);
-        self.vectors.append(&mut vector);
+        let start = self.vectors.len();
+        self.vectors.extend_from_slice(vector);
+        normalize(&mut self.vectors[start..]);
+        self.rows.insert(id, self.ids.len());
+        self.ids.push(id);
+    }
+
+    /// False if there was none.
+    pub fn remove(&mut self, id: u32) -> bool {
+        let Some(row) = self.rows.remove(&id) else { return false };
+        self.ids.swap_remove(row);
+        let last = self.vectors.len() - self.dim;
+        self.vectors.copy_within(last.., row * self.dim);
+        self.vectors.truncate(last);
+        if let Some(&moved) = self.ids.get(row) {
+            self.rows.insert(moved, row);
+        }
+        true
     }
 
     /// The `k` nearest ids with their cosine, the best first; equal scores by id.
-    pub fn search(&self, query: &[f32], k: usize) -> Vec<(u32, f32)> {
+    pub fn search(&self, query: &[f32], k: usize, keep: Option<Keep<'_>>) -> Vec<(u32, f32)> {
         assert_eq!(query.len(), self.dim, "the query has the index's length");
         let mut query = query.to_vec();
         normalize(&mut query);
-        let rows = self.vectors.chunks_exact(self.dim.max(1));
-        let scores = rows.enumerate().map(|(id, row)| (id as u32, dot(row, &query)));
-        crate::top_k::top_k(scores, k)
+        let rows = self.ids.iter().zip(self.vectors.chunks_exact(self.dim.max(1)));
+        let kept = rows.filter(|(id, _)| keep.is_none_or(|keep| keep(**id)));
+        top_k(kept.map(|(&id, row)| (id, dot(row, &query))), k)
     }
 }
 
@@ -61,30 +87,4 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     }
     let rest: f32 = rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum();
     sums.iter().sum::<f32>() + rest
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nearest_come_first_and_equal_ones_by_id() {
-        let mut index = VectorIndex::new(2);
-        for vector in [[1.0, 0.0], [0.0, 2.0], [3.0, 0.0], [0.0, 0.0], [1.0, 1.0]] {
-            index.push(vector.to_vec());
-        }
-        let ids = |k| index.search(&[5.0, 0.0], k).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
-        assert_eq!(ids(5), [0, 2, 4, 1, 3]);
-        assert_eq!(ids(2), [0, 2]);
-        assert_eq!(ids(0), [0u32; 0]);
-        assert!((index.search(&[5.0, 0.0], 1)[0].1 - 1.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn dot_equals_the_plain_sum() {
-        let a: Vec<f32> = (0..37).map(|i| i as f32).collect();
-        let b: Vec<f32> = (0..37).map(|i| (i % 5) as f32).collect();
-        let plain: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
-        assert!((dot(&a, &b) - plain).abs() <= f32::EPSILON * plain);
-    }
 }

@@ -100,7 +100,8 @@ fn with_passages(job: &Job<'_>, documents: &Documents, pair: &Pair) -> Result<(S
     let mut hits: Vec<Hit<'_>> = found.into_iter().filter(|hit| hit.chunk.id != pair.chunk).collect();
     hits.truncate(TRAINING_PASSAGES - 1);
     let document = job.base.document(own.document).context("a chunk names a document that isn't there")?;
-    let hit = Hit { rank: 1, score: 0.0, chunk: own, document, bm25_rank: None, dense_rank: None };
+    let hit =
+        Hit { rank: 1, score: 0.0, chunk: own, document, bm25_rank: None, dense_rank: None, cosine: None };
     // Alternating places, so that the number can't be guessed.
     let place = if pair.chunk.0.is_multiple_of(2) { 0 } else { hits.len() };
     hits.insert(place, hit);

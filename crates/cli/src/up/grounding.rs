@@ -78,6 +78,7 @@ fn hits<'a>(base: &'a KnowledgeBase, chunks: &[ChunkId]) -> Vec<Hit<'a>> {
             document,
             bm25_rank: None,
             dense_rank: None,
+            cosine: None,
         })
         .collect()
 }

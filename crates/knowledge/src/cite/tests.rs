@@ -33,6 +33,7 @@ fn with_hits<T>(run: impl FnOnce(&[Hit<'_>]) -> T) -> T {
         document: &document,
         bm25_rank: None,
         dense_rank: None,
+        cosine: None,
     });
     let hits: Vec<Hit<'_>> = hits.collect();
     run(&hits)

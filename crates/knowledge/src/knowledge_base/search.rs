@@ -1,0 +1,213 @@
+//! Search by words (BM25), by meaning (cosine of embeddings), or both fused.
+//!
+//! Reciprocal rank fusion (Cormack, Clarke and Büttcher 2009): a chunk's score is the sum of 1 / (60 + rank) over
+//! the methods that found it. Weighted fusion adds the scores themselves, each method's spread over its best
+//! candidates brought to 0 to 1.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use super::update::{check_shape, other_embedder};
+use super::{KnowledgeBase, Metadata};
+use crate::chunk::Chunk;
+use crate::document::{Document, DocumentId};
+use crate::embed::Embedder;
+use crate::error::Result;
+use crate::filter::Filter;
+
+/// The constant of the paper.
+const RRF_K: f64 = 60.0;
+
+/// How deep each method is asked before fusion.
+const CANDIDATES: usize = 100;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    Bm25,
+    Dense,
+    Hybrid,
+}
+
+/// How the two rankings of a hybrid search become one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fusion {
+    ReciprocalRank,
+    /// `dense` is the share of meaning, 0 to 1; the rest is the words'.
+    Weighted {
+        dense: f64,
+    },
+}
+
+/// A question to a base.
+#[derive(Debug, Clone)]
+pub struct Query<'a> {
+    pub text: &'a str,
+    pub method: Method,
+    pub fusion: Fusion,
+    /// Hits at most.
+    pub k: usize,
+    pub filter: Filter,
+}
+
+impl<'a> Query<'a> {
+    pub fn new(text: &'a str, method: Method, k: usize) -> Self {
+        Self { text, method, fusion: Fusion::ReciprocalRank, k, filter: Filter::default() }
+    }
+}
+
+/// A found chunk. Ranks count from 1.
+#[derive(Debug, Clone)]
+pub struct Hit<'a> {
+    pub rank: usize,
+    pub score: f64,
+    pub chunk: &'a Chunk,
+    pub document: &'a Document,
+    /// The rank by BM25, where that method was asked and found it.
+    pub bm25_rank: Option<usize>,
+    pub dense_rank: Option<usize>,
+    /// The cosine, where meaning was asked and found it.
+    pub cosine: Option<f32>,
+}
+
+impl KnowledgeBase {
+    /// The `k` best chunks for a query, the best first.
+    pub fn search(
+        &self,
+        query: &str,
+        method: Method,
+        k: usize,
+        embedder: &dyn Embedder,
+    ) -> Result<Vec<Hit<'_>>> {
+        self.find(&Query::new(query, method, k), Some(embedder))
+    }
+
+    /// The best chunks for a query, the best first; equal scores by id. `embedder` is needed for meaning alone.
+    pub fn find(&self, query: &Query<'_>, embedder: Option<&dyn Embedder>) -> Result<Vec<Hit<'_>>> {
+        let vector = match query.method {
+            Method::Bm25 => None,
+            Method::Dense | Method::Hybrid => Some(self.embed_query(query.text, embedder)?),
+        };
+        Ok(self.find_with(query, vector.as_deref()))
+    }
+
+    /// [`KnowledgeBase::find`] with the query's vector, from [`KnowledgeBase::embed_query`]; without one, words alone count.
+    pub fn find_with(&self, query: &Query<'_>, vector: Option<&[f32]>) -> Vec<Hit<'_>> {
+        let depth = if query.method == Method::Hybrid { query.k.max(CANDIDATES) } else { query.k };
+        let allowed = self.allowed(&query.filter);
+        let keep = |id: u32| {
+            let owner = self.owners.get(id as usize);
+            allowed.as_ref().is_none_or(|allowed| owner.is_some_and(|id| allowed.binary_search(id).is_ok()))
+        };
+        let keep: Option<crate::top_k::Keep<'_>> = if allowed.is_some() { Some(&keep) } else { None };
+        let bm25 = match query.method {
+            Method::Dense => Vec::new(),
+            Method::Bm25 | Method::Hybrid => self.bm25.search(query.text, depth, keep),
+        };
+        let dense = vector.map_or_else(Vec::new, |vector| self.vectors.search(vector, depth, keep));
+        let scored: Vec<(u32, f64)> = match (query.method, query.fusion) {
+            (Method::Bm25, _) => widen(&bm25),
+            (Method::Dense, _) => widen(&dense),
+            (Method::Hybrid, Fusion::ReciprocalRank) => fuse(&[&bm25, &dense]),
+            (Method::Hybrid, Fusion::Weighted { dense: share }) => {
+                weigh(&[(&bm25, 1.0 - share), (&dense, share)])
+            }
+        };
+        let bm25_ranks = ranks(&bm25);
+        let dense_ranks = ranks(&dense);
+        let hits = scored.into_iter().take(query.k).enumerate().filter_map(|(index, (id, score))| {
+            let chunk = self.chunk(crate::chunk::ChunkId(id))?;
+            let dense_rank = dense_ranks.get(&id).copied();
+            Some(Hit {
+                rank: index + 1,
+                score,
+                chunk,
+                document: self.document(chunk.document)?,
+                bm25_rank: bm25_ranks.get(&id).copied(),
+                dense_rank,
+                cosine: dense_rank.map(|rank| dense[rank - 1].1),
+            })
+        });
+        hits.collect()
+    }
+
+    /// The vector of a query; the embedder must be the base's own.
+    pub fn embed_query(&self, text: &str, embedder: Option<&dyn Embedder>) -> Result<Vec<f32>> {
+        let given = embedder.map(|embedder| embedder.name());
+        match embedder {
+            Some(embedder) if given == self.embedder() => {
+                let vectors = check_shape(embedder, embedder.embed_queries(&[text]), 1)?;
+                Ok(vectors.into_iter().next().unwrap_or_default())
+            }
+            _ => Err(other_embedder(self.embedder(), given)),
+        }
+    }
+
+    /// How rare each word of a query is in this base.
+    pub fn rarity(&self, query: &str) -> Vec<(String, f32)> {
+        self.bm25.rarity(query)
+    }
+
+    /// The documents a filter lets through, if it holds any back.
+    fn allowed(&self, filter: &Filter) -> Option<Vec<DocumentId>> {
+        if filter.is_empty() {
+            return None;
+        }
+        let all = self.documents.iter().zip(&self.origins);
+        let through = all.filter(|(document, origin)| filter.admits(document, &origin.metadata));
+        Some(through.map(|(document, _)| document.id).collect())
+    }
+}
+
+impl Filter {
+    fn admits(&self, document: &Document, metadata: &Metadata) -> bool {
+        self.matches(|name| match name {
+            "path" => Some(document.path.clone()),
+            "title" => Some(document.title.clone()),
+            "kind" => serde_json::to_value(document.kind).ok()?.as_str().map(str::to_owned),
+            _ => metadata.get(name).cloned(),
+        })
+    }
+}
+
+fn ranks(found: &[(u32, f32)]) -> HashMap<u32, usize> {
+    found.iter().enumerate().map(|(index, &(id, _))| (id, index + 1)).collect()
+}
+
+fn widen(found: &[(u32, f32)]) -> Vec<(u32, f64)> {
+    found.iter().map(|&(id, score)| (id, f64::from(score))).collect()
+}
+
+/// Reciprocal rank fusion; equal scores by id.
+pub(super) fn fuse(lists: &[&[(u32, f32)]]) -> Vec<(u32, f64)> {
+    let mut scores: BTreeMap<u32, f64> = BTreeMap::new();
+    for list in lists {
+        for (index, &(id, _)) in list.iter().enumerate() {
+            *scores.entry(id).or_default() += 1.0 / (RRF_K + index as f64 + 1.0);
+        }
+    }
+    sorted(scores)
+}
+
+/// The sum of each list's scores, brought to 0 (its last) to 1 (its first), times its weight; equal scores by id.
+pub(super) fn weigh(lists: &[(&[(u32, f32)], f64)]) -> Vec<(u32, f64)> {
+    let mut scores: BTreeMap<u32, f64> = BTreeMap::new();
+    for (list, weight) in lists {
+        let ends = (list.first().map_or(0.0, |hit| hit.1), list.last().map_or(0.0, |hit| hit.1));
+        let (best, worst) = (f64::from(ends.0), f64::from(ends.1));
+        let width = (best - worst).max(1e-9);
+        for &(id, score) in *list {
+            let scaled = if list.len() == 1 { 1.0 } else { (f64::from(score) - worst) / width };
+            *scores.entry(id).or_default() += weight * scaled;
+        }
+    }
+    sorted(scores)
+}
+
+fn sorted(scores: BTreeMap<u32, f64>) -> Vec<(u32, f64)> {
+    let mut fused: Vec<(u32, f64)> = scores.into_iter().collect();
+    fused.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    fused
+}
