@@ -1,9 +1,14 @@
-//! What the knowledge base asks of an embedder. The models themselves live elsewhere.
+//! What the knowledge base asks of an embedder and of a reranker. The models themselves live elsewhere.
 
 /// Texts → vectors of one length. Queries and passages may be embedded differently (E5 puts a prefix before each).
 pub trait Embedder: Send + Sync {
     /// Names model and weights: vectors are reused only under an equal name.
     fn name(&self) -> &str;
+
+    /// What it can be opened by again: the name or path its user gave.
+    fn source(&self) -> &str {
+        self.name()
+    }
 
     /// The length of every vector.
     fn dim(&self) -> usize;
@@ -16,7 +21,21 @@ pub trait Embedder: Send + Sync {
     fn count_tokens(&self, text: &str) -> usize;
 }
 
-impl std::fmt::Debug for dyn Embedder {
+/// Scores passages for a query with more care than an index can: slow, so only for the best of them.
+pub trait Reranker: Send + Sync {
+    fn name(&self) -> &str;
+
+    /// A score for each passage, the higher the better; only differences count.
+    fn score(&self, query: &str, passages: &[&str]) -> Result<Vec<f32>, String>;
+}
+
+impl std::fmt::Debug for dyn Reranker + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reranker({})", self.name())
+    }
+}
+
+impl std::fmt::Debug for dyn Embedder + '_ {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Embedder({}, {})", self.name(), self.dim())
     }

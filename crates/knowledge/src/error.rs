@@ -27,6 +27,8 @@ pub enum Error {
     OtherEmbedder { built_with: String, given: String },
     #[error("embedder `{embedder}` gave {got} where {expected} was expected")]
     EmbedShape { embedder: String, got: String, expected: String },
+    #[error("reranker `{reranker}`: {reason}")]
+    Rerank { reranker: String, reason: String },
     #[error("`{}` has format version {found}, this hearth reads {supported}", path.display())]
     Format { path: PathBuf, found: String, supported: u32 },
     #[error("`{}` holds no knowledge base", path.display())]

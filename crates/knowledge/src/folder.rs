@@ -16,16 +16,10 @@ const STAGE: &str = "read";
 
 /// Reads every document under `path`. A file that can't be read is listed in the result, and never stops the rest.
 pub fn read_folder(path: &Path, progress: &dyn Progress) -> Result<Corpus> {
-    if !path.is_dir() {
-        return Err(Error::NotAFolder { path: path.into() });
-    }
-    let mut found = Found::default();
-    found.visit(path, path, 0)?;
-    found.files.sort();
-    progress.event(Event::Start { stage: STAGE, total: Some(found.files.len() as u64), unit: Unit::Items });
+    let (files, mut skipped) = list_files(path)?;
+    progress.event(Event::Start { stage: STAGE, total: Some(files.len() as u64), unit: Unit::Items });
     let mut documents = Vec::new();
-    let mut skipped = found.skipped;
-    for (done, relative) in found.files.iter().enumerate() {
+    for (done, relative) in files.iter().enumerate() {
         if progress.cancelled() {
             return Err(Error::Cancelled);
         }
@@ -61,6 +55,17 @@ pub fn read_folder(path: &Path, progress: &dyn Progress) -> Result<Corpus> {
     Ok(Corpus::new(documents, skipped))
 }
 
+/// The files under a folder by their relative paths, sorted, and what is left out unread.
+pub fn list_files(path: &Path) -> Result<(Vec<PathBuf>, Vec<Skipped>)> {
+    if !path.is_dir() {
+        return Err(Error::NotAFolder { path: path.into() });
+    }
+    let mut found = Found::default();
+    found.visit(path, path, 0)?;
+    found.files.sort();
+    Ok((found.files, found.skipped))
+}
+
 fn skip(relative: &Path, reason: &ExtractError) -> Skipped {
     Skipped { path: relative.into(), reason: reason.to_string() }
 }
@@ -80,7 +85,7 @@ fn read_file(folder: &Path, relative: &Path) -> Result<Document, ExtractError> {
 }
 
 /// With `/` between the parts on every system; bytes that are no Unicode become replacement characters.
-fn document_path(relative: &Path) -> String {
+pub(crate) fn document_path(relative: &Path) -> String {
     let parts = relative.components().map(|part| part.as_os_str().to_string_lossy());
     parts.collect::<Vec<_>>().join("/")
 }

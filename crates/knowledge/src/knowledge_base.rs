@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use hearth_artifacts::hash::sha256;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::search::{CANDIDATES, Candidates, fuse, weigh};
 pub use self::search::{Fusion, Hit, Method, Query};
 pub use self::update::{Changes, FileState, Writer};
 use crate::bm25::{Bm25Index, WordCounts};
@@ -57,6 +58,7 @@ pub struct KnowledgeBase {
     vectors: VectorIndex,
     config: Config,
     embedder: Option<String>,
+    embedder_source: String,
     generation: String,
     epoch: String,
 }
@@ -101,6 +103,7 @@ impl KnowledgeBase {
                 vectors: VectorIndex::new(dim),
                 config,
                 embedder: Some(setting("embedder")?).filter(|name| !name.is_empty()),
+                embedder_source: setting("embedder_source")?,
                 generation: setting("generation")?,
                 epoch: setting("epoch")?,
             };
@@ -233,6 +236,11 @@ impl KnowledgeBase {
         self.embedder.as_deref()
     }
 
+    /// What that embedder was opened by: the name or path that its user gave.
+    pub fn embedder_source(&self) -> Option<&str> {
+        self.embedder.as_ref().map(|_| self.embedder_source.as_str())
+    }
+
     /// The files that were read, also those that gave no document.
     pub fn files(&self) -> Result<Vec<FileState>> {
         Ok(self.store().files()?.into_iter().map(FileState::from).collect())
@@ -295,6 +303,7 @@ fn settings(config: &Config, embedder: Option<&dyn Embedder>) -> Vec<(&'static s
         ("format_version", FORMAT_VERSION.to_string()),
         ("config", serde_json::to_string(config).expect("numbers become JSON")),
         ("embedder", embedder.map_or(String::new(), |embedder| embedder.name().to_string())),
+        ("embedder_source", embedder.map_or(String::new(), |embedder| embedder.source().to_string())),
         ("dim", embedder.map_or(0, |embedder| embedder.dim()).to_string()),
         ("epoch", format!("{}.{}", now.as_nanos(), std::process::id())),
     ]

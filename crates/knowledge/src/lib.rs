@@ -10,6 +10,8 @@
 //! * [`bm25`], [`vector`] — the two indexes
 //! * [`filter`] — which documents a search looks at
 //! * [`knowledge_base`] — build, keep, change, open, search
+//! * [`ingest`] — files and folders into a base, only what changed
+//! * [`retrieve`] — a question to the passages of its answer, stage by stage
 //! * [`questions`], [`pairs`], [`facts`] — questions from a file, from a chat model, by rule; held out without leaks
 //! * [`answer`], [`cite`] — prompts over passages or documents, and citations that are checked
 
@@ -27,7 +29,10 @@ pub mod bm25;
 pub mod filter;
 pub mod vector;
 
+pub mod ingest;
 pub mod knowledge_base;
+
+pub mod retrieve;
 
 pub mod facts;
 pub mod pairs;

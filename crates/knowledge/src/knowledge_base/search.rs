@@ -4,13 +4,13 @@
 //! the methods that found it. Weighted fusion adds the scores themselves, each method's spread over its best
 //! candidates brought to 0 to 1.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::update::{check_shape, other_embedder};
 use super::{KnowledgeBase, Metadata};
-use crate::chunk::Chunk;
+use crate::chunk::{Chunk, ChunkId};
 use crate::document::{Document, DocumentId};
 use crate::embed::Embedder;
 use crate::error::Result;
@@ -20,7 +20,7 @@ use crate::filter::Filter;
 const RRF_K: f64 = 60.0;
 
 /// How deep each method is asked before fusion.
-const CANDIDATES: usize = 100;
+pub(crate) const CANDIDATES: usize = 100;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -96,6 +96,19 @@ impl KnowledgeBase {
     /// [`KnowledgeBase::find`] with the query's vector, from [`KnowledgeBase::embed_query`]; without one, words alone count.
     pub fn find_with(&self, query: &Query<'_>, vector: Option<&[f32]>) -> Vec<Hit<'_>> {
         let depth = if query.method == Method::Hybrid { query.k.max(CANDIDATES) } else { query.k };
+        let found = self.candidates(query, vector, depth);
+        let scored = found.fused(query.method, query.fusion);
+        let scored = scored.into_iter().take(query.k).enumerate();
+        scored.filter_map(|(index, (id, score))| self.hit(index + 1, id, score, &found)).collect()
+    }
+
+    /// What each of the query's methods finds, `depth` at most.
+    pub(crate) fn candidates(
+        &self,
+        query: &Query<'_>,
+        vector: Option<&[f32]>,
+        depth: usize,
+    ) -> Candidates<u32> {
         let allowed = self.allowed(&query.filter);
         let keep = |id: u32| {
             let owner = self.owners.get(id as usize);
@@ -106,31 +119,25 @@ impl KnowledgeBase {
             Method::Dense => Vec::new(),
             Method::Bm25 | Method::Hybrid => self.bm25.search(query.text, depth, keep),
         };
+        let vector = vector.filter(|_| query.method != Method::Bm25);
         let dense = vector.map_or_else(Vec::new, |vector| self.vectors.search(vector, depth, keep));
-        let scored: Vec<(u32, f64)> = match (query.method, query.fusion) {
-            (Method::Bm25, _) => widen(&bm25),
-            (Method::Dense, _) => widen(&dense),
-            (Method::Hybrid, Fusion::ReciprocalRank) => fuse(&[&bm25, &dense]),
-            (Method::Hybrid, Fusion::Weighted { dense: share }) => {
-                weigh(&[(&bm25, 1.0 - share), (&dense, share)])
-            }
-        };
-        let bm25_ranks = ranks(&bm25);
-        let dense_ranks = ranks(&dense);
-        let hits = scored.into_iter().take(query.k).enumerate().filter_map(|(index, (id, score))| {
-            let chunk = self.chunk(crate::chunk::ChunkId(id))?;
-            let dense_rank = dense_ranks.get(&id).copied();
-            Some(Hit {
-                rank: index + 1,
-                score,
-                chunk,
-                document: self.document(chunk.document)?,
-                bm25_rank: bm25_ranks.get(&id).copied(),
-                dense_rank,
-                cosine: dense_rank.map(|rank| dense[rank - 1].1),
-            })
-        });
-        hits.collect()
+        Candidates { bm25, dense }
+    }
+
+    fn hit(&self, rank: usize, id: u32, score: f64, found: &Candidates<u32>) -> Option<Hit<'_>> {
+        let chunk = self.chunk(ChunkId(id))?;
+        let document = self.document(chunk.document)?;
+        let place = |list: &[(u32, f32)]| list.iter().position(|&(other, _)| other == id);
+        let (bm25, dense) = (place(&found.bm25), place(&found.dense));
+        Some(Hit {
+            rank,
+            score,
+            chunk,
+            document,
+            bm25_rank: bm25.map(|at| at + 1),
+            dense_rank: dense.map(|at| at + 1),
+            cosine: dense.map(|at| found.dense[at].1),
+        })
     }
 
     /// The vector of a query; the embedder must be the base's own.
@@ -172,42 +179,59 @@ impl Filter {
     }
 }
 
-fn ranks(found: &[(u32, f32)]) -> HashMap<u32, usize> {
-    found.iter().enumerate().map(|(index, &(id, _))| (id, index + 1)).collect()
+/// What the methods found, each list best first. `K` names a chunk.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidates<K> {
+    pub(crate) bm25: Vec<(K, f32)>,
+    pub(crate) dense: Vec<(K, f32)>,
 }
 
-fn widen(found: &[(u32, f32)]) -> Vec<(u32, f64)> {
+impl<K: Copy + Ord> Candidates<K> {
+    /// One ranking, the best first; equal scores by key.
+    pub(crate) fn fused(&self, method: Method, fusion: Fusion) -> Vec<(K, f64)> {
+        match (method, fusion) {
+            (Method::Bm25, _) => widen(&self.bm25),
+            (Method::Dense, _) => widen(&self.dense),
+            (Method::Hybrid, Fusion::ReciprocalRank) => fuse(&[&self.bm25, &self.dense]),
+            (Method::Hybrid, Fusion::Weighted { dense: share }) => {
+                weigh(&[(&self.bm25, 1.0 - share), (&self.dense, share)])
+            }
+        }
+    }
+}
+
+fn widen<K: Copy>(found: &[(K, f32)]) -> Vec<(K, f64)> {
     found.iter().map(|&(id, score)| (id, f64::from(score))).collect()
 }
 
-/// Reciprocal rank fusion; equal scores by id.
-pub(super) fn fuse(lists: &[&[(u32, f32)]]) -> Vec<(u32, f64)> {
-    let mut scores: BTreeMap<u32, f64> = BTreeMap::new();
+/// Reciprocal rank fusion; equal scores by key.
+pub(crate) fn fuse<K: Copy + Ord, S>(lists: &[&[(K, S)]]) -> Vec<(K, f64)> {
+    let mut scores: BTreeMap<K, f64> = BTreeMap::new();
     for list in lists {
-        for (index, &(id, _)) in list.iter().enumerate() {
-            *scores.entry(id).or_default() += 1.0 / (RRF_K + index as f64 + 1.0);
+        for (index, (id, _)) in list.iter().enumerate() {
+            *scores.entry(*id).or_default() += 1.0 / (RRF_K + index as f64 + 1.0);
         }
     }
     sorted(scores)
 }
 
-/// The sum of each list's scores, brought to 0 (its last) to 1 (its first), times its weight; equal scores by id.
-pub(super) fn weigh(lists: &[(&[(u32, f32)], f64)]) -> Vec<(u32, f64)> {
-    let mut scores: BTreeMap<u32, f64> = BTreeMap::new();
+/// The sum of each list's scores, brought to 0 (its last) to 1 (its first), times its weight; equal scores by key.
+pub(crate) fn weigh<K: Copy + Ord, S: Copy + Into<f64>>(lists: &[(&[(K, S)], f64)]) -> Vec<(K, f64)> {
+    let mut scores: BTreeMap<K, f64> = BTreeMap::new();
     for (list, weight) in lists {
-        let ends = (list.first().map_or(0.0, |hit| hit.1), list.last().map_or(0.0, |hit| hit.1));
-        let (best, worst) = (f64::from(ends.0), f64::from(ends.1));
+        let score = |hit: Option<&(K, S)>| hit.map_or(0.0, |hit| hit.1.into());
+        let (best, worst) = (score(list.first()), score(list.last()));
         let width = (best - worst).max(1e-9);
         for &(id, score) in *list {
-            let scaled = if list.len() == 1 { 1.0 } else { (f64::from(score) - worst) / width };
+            let scaled = if list.len() == 1 { 1.0 } else { (score.into() - worst) / width };
             *scores.entry(id).or_default() += weight * scaled;
         }
     }
     sorted(scores)
 }
 
-fn sorted(scores: BTreeMap<u32, f64>) -> Vec<(u32, f64)> {
-    let mut fused: Vec<(u32, f64)> = scores.into_iter().collect();
-    fused.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+fn sorted<K: Ord>(scores: BTreeMap<K, f64>) -> Vec<(K, f64)> {
+    let mut fused: Vec<(K, f64)> = scores.into_iter().collect();
+    fused.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     fused
 }

@@ -190,6 +190,16 @@ impl Writer<'_> {
         Ok(known || !gone.is_empty())
     }
 
+    /// Removes the documents of files under `root` that aren't among `present`.
+    pub fn remove_missing(&mut self, root: &str, present: &BTreeSet<String>) -> Result<()> {
+        self.flush()?;
+        let files = self.base.store().files()?;
+        for file in files.iter().filter(|file| file.root == root && !present.contains(&file.path)) {
+            self.remove(&file.path)?;
+        }
+        Ok(())
+    }
+
     /// Keeps everything that was put. What this has acknowledged survives a kill.
     pub fn flush(&mut self) -> Result<()> {
         let pending = std::mem::take(&mut self.pending);
