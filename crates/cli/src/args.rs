@@ -15,13 +15,20 @@ pub(crate) use access::{AccessArgs, BenchServeArgs, KeysCommand, KeysCreateArgs,
 pub(crate) use conversion::{ConvertArgs, DenseType, ImatrixArgs, QuantizeArgs, QuantizedType, WriteArgs};
 pub(crate) use evaluation::{EvalCommand, LogprobsArgs, NeedleArgs, PerplexityArgs};
 pub(crate) use generation::{KvArgs, KvTypeArg, SamplingArgs, SpeculationArgs};
-pub(crate) use knowledge::{KbCommand, KbCreateArgs, KbEvalArgs, KbSearchArgs, SearchMethod};
+pub(crate) use knowledge::{
+    ChunkArgs, ContextArg, FindArgs, KbAddArgs, KbAskArgs, KbCommand, KbCreateArgs, KbEvalArgs, KbListArgs,
+    KbNameArgs, KbPreviewArgs, KbReEmbedArgs, KbRemoveArgs, KbSearchArgs, KbTransferArgs, KbWatchArgs,
+    SearchMethod,
+};
 pub(crate) use serving::ServeArgs;
 
 /// The chat model `hearth up` and `hearth serve` use.
 pub(crate) const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";
 /// The embedder: it knows English, Chinese and some hundred other languages.
 pub(crate) const DEFAULT_EMBEDDER: &str = "multilingual-e5-small";
+
+/// What reads found passages once more.
+pub(crate) const DEFAULT_RERANKER: &str = "multilingual-e5-small";
 
 /// One program for the whole life of a large model, on your own machine.
 #[derive(Debug, Parser)]

@@ -105,7 +105,10 @@ impl Machine {
         let encoder = Encoder::open(&local.path, Arc::clone(&self.pool))?;
         // Vectors belong to weights, so the name carries their hash.
         let id = format!("{}@{}", local.name, &local.sha256[..12.min(local.sha256.len())]);
-        Ok(TextEmbedder { id, name: local.name, encoder })
+        // A path must be found again from any folder.
+        let source = fs_err::canonicalize(name)
+            .map_or_else(|_| name.into(), |path| path.to_string_lossy().into_owned());
+        Ok(TextEmbedder { id, name: local.name, source, encoder })
     }
 }
 
@@ -120,6 +123,7 @@ fn engine_config(max_context: usize) -> EngineConfig {
 pub(crate) struct TextEmbedder {
     id: String,
     name: String,
+    source: String,
     encoder: Encoder,
 }
 
@@ -127,12 +131,25 @@ impl TextEmbedder {
     pub(crate) fn short_name(&self) -> &str {
         &self.name
     }
+
+    /// Tokens of a passage at most.
+    pub(crate) fn max_passage_tokens(&self) -> usize {
+        self.encoder.max_tokens()
+    }
+
+    pub(crate) fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
 }
 
 #[expect(clippy::misnamed_getters, reason = "the knowledge base's name for it is the one with the hash")]
 impl Embedder for TextEmbedder {
     fn name(&self) -> &str {
         &self.id
+    }
+
+    fn source(&self) -> &str {
+        &self.source
     }
 
     fn dim(&self) -> usize {

@@ -21,6 +21,8 @@ pub enum Error {
         /// The first skipped file with its reason, or nothing.
         first: String,
     },
+    #[error("`{}` can't be read: {reason}", path.display())]
+    Unreadable { path: PathBuf, reason: ExtractError },
     #[error("embedder `{embedder}`: {reason}")]
     Embed { embedder: String, reason: String },
     #[error("the knowledge base was built with embedder `{built_with}`, the query uses `{given}`")]

@@ -55,6 +55,20 @@ pub fn read_folder(path: &Path, progress: &dyn Progress) -> Result<Corpus> {
     Ok(Corpus::new(documents, skipped))
 }
 
+/// Reads a folder, or one file.
+pub fn read_path(path: &Path, progress: &dyn Progress) -> Result<Corpus> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return read_folder(path, progress);
+    };
+    if !path.is_file() {
+        return read_folder(path, progress);
+    }
+    match read_file(folder, Path::new(name)) {
+        Ok(document) => Ok(Corpus::new(vec![document], Vec::new())),
+        Err(reason) => Err(Error::Unreadable { path: path.into(), reason }),
+    }
+}
+
 /// The files under a folder by their relative paths, sorted, and what is left out unread.
 pub fn list_files(path: &Path) -> Result<(Vec<PathBuf>, Vec<Skipped>)> {
     if !path.is_dir() {

@@ -12,6 +12,7 @@
 //! * [`knowledge_base`] — build, keep, change, open, search
 //! * [`ingest`] — files and folders into a base, only what changed
 //! * [`retrieve`] — a question to the passages of its answer, stage by stage
+//! * [`rephrase`], [`evidence`] — what a model is asked before a search, and whether what was found can answer
 //! * [`questions`], [`pairs`], [`facts`] — questions from a file, from a chat model, by rule; held out without leaks
 //! * [`answer`], [`cite`] — prompts over passages or documents, and citations that are checked
 
@@ -32,6 +33,8 @@ pub mod vector;
 pub mod ingest;
 pub mod knowledge_base;
 
+pub mod evidence;
+pub mod rephrase;
 pub mod retrieve;
 
 pub mod facts;

@@ -1,23 +1,36 @@
-//! `hearth kb create|search|eval`.
+//! `hearth kb`: knowledge bases made, changed, searched, asked and judged.
 
+mod ask;
+mod change;
 mod eval;
+mod find;
+mod list;
 
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use hearth_knowledge::folder::read_folder;
-use hearth_knowledge::knowledge_base::{KnowledgeBase, Method};
-use serde_json::json;
+use hearth_knowledge::embed::Embedder;
+use hearth_knowledge::knowledge_base::KnowledgeBase;
 
 use super::Context;
-use crate::args::{KbCommand, KbCreateArgs, KbSearchArgs, SearchMethod};
-use crate::up::knowledge_config;
+use crate::args::KbCommand;
+use crate::models::TextEmbedder;
 
 pub(super) fn run(context: &Context, command: &KbCommand) -> Result<()> {
     match command {
-        KbCommand::Create(args) => create(context, args),
-        KbCommand::Search(args) => search(context, args),
+        KbCommand::Create(args) => change::create(context, args),
+        KbCommand::Add(args) => change::add(context, args),
+        KbCommand::Remove(args) => change::remove(context, args),
+        KbCommand::List(args) => list::run(context, args),
+        KbCommand::Preview(args) => list::preview(context, args),
+        KbCommand::Search(args) => find::search(context, args),
+        KbCommand::Ask(args) => ask::run(context, args),
         KbCommand::Eval(args) => eval::run(context, args),
+        KbCommand::Watch(args) => change::watch(context, args),
+        KbCommand::ReEmbed(args) => change::re_embed(context, args),
+        KbCommand::Export(args) => change::export(context, args),
+        KbCommand::Import(args) => change::import(context, args),
+        KbCommand::Delete(args) => change::delete(context, args),
     }
 }
 
@@ -29,20 +42,6 @@ fn folder(context: &Context, name: &str) -> Result<PathBuf> {
     Ok(context.machine.home.knowledge().join(name))
 }
 
-fn create(context: &Context, args: &KbCreateArgs) -> Result<()> {
-    let folder = folder(context, &args.name)?;
-    let corpus = read_folder(&args.folder, &context.terminal)?;
-    let embedder = context.machine.embedder(&args.embedder, &context.terminal)?;
-    let base = KnowledgeBase::build(&corpus, &knowledge_config(), &embedder, &context.terminal, &folder)?;
-    let (documents, chunks) = (base.documents().len(), base.chunks().len());
-    if context.json {
-        context.print_json(&json!({ "name": args.name, "documents": documents, "chunks": chunks }));
-    } else {
-        context.print(&format!("{}: {documents} documents, {chunks} chunks", args.name));
-    }
-    Ok(())
-}
-
 fn open(context: &Context, name: &str) -> Result<KnowledgeBase> {
     let folder = folder(context, name)?;
     if !folder.is_dir() {
@@ -51,33 +50,20 @@ fn open(context: &Context, name: &str) -> Result<KnowledgeBase> {
     Ok(KnowledgeBase::open(&folder)?)
 }
 
-impl From<SearchMethod> for Method {
-    fn from(method: SearchMethod) -> Self {
-        match method {
-            SearchMethod::Bm25 => Self::Bm25,
-            SearchMethod::Dense => Self::Dense,
-            SearchMethod::Hybrid => Self::Hybrid,
-        }
+/// The embedder by what a user named it; none for `none`.
+fn embedder(context: &Context, source: &str) -> Result<Option<TextEmbedder>> {
+    match source {
+        "none" => Ok(None),
+        source => Ok(Some(context.machine.embedder(source, &context.terminal)?)),
     }
 }
 
-fn search(context: &Context, args: &KbSearchArgs) -> Result<()> {
-    let base = open(context, &args.name)?;
-    let embedder = context.machine.embedder(&args.embedder, &context.terminal)?;
-    for hit in base.search(&args.query, args.method.into(), args.k, &embedder)? {
-        let (chunk, document) = (hit.chunk, hit.document);
-        if context.json {
-            context.print_json(&json!({
-                "rank": hit.rank, "score": hit.score, "document": document.path, "chunk": chunk.id,
-                "page": chunk.page, "headings": chunk.headings, "text": chunk.text,
-            }));
-        } else {
-            let place = chunk.headings.last().map_or("", String::as_str);
-            context.print(&format!(
-                "{}. {:.4}  {} · {place}\n{}\n",
-                hit.rank, hit.score, document.path, chunk.text
-            ));
-        }
-    }
-    Ok(())
+/// The embedder a base was made with.
+fn embedder_of(context: &Context, base: &KnowledgeBase) -> Result<Option<TextEmbedder>> {
+    embedder(context, base.embedder_source().unwrap_or("none"))
+}
+
+/// For functions that know embedders by what they do.
+fn as_dyn(embedder: Option<&TextEmbedder>) -> Option<&dyn Embedder> {
+    embedder.map(|embedder| embedder as &dyn Embedder)
 }
