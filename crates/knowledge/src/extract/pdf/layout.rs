@@ -5,6 +5,7 @@
 
 use super::content::{Glyph, Page};
 use crate::document::BlockKind;
+use crate::picture::PictureLine;
 use crate::words::{is_cjk, is_cjk_or_punctuation};
 
 /// Gaps, in units of the type's size: wider than a space between words, and wide enough for the next table cell.
@@ -22,7 +23,7 @@ const SLACK: f64 = 2.5;
 const CELL: char = '\t';
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Paragraph {
+pub(in crate::extract) struct Paragraph {
     pub(super) kind: BlockKind,
     pub(super) text: String,
     pub(super) size: f64,
@@ -59,6 +60,32 @@ pub(super) fn paragraphs(page: &Page) -> Vec<Paragraph> {
         }
         join(&lines, &mut paragraphs);
     }
+    paragraphs
+}
+
+/// Lines found in a picture, in its pixels; `scale` makes points of them.
+pub(in crate::extract) fn paragraphs_of_picture(found: &[PictureLine], scale: f64) -> Vec<Paragraph> {
+    let line = |line: &PictureLine| {
+        let side = |from: usize, to: usize| {
+            let [x, y] = [0, 1].map(|axis| f64::from(line.quad[to][axis] - line.quad[from][axis]));
+            x.hypot(y)
+        };
+        let xs = line.quad.map(|corner| f64::from(corner[0]));
+        let ys = line.quad.map(|corner| f64::from(corner[1]));
+        let height = f64::midpoint(side(0, 3), side(1, 2));
+        Line {
+            text: line.text.trim().to_string(),
+            x0: xs.iter().copied().fold(f64::MAX, f64::min) * scale,
+            x1: xs.iter().copied().fold(f64::MIN, f64::max) * scale,
+            y: -ys.iter().copied().fold(f64::MIN, f64::max) * scale,
+            // A box is some 1.4 times as high as the type's size; halves keep the sizes of one type together.
+            size: (height * scale / 1.4 * 2.0).round().max(1.0) / 2.0,
+            bold: false,
+        }
+    };
+    let lines: Vec<Line> = found.iter().map(line).collect();
+    let mut paragraphs = Vec::new();
+    join(&lines, &mut paragraphs);
     paragraphs
 }
 
