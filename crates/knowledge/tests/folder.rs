@@ -76,7 +76,7 @@ fn an_english_pdf_gives_headings_lists_tables_and_pages() {
             (BlockKind::ListItem, 1, "- Wear gloves."),
             (BlockKind::ListItem, 1, "- Keep children away."),
             (BlockKind::Heading(2), 2, "Technical data"),
-            (BlockKind::TableRow, 2, "Quantity | Value"),
+            (BlockKind::TableHeader, 2, "Quantity | Value"),
             (BlockKind::TableRow, 2, "Mass | 3.4 kg"),
             (BlockKind::TableRow, 2, "Voltage | 230 V"),
             (BlockKind::Paragraph, 3, "The warranty ends after 37 months."),

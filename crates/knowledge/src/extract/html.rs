@@ -380,7 +380,8 @@ fn is_furniture(element: ElementRef<'_>) -> bool {
     let role = value.attr("role").unwrap_or_default();
     let by_role = matches!(role, "navigation" | "banner" | "contentinfo" | "search" | "complementary");
     let style = value.attr("style").unwrap_or_default().replace(' ', "").to_ascii_lowercase();
-    let hidden = value.attr("hidden").is_some()
+    // Help pages hide the names of keys and menus of the other systems in spans; those are words of the sentence.
+    let hidden = value.attr("hidden").is_some() && value.name() != "span"
         || value.attr("aria-hidden") == Some("true")
         || style.contains("display:none")
         || style.contains("visibility:hidden");

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lopdf::{Document, LoadOptions};
 
+use super::table::{self, Header};
 use super::{ExtractOptions, Extracted, MAX_UNPACKED_BYTES};
 use crate::document::{Block, BlockKind};
 use crate::error::ExtractError;
@@ -142,13 +143,20 @@ pub(super) fn blocks(pages: Vec<(u32, Vec<Paragraph>)>) -> Vec<Block> {
     let levels = Levels::new(pages.iter().flat_map(|(_, paragraphs)| paragraphs));
     let mut blocks = Vec::new();
     for (number, paragraphs) in pages {
+        let mut rows: Vec<Vec<String>> = Vec::new();
         for paragraph in paragraphs {
+            if paragraph.kind == BlockKind::TableRow {
+                rows.push(paragraph.text.split(layout::CELL).map(String::from).collect());
+                continue;
+            }
+            blocks.extend(table::blocks(std::mem::take(&mut rows), Header::Guess, Some(number)));
             let kind = match paragraph.kind {
                 BlockKind::Paragraph => levels.kind(&paragraph),
                 kind => kind,
             };
             blocks.push(Block { kind, text: paragraph.text, page: Some(number) });
         }
+        blocks.extend(table::blocks(rows, Header::Guess, Some(number)));
     }
     blocks
 }
