@@ -24,6 +24,9 @@ const SLACK: f64 = 2.5;
 /// Lines that show how wide a column is.
 const MAX_COLUMN_LINES: usize = 60;
 
+/// The order of more paragraphs on a page isn't looked at.
+const MAX_SETTLED: usize = 2000;
+
 /// Marks the gap between two cells in a row's text.
 pub(super) const CELL: char = '\t';
 
@@ -37,12 +40,15 @@ pub(in crate::extract) struct Paragraph {
     pub(super) num_lines: usize,
     /// Baseline of the first line.
     pub(super) y: f64,
+    pub(super) x0: f64,
+    pub(super) x1: f64,
 }
 
 pub(super) fn paragraphs(page: &Page) -> Vec<Paragraph> {
     let only_artifacts = page.glyphs.iter().all(|glyph| glyph.artifact);
     let mut paragraphs = Vec::new();
     for turn in turns_by_frequency(page) {
+        let mut found = Vec::new();
         let glyphs: Vec<&Glyph> = page
             .glyphs
             .iter()
@@ -67,16 +73,40 @@ pub(super) fn paragraphs(page: &Page) -> Vec<Paragraph> {
         order.sort_by_key(|&index| places[index]);
         let mut start = 0;
         for index in order {
-            running_text(page, &flow[start..places[index]], &mut paragraphs);
+            running_text(page, &flow[start..places[index]], &mut found);
             start = places[index];
             match grids[index].rows(page, &tables[index]) {
-                Some(rows) => paragraphs.extend(rows),
-                None => running_text(page, &tables[index], &mut paragraphs),
+                Some(rows) => found.extend(rows),
+                None => running_text(page, &tables[index], &mut found),
             }
         }
-        running_text(page, &flow[start..], &mut paragraphs);
+        running_text(page, &flow[start..], &mut found);
+        let columns =
+            order::has_columns(&line::lines(page, &flow).iter().flat_map(Line::segments).collect::<Vec<_>>());
+        paragraphs.extend(if columns { found } else { settle(found) });
     }
     paragraphs
+}
+
+/// A paragraph that was drawn after what stands below it goes before that.
+fn settle(drawn: Vec<Paragraph>) -> Vec<Paragraph> {
+    if drawn.len() > MAX_SETTLED {
+        return drawn;
+    }
+    let mut settled: Vec<Paragraph> = Vec::with_capacity(drawn.len());
+    for paragraph in drawn {
+        let overlaps = |other: &Paragraph| {
+            let overlap = paragraph.x1.min(other.x1) - paragraph.x0.max(other.x0);
+            overlap > 0.5 * (paragraph.x1 - paragraph.x0).min(other.x1 - other.x0)
+        };
+        let size = |other: &Paragraph| other.size.max(paragraph.size);
+        let below = settled.iter().position(|other| paragraph.y > other.y + size(other) && overlaps(other));
+        let above = settled.iter().rposition(|other| paragraph.y < other.y - size(other) && overlaps(other));
+        // Where both can't be kept, the drawing's order is as good as any.
+        let place = below.filter(|&below| above.is_none_or(|above| above < below));
+        settled.insert(place.unwrap_or(settled.len()), paragraph);
+    }
+    settled
 }
 
 fn running_text(page: &Page, glyphs: &[&Glyph], paragraphs: &mut Vec<Paragraph>) {
@@ -207,6 +237,8 @@ fn paragraph(lines: &[Line]) -> Paragraph {
         bold: lines.iter().all(|line| line.bold),
         num_lines: lines.len(),
         y: first.y,
+        x0: lines.iter().map(|line| line.x0).fold(f64::MAX, f64::min),
+        x1: lines.iter().map(|line| line.x1).fold(f64::MIN, f64::max),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tables with lines around their cells: the lines make a grid, and each character belongs to the cell it stands in.
 
-use super::{CELL, Paragraph, join_line, line};
+use super::line::{self, Line};
+use super::{CELL, Paragraph, join_line};
 use crate::document::BlockKind;
 use crate::extract::pdf::content::{Glyph, Page, Rule, turned};
 
@@ -13,11 +14,18 @@ const NEAR: f64 = 3.0;
 /// A shorter line is part of a sign.
 const MIN_LENGTH: f64 = 8.0;
 
+/// Rows without a line between them stand on baselines that most of their cells share.
+const MIN_SHARED: f64 = 0.7;
+
+/// Consecutive rows that have a wall between their cells; a row without one, as a frame around a page has, is no part
+/// of a table.
 #[derive(Debug)]
 pub(super) struct Grid {
-    /// Edges of the columns from left to right, and of the rows from bottom to top.
+    /// Edges of the columns from left to right, and of the rows from top to bottom.
     xs: Vec<f64>,
     ys: Vec<f64>,
+    /// For each row the edges of `xs` with a line between two of its cells.
+    walls: Vec<Vec<bool>>,
 }
 
 /// A rule that is one of the two directions: where it stands across, from where to where it goes along.
@@ -46,11 +54,34 @@ pub(super) fn find(rules: &[Rule], turn: u8) -> Vec<Grid> {
     for (level, upright) in connected(&level, &upright) {
         let xs = upright.iter().map(|edge| edge.at).chain(level.iter().flat_map(|edge| [edge.from, edge.to]));
         let ys = level.iter().map(|edge| edge.at).chain(upright.iter().flat_map(|edge| [edge.from, edge.to]));
-        let grid = Grid { xs: distinct(xs.collect()), ys: distinct(ys.collect()) };
-        // Two columns and two rows at least; one cell is a frame.
-        if grid.xs.len() >= 3 && grid.ys.len() >= 3 {
-            grids.push(grid);
+        let (xs, mut ys) = (distinct(xs.collect()), distinct(ys.collect()));
+        ys.reverse();
+        // Two columns at least; one cell is a frame.
+        if xs.len() >= 3 && ys.len() >= 2 {
+            grids.extend(parts(&xs, &ys, &upright));
         }
+    }
+    grids
+}
+
+fn parts(xs: &[f64], ys: &[f64], upright: &[Edge]) -> Vec<Grid> {
+    let mut grids: Vec<Grid> = Vec::new();
+    let mut open = false;
+    for row in ys.windows(2) {
+        let middle = f64::midpoint(row[0], row[1]);
+        let covers = |edge: &Edge| (edge.from..=edge.to).contains(&middle);
+        let here: Vec<f64> = upright.iter().filter(|edge| covers(edge)).map(|edge| edge.at).collect();
+        let walls: Vec<bool> = xs.iter().map(|x| here.iter().any(|at| (at - x).abs() < NEAR)).collect();
+        let inner = walls[1..walls.len() - 1].contains(&true);
+        match grids.last_mut().filter(|_| open && inner) {
+            Some(grid) => {
+                grid.ys.push(row[1]);
+                grid.walls.push(walls);
+            }
+            None if inner => grids.push(Grid { xs: xs.to_vec(), ys: row.to_vec(), walls: vec![walls] }),
+            None => {}
+        }
+        open = inner;
     }
     grids
 }
@@ -103,16 +134,19 @@ impl Grid {
         self.place(glyph).is_some()
     }
 
-    /// (row from the top, column)
+    /// (row from the top, column); a cell that spans columns is the first of them.
     fn place(&self, glyph: &Glyph) -> Option<(usize, usize)> {
-        let between = |edges: &[f64], at: f64| {
-            let after = edges.partition_point(|edge| *edge <= at);
-            (after > 0 && after < edges.len()).then(|| after - 1)
-        };
-        let column = between(&self.xs, f64::midpoint(glyph.x0, glyph.x1))?;
+        let middle = f64::midpoint(glyph.x0, glyph.x1);
+        let after = self.xs.partition_point(|edge| *edge <= middle);
+        let mut column = (after > 0 && after < self.xs.len()).then(|| after - 1)?;
         // A third of the size above the baseline is the middle of small letters.
-        let row = between(&self.ys, glyph.y + 0.3 * glyph.size)?;
-        Some((self.ys.len() - 2 - row, column))
+        let height = glyph.y + 0.3 * glyph.size;
+        let below = self.ys.partition_point(|edge| *edge > height);
+        let row = (below > 0 && below < self.ys.len()).then(|| below - 1)?;
+        while column > 0 && !self.walls[row][column] {
+            column -= 1;
+        }
+        Some((row, column))
     }
 
     /// A paragraph for each row; `None` if hardly any cell holds text, as in a chart.
@@ -130,28 +164,64 @@ impl Grid {
         }
         let mut rows = Vec::new();
         for row in cells.chunks(num_columns) {
-            let mut text = String::new();
-            let (mut size, mut y) = (0.0f64, f64::MIN);
-            for (column, cell) in row.iter().enumerate() {
-                if column > 0 {
-                    text.push(CELL);
-                }
-                let mut cell_text = String::new();
-                for line in line::lines(page, cell) {
-                    if cell_text.is_empty() {
-                        cell_text = line.text;
-                    } else {
-                        join_line(&mut cell_text, &line.text);
+            let lines: Vec<Vec<Line>> = row.iter().map(|cell| line::lines(page, cell)).collect();
+            match shared_baselines(&lines) {
+                Some(baselines) => {
+                    for baseline in baselines {
+                        let at = |line: &&Line| (line.y - baseline).abs() < 0.5 * line.size;
+                        let row = lines.iter().map(|cell| cell.iter().filter(at).cloned().collect());
+                        rows.extend(self.paragraph(&row.collect::<Vec<_>>()));
                     }
-                    size = size.max(line.size);
-                    y = y.max(line.y);
                 }
-                text.push_str(&cell_text);
-            }
-            if text.contains(|c| c != CELL) {
-                rows.push(Paragraph { kind: BlockKind::TableRow, text, size, bold: false, num_lines: 1, y });
+                None => rows.extend(self.paragraph(&lines)),
             }
         }
         Some(rows)
     }
+
+    fn paragraph(&self, cells: &[Vec<Line>]) -> Option<Paragraph> {
+        let (mut size, mut y) = (0.0f64, f64::MIN);
+        let texts = cells.iter().map(|cell| {
+            let mut text = String::new();
+            for line in cell {
+                if text.is_empty() {
+                    text.clone_from(&line.text);
+                } else {
+                    join_line(&mut text, &line.text);
+                }
+                size = size.max(line.size);
+                y = y.max(line.y);
+            }
+            text
+        });
+        let text = texts.collect::<Vec<_>>().join(&CELL.to_string());
+        let (x0, x1) = (self.xs[0], self.xs[self.xs.len() - 1]);
+        let found = text.contains(|c| c != CELL);
+        found.then_some(Paragraph {
+            kind: BlockKind::TableRow,
+            text,
+            size,
+            bold: false,
+            num_lines: 1,
+            y,
+            x0,
+            x1,
+        })
+    }
+}
+
+/// The baselines of three rows or more that no lines divide, from top to bottom.
+fn shared_baselines(cells: &[Vec<Line>]) -> Option<Vec<f64>> {
+    let mut lines: Vec<&Line> = cells.iter().flatten().collect();
+    lines.sort_by(|a, b| b.y.total_cmp(&a.y));
+    let mut baselines: Vec<f64> = Vec::new();
+    for line in lines {
+        if baselines.last().is_none_or(|last| last - line.y >= 0.5 * line.size) {
+            baselines.push(line.y);
+        }
+    }
+    let full = |cell: &&Vec<Line>| cell.len() as f64 >= MIN_SHARED * baselines.len() as f64;
+    let filled = cells.iter().filter(|cell| !cell.is_empty());
+    let all_full = filled.clone().filter(full).count() >= 2 && filled.take(1).all(|cell| full(&cell));
+    (baselines.len() >= 3 && all_full).then_some(baselines)
 }

@@ -18,8 +18,8 @@ pub(super) struct Word {
     pub(super) text: String,
     pub(super) x0: f64,
     pub(super) x1: f64,
-    /// A table cell begins here.
-    pub(super) begins_cell: bool,
+    /// The table cells that begin here, empty ones before it too; 0 within a cell.
+    pub(super) cell_marks: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -59,7 +59,7 @@ impl Line {
         let height = f64::midpoint(side(0, 3), side(1, 2)) * scale;
         let text = found.text.trim().to_string();
         Self {
-            words: vec![Word { text: text.clone(), x0, x1, begins_cell: false }],
+            words: vec![Word { text: text.clone(), x0, x1, cell_marks: 0 }],
             text,
             x0,
             x1,
@@ -73,8 +73,9 @@ impl Line {
     pub(super) fn finish(&mut self) {
         self.text.clear();
         for (index, word) in self.words.iter().enumerate() {
-            if index > 0 {
-                self.text.push(if word.begins_cell { CELL } else { ' ' });
+            self.text.extend(std::iter::repeat_n(CELL, word.cell_marks));
+            if index > 0 && word.cell_marks == 0 {
+                self.text.push(' ');
             }
             self.text.push_str(&word.text);
         }
@@ -138,7 +139,7 @@ pub(super) fn lines(page: &Page, glyphs: &[&Glyph]) -> Vec<Line> {
             None => {
                 after_space = false;
                 lines.push(Line {
-                    words: vec![Word { text: text.into(), x0: glyph.x0, x1: glyph.x1, begins_cell: false }],
+                    words: vec![Word { text: text.into(), x0: glyph.x0, x1: glyph.x1, cell_marks: 0 }],
                     text: String::new(),
                     x0: glyph.x0,
                     x1: glyph.x1,
@@ -161,12 +162,7 @@ fn extend(line: &mut Line, glyph: &Glyph, text: &str, after_space: bool) {
         let after = text.chars().next().unwrap_or(' ');
         let wide = is_cjk_or_punctuation(before) && is_cjk_or_punctuation(after);
         if after_space || gap > if wide { CJK_WORD_GAP } else { WORD_GAP } {
-            line.words.push(Word {
-                text: text.trim().into(),
-                x0: glyph.x0,
-                x1: glyph.x1,
-                begins_cell: false,
-            });
+            line.words.push(Word { text: text.trim().into(), x0: glyph.x0, x1: glyph.x1, cell_marks: 0 });
         } else {
             word.text.push_str(text);
             word.x1 = word.x1.max(glyph.x1);

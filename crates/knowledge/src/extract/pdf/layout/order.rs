@@ -43,6 +43,10 @@ pub(super) fn alternates(segments: &[Line]) -> bool {
     changes > 3 && changes * 3 > sides.len()
 }
 
+pub(super) fn has_columns(segments: &[Line]) -> bool {
+    gutter(segments).is_some()
+}
+
 pub(super) fn reading_order(segments: Vec<Line>) -> Vec<Line> {
     ordered(segments, 0)
 }
