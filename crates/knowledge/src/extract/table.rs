@@ -80,7 +80,9 @@ fn looks_like_header(rows: &[(bool, Vec<String>)]) -> bool {
         // The corner above the names of rows is often empty.
         let corner = index == 0 && cell.is_empty();
         let year = cell.parse().is_ok_and(|year: u32| (1900..2100).contains(&year));
-        let name = cell.chars().any(char::is_alphabetic) && !begins_with_amount(cell);
+        let name = cell.chars().any(char::is_alphabetic)
+            && !begins_with_amount(cell)
+            && !cell.ends_with([':', '：']);
         corner || (name || year) && cell.chars().count() <= MAX_HEADER_CHARS
     });
     let mut names: Vec<&String> = first.iter().collect();

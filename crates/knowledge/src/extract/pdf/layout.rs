@@ -102,8 +102,13 @@ fn settle(drawn: Vec<Paragraph>) -> Vec<Paragraph> {
         let size = |other: &Paragraph| other.size.max(paragraph.size);
         let below = settled.iter().position(|other| paragraph.y > other.y + size(other) && overlaps(other));
         let above = settled.iter().rposition(|other| paragraph.y < other.y - size(other) && overlaps(other));
+        let splits = |&place: &usize| {
+            let is_row = |at: usize| settled[at].kind == BlockKind::TableRow;
+            place > 0 && is_row(place) && is_row(place - 1)
+        };
         // Where both can't be kept, the drawing's order is as good as any.
         let place = below.filter(|&below| above.is_none_or(|above| above < below));
+        let place = place.filter(|place| !splits(place));
         settled.insert(place.unwrap_or(settled.len()), paragraph);
     }
     settled
@@ -216,6 +221,9 @@ fn starts_item(text: &str) -> bool {
 
 fn paragraph(lines: &[Line]) -> Paragraph {
     let first = &lines[0];
+    // What goes on at the top of the next column doesn't widen this one.
+    let num_here = lines.windows(2).take_while(|pair| pair[1].y <= pair[0].y).count() + 1;
+    let column = &lines[..num_here];
     let mut text = first.text.clone();
     for line in &lines[1..] {
         join_line(&mut text, &line.text);
@@ -237,8 +245,8 @@ fn paragraph(lines: &[Line]) -> Paragraph {
         bold: lines.iter().all(|line| line.bold),
         num_lines: lines.len(),
         y: first.y,
-        x0: lines.iter().map(|line| line.x0).fold(f64::MAX, f64::min),
-        x1: lines.iter().map(|line| line.x1).fold(f64::MIN, f64::max),
+        x0: column.iter().map(|line| line.x0).fold(f64::MAX, f64::min),
+        x1: column.iter().map(|line| line.x1).fold(f64::MIN, f64::max),
     }
 }
 
