@@ -22,6 +22,17 @@ pub enum DocumentKind {
     Html,
     Pdf,
     Docx,
+    Csv,
+    Json,
+    JsonLines,
+    Xlsx,
+    Pptx,
+    Epub,
+    Email,
+    OpenDocument,
+    Xml,
+    Code,
+    Picture,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +42,9 @@ pub enum BlockKind {
     Heading(u8),
     Paragraph,
     ListItem,
+    /// A row that names the columns of the table rows after it, cells joined by ` | `. A table may have several, or
+    /// none. With a line of `---` cells after it, a header and its rows are a Markdown table.
+    TableHeader,
     /// One table row, cells joined by ` | `.
     TableRow,
     Code,
@@ -53,7 +67,7 @@ impl Block {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
     pub id: DocumentId,
-    /// Relative to the folder that was read, with `/` between the parts.
+    /// Relative to the folder that was read, with `/` between the parts. A row of a file of rows has its id after a `#`.
     pub path: String,
     pub title: String,
     pub kind: DocumentKind,

@@ -75,8 +75,12 @@ pub enum ExtractError {
     Encrypted,
     #[error("no text inside")]
     NoText,
-    #[error("pages without text: probably scanned pictures, which hearth can't read yet")]
+    #[error("pages without text: probably scanned pictures, and there is no reader of pictures (OCR)")]
     Scan,
+    #[error("a picture, and there is no reader of pictures (OCR)")]
+    Picture,
+    #[error("the reader of pictures failed: {reason}")]
+    PictureReader { reason: String },
     #[error("its fonts don't say which characters they show ({unknown} of {total} unknown)")]
     UnknownCharacters { unknown: usize, total: usize },
     #[error("binary data, not text")]

@@ -7,7 +7,7 @@ use hearth_artifacts::progress::{Event, Progress, Unit};
 
 use crate::document::{Corpus, Document, Skipped};
 use crate::error::{Error, ExtractError, Result};
-use crate::extract::{self, MAX_FILE_BYTES, READABLE};
+use crate::extract::{self, ExtractOptions, MAX_FILE_BYTES, READABLE};
 
 /// Folders nested deeper are a loop or an accident.
 const MAX_DEPTH: usize = 64;
@@ -16,6 +16,15 @@ const STAGE: &str = "read";
 
 /// Reads every document under `path`. A file that can't be read is listed in the result, and never stops the rest.
 pub fn read_folder(path: &Path, progress: &dyn Progress) -> Result<Corpus> {
+    read_folder_with(path, &ExtractOptions::default(), progress)
+}
+
+/// [`read_folder`], with a reader of pictures.
+pub fn read_folder_with(
+    path: &Path,
+    options: &ExtractOptions<'_>,
+    progress: &dyn Progress,
+) -> Result<Corpus> {
     let (files, mut skipped) = list_files(path)?;
     progress.event(Event::Start { stage: STAGE, total: Some(files.len() as u64), unit: Unit::Items });
     let mut documents = Vec::new();
@@ -23,13 +32,15 @@ pub fn read_folder(path: &Path, progress: &dyn Progress) -> Result<Corpus> {
         if progress.cancelled() {
             return Err(Error::Cancelled);
         }
-        match read_file(path, relative) {
-            Ok(document) => {
-                for note in &document.notes {
-                    let text = format!("{}: {note}", document.path);
-                    progress.event(Event::Note { stage: STAGE, text: &text });
+        match read_file(path, relative, options) {
+            Ok(read) => {
+                for document in &read {
+                    for note in &document.notes {
+                        let text = format!("{}: {note}", document.path);
+                        progress.event(Event::Note { stage: STAGE, text: &text });
+                    }
                 }
-                documents.push(document);
+                documents.extend(read);
             }
             Err(reason) => skipped.push(skip(relative, &reason)),
         }
@@ -56,15 +67,15 @@ pub fn read_folder(path: &Path, progress: &dyn Progress) -> Result<Corpus> {
 }
 
 /// Reads a folder, or one file.
-pub fn read_path(path: &Path, progress: &dyn Progress) -> Result<Corpus> {
+pub fn read_path(path: &Path, options: &ExtractOptions<'_>, progress: &dyn Progress) -> Result<Corpus> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return read_folder(path, progress);
+        return read_folder_with(path, options, progress);
     };
     if !path.is_file() {
-        return read_folder(path, progress);
+        return read_folder_with(path, options, progress);
     }
-    match read_file(folder, Path::new(name)) {
-        Ok(document) => Ok(Corpus::new(vec![document], Vec::new())),
+    match read_file(folder, Path::new(name), options) {
+        Ok(documents) => Ok(Corpus::new(documents, Vec::new())),
         Err(reason) => Err(Error::Unreadable { path: path.into(), reason }),
     }
 }
@@ -84,7 +95,11 @@ fn skip(relative: &Path, reason: &ExtractError) -> Skipped {
     Skipped { path: relative.into(), reason: reason.to_string() }
 }
 
-fn read_file(folder: &Path, relative: &Path) -> Result<Document, ExtractError> {
+fn read_file(
+    folder: &Path,
+    relative: &Path,
+    options: &ExtractOptions<'_>,
+) -> Result<Vec<Document>, ExtractError> {
     let kind = extract::kind_of(relative).ok_or_else(|| ExtractError::UnknownType {
         extension: relative.extension().unwrap_or_default().to_string_lossy().into_owned(),
     })?;
@@ -95,7 +110,7 @@ fn read_file(folder: &Path, relative: &Path) -> Result<Document, ExtractError> {
         return Err(ExtractError::TooLarge { bytes, limit: MAX_FILE_BYTES });
     }
     let bytes = fs_err::read(&path).map_err(unreadable)?;
-    extract::extract(&document_path(relative), kind, &bytes)
+    extract::extract_all(&document_path(relative), kind, &bytes, options)
 }
 
 /// With `/` between the parts on every system; bytes that are no Unicode become replacement characters.

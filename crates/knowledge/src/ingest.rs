@@ -9,15 +9,17 @@ use hearth_artifacts::progress::{Event, Progress, Unit};
 
 use crate::document::{Document, Skipped};
 use crate::error::{Error, ExtractError, Result};
-use crate::extract::{self, MAX_FILE_BYTES};
+use crate::extract::{self, ExtractOptions, MAX_FILE_BYTES};
 use crate::folder::{document_path, list_files};
 use crate::knowledge_base::{FileState, Metadata, Writer};
 
 const STAGE: &str = "read";
 
 /// How files are taken into a base.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
+#[derive(Debug, Default)]
+pub struct Options<'a> {
+    /// What pictures and scanned pages are read with.
+    pub extract: ExtractOptions<'a>,
     /// Given to every document.
     pub metadata: Metadata,
     /// Documents of files that are gone from the folder are removed.
@@ -45,7 +47,7 @@ struct Candidate {
 pub fn add_path(
     writer: &mut Writer<'_>,
     path: &Path,
-    options: &Options,
+    options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Report> {
     let mut report = Report::default();
@@ -98,7 +100,7 @@ fn candidate(writer: &Writer<'_>, root: &Path, relative: &Path) -> Result<Candid
 fn add_file(
     writer: &mut Writer<'_>,
     candidate: &Candidate,
-    options: &Options,
+    options: &Options<'_>,
     report: &mut Report,
     progress: &dyn Progress,
 ) -> Result<Option<String>> {
@@ -111,7 +113,7 @@ fn add_file(
         modified: 0,
         skipped: None,
     };
-    let documents = read(&candidate.path, &mut state, known.as_ref());
+    let documents = read(&candidate.path, &mut state, known.as_ref(), &options.extract);
     let documents = match documents {
         Ok(Some(documents)) => documents,
         Ok(None) => {
@@ -140,6 +142,7 @@ fn read(
     path: &Path,
     state: &mut FileState,
     known: Option<&FileState>,
+    options: &ExtractOptions<'_>,
 ) -> Result<Option<Vec<Document>>, ExtractError> {
     let unreadable = |error: std::io::Error| ExtractError::Unreadable { reason: error.to_string() };
     let metadata = fs_err::metadata(path).map_err(unreadable)?;
@@ -159,5 +162,5 @@ fn read(
     }
     let bytes = fs_err::read(path).map_err(unreadable)?;
     state.sha256 = sha256(&bytes);
-    Ok(Some(vec![extract::extract(&state.path, kind, &bytes)?]))
+    Ok(Some(extract::extract_all(&state.path, kind, &bytes, options)?))
 }

@@ -2,6 +2,7 @@
 //!
 //! In the order the data flows:
 //! * [`document`] — what extraction gives: blocks of text with kind and page
+//! * [`picture`] — what is asked of a reader of pictures
 //! * [`extract`] — one file of a known type → a document
 //! * [`folder`] — a folder → a corpus, and what was left out
 //! * [`words`], [`sentences`] — the parts of English and Chinese text
@@ -17,6 +18,7 @@
 //! * [`answer`], [`cite`] — prompts over passages or documents, and citations that are checked
 
 pub mod document;
+pub mod picture;
 pub mod extract;
 pub mod folder;
 pub mod words;

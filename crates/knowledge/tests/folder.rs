@@ -76,7 +76,7 @@ fn an_english_pdf_gives_headings_lists_tables_and_pages() {
             (BlockKind::ListItem, 1, "- Wear gloves."),
             (BlockKind::ListItem, 1, "- Keep children away."),
             (BlockKind::Heading(2), 2, "Technical data"),
-            (BlockKind::TableRow, 2, "Quantity | Value"),
+            (BlockKind::TableHeader, 2, "Quantity | Value"),
             (BlockKind::TableRow, 2, "Mass | 3.4 kg"),
             (BlockKind::TableRow, 2, "Voltage | 230 V"),
             (BlockKind::Paragraph, 3, "The warranty ends after 37 months."),
@@ -162,7 +162,7 @@ fn one_broken_file_never_stops_the_rest_and_each_is_named() {
         [
             "empty.txt: no text inside",
             "noise.txt: binary data, not text",
-            "picture.png: unknown type `png`",
+            "picture.png: a picture, and there is no reader of pictures (OCR)",
             "secret.pdf: protected by a password",
         ]
     );
@@ -177,9 +177,9 @@ fn a_folder_without_documents_says_what_is_read() {
     let folder = Folder::new("empty");
     let message = read_folder(&folder.0, &Silent).unwrap_err().to_string();
     assert!(message.contains("PDF (.pdf)") && message.contains("(0 files skipped)"), "{message}");
-    folder.write("x.png", "x");
+    folder.write("x.exe", "x");
     let message = read_folder(&folder.0, &Silent).unwrap_err().to_string();
-    assert!(message.contains("`x.png`: unknown type `png`"), "{message}");
+    assert!(message.contains("`x.exe`: unknown type `exe`"), "{message}");
     let missing = read_folder(&folder.0.join("missing"), &Silent);
     assert!(matches!(missing, Err(Error::NotAFolder { .. })));
 }

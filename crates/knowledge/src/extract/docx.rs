@@ -5,56 +5,42 @@
 //! of the last time the document was laid out, if the program that saved it left its page breaks.
 
 use std::collections::HashMap;
-use std::io::{Cursor, Read};
 
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
-use zip::ZipArchive;
-use zip::result::ZipError;
 
-use super::{Extracted, MAX_UNPACKED_BYTES};
+use super::Extracted;
+use super::table::{self, Header};
+use super::xml::event_text;
+use super::zipped::Archive;
 use crate::document::{Block, BlockKind};
 use crate::error::ExtractError;
 
 pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
-    // An encrypted Word file is no zip but an OLE container, which starts with these bytes.
-    if bytes.starts_with(&[0xd0, 0xcf, 0x11, 0xe0]) {
-        return Err(ExtractError::Encrypted);
-    }
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(ExtractError::damaged)?;
-    let mut budget = MAX_UNPACKED_BYTES;
-    let styles = match read_part(&mut archive, "word/styles.xml", &mut budget)? {
+    let mut archive = Archive::open(bytes)?;
+    let styles = match archive.text("word/styles.xml")? {
         Some(xml) => heading_styles(&xml)?,
         None => HashMap::new(),
     };
-    let title = match read_part(&mut archive, "docProps/core.xml", &mut budget)? {
-        Some(xml) => core_title(&xml)?,
-        None => None,
-    };
-    let body = read_part(&mut archive, "word/document.xml", &mut budget)?;
+    let title = archive.core_title();
+    let body = archive.text("word/document.xml")?;
     let body = body.ok_or_else(|| ExtractError::damaged("no `word/document.xml` inside"))?;
     let mut reading = Body::new(styles);
     reading.read(&body)?;
-    Ok(Extracted { title, blocks: reading.finish(), notes: Vec::new() })
-}
-
-/// Unpacks one part; `budget` is what all parts together may still take.
-fn read_part(
-    archive: &mut ZipArchive<Cursor<&[u8]>>,
-    name: &str,
-    budget: &mut u64,
-) -> Result<Option<String>, ExtractError> {
-    let part = match archive.by_name(name) {
-        Ok(part) => part,
-        Err(ZipError::FileNotFound) => return Ok(None),
-        Err(error) => return Err(ExtractError::damaged(error)),
-    };
-    let mut bytes = Vec::new();
-    part.take(*budget + 1).read_to_end(&mut bytes).map_err(ExtractError::damaged)?;
-    *budget =
-        budget.checked_sub(bytes.len() as u64).ok_or(ExtractError::Bomb { limit: MAX_UNPACKED_BYTES })?;
-    super::text::decode(&bytes, None).map(|(text, _)| Some(text))
+    let mut notes = Vec::new();
+    let mut blocks = reading.finish();
+    for part in ["word/footnotes.xml", "word/endnotes.xml"] {
+        if let Some(xml) = archive.text(part)? {
+            let mut reading = Body::new(HashMap::new());
+            reading.read(&xml)?;
+            blocks.extend(reading.finish());
+        }
+    }
+    if archive.names().any(|name| name == "word/comments.xml") {
+        notes.push("comments were left out".to_string());
+    }
+    Ok(Extracted { title, blocks, notes, ..Extracted::default() })
 }
 
 fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
@@ -115,27 +101,37 @@ fn level_of_name(name: &str) -> Option<u8> {
     number.parse().ok().filter(|level| (1..=9).contains(level))
 }
 
-fn core_title(xml: &str) -> Result<Option<String>, ExtractError> {
-    let mut reader = Reader::from_str(xml);
-    let (mut inside, mut title) = (false, String::new());
-    loop {
-        match reader.read_event().map_err(ExtractError::damaged)? {
-            Event::Start(element) => inside = element.local_name().as_ref() == "title",
-            Event::Text(text) if inside => {
-                title.push_str(&text.xml_content(XmlVersion::Implicit1_0));
-            }
-            Event::End(_) => inside = false,
-            Event::Eof => return Ok(Some(title).filter(|title| !title.trim().is_empty())),
-            _ => {}
-        }
-    }
-}
-
 /// One table that is being read; tables nest.
 #[derive(Default)]
 struct Table {
+    rows: Vec<Vec<String>>,
     cells: Vec<String>,
     cell: Vec<String>,
+    /// Rows the file marks as headers, from the first on.
+    num_headers: usize,
+    /// Grid columns the cell covers, and whether it goes on from the row above.
+    span: usize,
+    goes_on: bool,
+}
+
+/// Columns a cell may claim to cover; Word's tables have 63.
+const MAX_SPAN: usize = 64;
+
+impl Table {
+    /// A cell that covers several columns leaves the others empty; one that covers several rows is in each of them.
+    fn end_cell(&mut self) {
+        let text = super::one_line(&std::mem::take(&mut self.cell).join(" "));
+        let column = self.cells.len();
+        let above = self.rows.last().and_then(|row| row.get(column)).cloned();
+        let text = if std::mem::take(&mut self.goes_on) { above.unwrap_or(text) } else { text };
+        self.cells.push(text);
+        self.cells.resize(column + std::mem::take(&mut self.span).clamp(1, MAX_SPAN), String::new());
+    }
+
+    fn text(self) -> String {
+        let rows = self.rows.iter().map(|row| row.join(" "));
+        super::one_line(&rows.collect::<Vec<_>>().join(" "))
+    }
 }
 
 struct Body {
@@ -176,19 +172,10 @@ impl Body {
                 Event::Start(element) => self.start(&element, false),
                 Event::Empty(element) => self.start(&element, true),
                 Event::End(element) => self.end(element.local_name().as_ref()),
-                Event::Text(text) if self.in_text && self.hidden == 0 => {
-                    self.text.push_str(&text.xml_content(XmlVersion::Implicit1_0));
-                }
-                Event::GeneralRef(reference) if self.in_text && self.hidden == 0 => {
-                    let named = match reference.as_ref() {
-                        "amp" => Some('&'),
-                        "lt" => Some('<'),
-                        "gt" => Some('>'),
-                        "quot" => Some('"'),
-                        "apos" => Some('\''),
-                        _ => reference.resolve_char_ref().ok().flatten(),
-                    };
-                    self.text.extend(named);
+                event @ (Event::Text(_) | Event::CData(_) | Event::GeneralRef(_)) => {
+                    if self.in_text && self.hidden == 0 {
+                        self.text.extend(event_text(&event));
+                    }
                 }
                 Event::Eof => return Ok(()),
                 _ => {}
@@ -220,6 +207,29 @@ impl Body {
             }
             "numId" => self.in_list = attribute(element, "val").as_deref() != Some("0"),
             "tbl" if !empty => self.tables.push(Table::default()),
+            "tblHeader" | "gridSpan" | "vMerge" | "gridBefore" => self.table_property(element),
+            _ => {}
+        }
+    }
+
+    fn table_property(&mut self, element: &BytesStart<'_>) {
+        let Some(table) = self.tables.last_mut() else {
+            return;
+        };
+        let value = attribute(element, "val");
+        match element.local_name().as_ref() {
+            "tblHeader" if !matches!(value.as_deref(), Some("0" | "false")) => {
+                // Only rows at the start are headers.
+                if table.num_headers == table.rows.len() {
+                    table.num_headers += 1;
+                }
+            }
+            "gridSpan" => table.span = value.and_then(|value| value.parse().ok()).unwrap_or(1),
+            "gridBefore" => {
+                let skipped: usize = value.and_then(|value| value.parse().ok()).unwrap_or(0);
+                table.cells.resize(skipped.min(MAX_SPAN), String::new());
+            }
+            "vMerge" => table.goes_on = value.as_deref().is_none_or(|value| value == "continue"),
             _ => {}
         }
     }
@@ -233,21 +243,31 @@ impl Body {
             "p" => self.end_paragraph(),
             "tc" => {
                 if let Some(table) = self.tables.last_mut() {
-                    let cell = std::mem::take(&mut table.cell);
-                    table.cells.push(super::one_line(&cell.join(" ")));
+                    table.end_cell();
                 }
             }
             "tr" => {
                 if let Some(table) = self.tables.last_mut() {
-                    let row = std::mem::take(&mut table.cells).join(" | ");
-                    self.push(BlockKind::TableRow, row);
+                    let row = std::mem::take(&mut table.cells);
+                    table.rows.push(row);
                 }
             }
-            "tbl" => {
-                self.tables.pop();
-            }
+            "tbl" => self.end_table(),
             _ => {}
         }
+    }
+
+    /// A table in a table's cell is text there; one of a single column is layout.
+    fn end_table(&mut self) {
+        let Some(table) = self.tables.pop() else {
+            return;
+        };
+        if let Some(outer) = self.tables.last_mut() {
+            outer.cell.push(table.text());
+            return;
+        }
+        let header = if table.num_headers > 0 { Header::Rows(table.num_headers) } else { Header::Guess };
+        self.blocks.extend(table::blocks(table.rows, header, Some(self.page)));
     }
 
     fn end_paragraph(&mut self) {
@@ -282,19 +302,12 @@ impl Body {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Cursor, Write};
 
     use super::*;
     use crate::document::DocumentKind;
-
-    fn docx(parts: &[(&str, &str)]) -> Vec<u8> {
-        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        for (name, content) in parts {
-            writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
-            writer.write_all(content.as_bytes()).unwrap();
-        }
-        writer.finish().unwrap().into_inner()
-    }
+    use crate::extract::MAX_UNPACKED_BYTES;
+    use crate::extract::zipped::tests::archive as docx;
 
     const STYLES: &str = r#"<w:styles xmlns:w="x"><w:style w:styleId="a1"><w:name w:val="heading 1"/></w:style>
         <w:style w:styleId="own"><w:name w:val="Mine"/><w:basedOn w:val="a1"/></w:style>

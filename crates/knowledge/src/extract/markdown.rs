@@ -4,6 +4,7 @@
 
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
+use super::table::{self, Header};
 use super::{Extracted, text};
 use crate::document::{Block, BlockKind};
 use crate::error::ExtractError;
@@ -20,7 +21,12 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
         writer.event(event);
     }
     writer.flush(BlockKind::Paragraph);
-    Ok(Extracted { title: writer.title, blocks: writer.blocks, notes: note.into_iter().collect() })
+    Ok(Extracted {
+        title: writer.title,
+        blocks: writer.blocks,
+        notes: note.into_iter().collect(),
+        ..Extracted::default()
+    })
 }
 
 #[derive(Default)]
@@ -30,6 +36,7 @@ struct Writer {
     /// The text of the block that is being read.
     text: String,
     cells: Vec<String>,
+    rows: Vec<Vec<String>>,
     /// For each open list the number of its next item, if it is numbered.
     lists: Vec<Option<u64>>,
     metadata: bool,
@@ -93,9 +100,10 @@ impl Writer {
                 self.lists.pop();
             }
             TagEnd::TableCell => self.cells.push(super::one_line(&std::mem::take(&mut self.text))),
-            TagEnd::TableHead | TagEnd::TableRow => {
-                self.text = std::mem::take(&mut self.cells).join(" | ");
-                self.flush(BlockKind::TableRow);
+            TagEnd::TableHead | TagEnd::TableRow => self.rows.push(std::mem::take(&mut self.cells)),
+            TagEnd::Table => {
+                let rows = std::mem::take(&mut self.rows);
+                self.blocks.extend(table::blocks(rows, Header::Rows(1), None));
             }
             TagEnd::MetadataBlock(_) => self.metadata = false,
             _ => {}
@@ -155,7 +163,7 @@ mod tests {
                 (BlockKind::ListItem, "- second"),
                 (BlockKind::ListItem, "- inner"),
                 (BlockKind::ListItem, "3. three"),
-                (BlockKind::TableRow, "a | b"),
+                (BlockKind::TableHeader, "a | b"),
                 (BlockKind::TableRow, "1 | 2"),
                 (BlockKind::Code, "let x = 1;\n  y"),
                 (BlockKind::Heading(2), "二级"),

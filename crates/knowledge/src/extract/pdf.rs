@@ -6,13 +6,14 @@
 mod cmap;
 mod content;
 mod font;
-mod layout;
+pub(super) mod layout;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lopdf::{Document, LoadOptions};
 
-use super::{Extracted, MAX_UNPACKED_BYTES};
+use super::table::{self, Header};
+use super::{ExtractOptions, Extracted, MAX_UNPACKED_BYTES};
 use crate::document::{Block, BlockKind};
 use crate::error::ExtractError;
 use layout::Paragraph;
@@ -29,7 +30,7 @@ const HEADING_SCALE: f64 = 1.12;
 /// Longer lines are no headings, whatever their type.
 const MAX_HEADING_CHARS: usize = 120;
 
-pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
+pub(super) fn extract(bytes: &[u8], _options: &ExtractOptions<'_>) -> Result<Extracted, ExtractError> {
     let document = load(bytes)?;
     let mut reader = content::Reader::new(&document);
     let mut pages: Vec<(u32, Vec<Paragraph>)> = Vec::new();
@@ -70,7 +71,7 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
     if repeated > 0 {
         notes.push(format!("{repeated} running heads, feet and page numbers left out"));
     }
-    Ok(Extracted { title: title(&document), blocks: blocks(pages), notes })
+    Ok(Extracted { title: title(&document), blocks: blocks(pages), notes, ..Extracted::default() })
 }
 
 fn load(bytes: &[u8]) -> Result<Document, ExtractError> {
@@ -138,17 +139,24 @@ fn ordered(value: f64) -> i64 {
     (value * 1000.0) as i64
 }
 
-fn blocks(pages: Vec<(u32, Vec<Paragraph>)>) -> Vec<Block> {
+pub(super) fn blocks(pages: Vec<(u32, Vec<Paragraph>)>) -> Vec<Block> {
     let levels = Levels::new(pages.iter().flat_map(|(_, paragraphs)| paragraphs));
     let mut blocks = Vec::new();
     for (number, paragraphs) in pages {
+        let mut rows: Vec<Vec<String>> = Vec::new();
         for paragraph in paragraphs {
+            if paragraph.kind == BlockKind::TableRow {
+                rows.push(paragraph.text.split(layout::CELL).map(String::from).collect());
+                continue;
+            }
+            blocks.extend(table::blocks(std::mem::take(&mut rows), Header::Guess, Some(number)));
             let kind = match paragraph.kind {
                 BlockKind::Paragraph => levels.kind(&paragraph),
                 kind => kind,
             };
             blocks.push(Block { kind, text: paragraph.text, page: Some(number) });
         }
+        blocks.extend(table::blocks(rows, Header::Guess, Some(number)));
     }
     blocks
 }

@@ -57,7 +57,7 @@ pub(super) fn add(context: &Context, args: &KbAddArgs) -> Result<()> {
         bail!("`{}` isn't there", path.display());
     }
     let embedder = embedder_of(context, &base)?;
-    let options = Options { metadata: metadata(&args.meta)?, prune: args.prune };
+    let options = Options { metadata: metadata(&args.meta)?, prune: args.prune, ..Options::default() };
     let done = put(context, &mut base, embedder.as_ref(), &args.paths, &options)?;
     report(context, &args.name, &base, &done);
     let read = done.changes.added + done.changes.changed + done.changes.unchanged + done.report.unchanged;
@@ -90,7 +90,7 @@ fn put(
     base: &mut KnowledgeBase,
     embedder: Option<&TextEmbedder>,
     paths: &[PathBuf],
-    options: &Options,
+    options: &Options<'_>,
 ) -> Result<Done> {
     let start = Instant::now();
     let progress: &dyn Progress = &context.terminal;

@@ -13,6 +13,9 @@ use super::font::{Font, entry, number};
 use crate::error::ExtractError;
 use crate::extract::MAX_UNPACKED_BYTES;
 
+/// Pictures that are remembered of one page.
+const MAX_PICTURES: usize = 256;
+
 /// Forms that draw forms; more is a loop.
 const MAX_FORM_DEPTH: usize = 8;
 
@@ -32,9 +35,27 @@ pub(super) struct Glyph {
     pub(super) range: Range<usize>,
 }
 
+/// A straight line, or a filled rectangle as thin as one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Rule {
+    pub(super) x0: f64,
+    pub(super) y0: f64,
+    pub(super) x1: f64,
+    pub(super) y1: f64,
+}
+
+/// Filled rectangles up to this thickness are lines, in points.
+const MAX_THICKNESS: f64 = 3.0;
+
+/// A page with more lines is a drawing.
+const MAX_RULES: usize = 20_000;
+
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) glyphs: Vec<Glyph>,
+    pub(super) rules: Vec<Rule>,
+    /// The pictures that are drawn: what they are, and how large, in points.
+    pub(super) pictures: Vec<(ObjectId, f64, f64)>,
     pub(super) text: String,
     /// Codes whose meaning the font doesn't tell.
     pub(super) unknown: usize,
@@ -106,6 +127,10 @@ impl<'a> Reader<'a> {
             stack: Vec::new(),
             text_matrix: IDENTITY,
             line_matrix: IDENTITY,
+            path: Vec::new(),
+            boxes: Vec::new(),
+            pen: (0.0, 0.0),
+            start: (0.0, 0.0),
             marks: Vec::new(),
             budget,
         };
@@ -126,6 +151,11 @@ struct Run<'r, 'a> {
     stack: Vec<State>,
     text_matrix: Matrix,
     line_matrix: Matrix,
+    /// The path that is being made: straight lines, rectangles, where the pen is and where it began.
+    path: Vec<Rule>,
+    boxes: Vec<Rule>,
+    pen: (f64, f64),
+    start: (f64, f64),
     /// Open marked content: true where it is an artifact.
     marks: Vec<bool>,
     budget: &'r mut u64,
@@ -156,7 +186,65 @@ impl<'a> Run<'_, 'a> {
                 }
                 "Tf" => self.set_font(operands, resources),
                 "Do" => self.form(operands, resources, depth),
+                "m" | "l" | "c" | "v" | "y" | "h" | "re" => self.path_operator(&operation.operator, operands),
+                "S" | "s" | "f" | "F" | "f*" | "B" | "B*" | "b" | "b*" | "n" => {
+                    self.paint(&operation.operator)
+                }
                 operator => self.text_operator(operator, operands),
+            }
+        }
+    }
+
+    fn path_operator(&mut self, operator: &str, operands: &[Object]) {
+        let numbers: Vec<f64> = operands.iter().filter_map(number).collect();
+        let ctm = self.state.ctm;
+        let place = |x: f64, y: f64| (ctm[0] * x + ctm[2] * y + ctm[4], ctm[1] * x + ctm[3] * y + ctm[5]);
+        match (operator, numbers.as_slice()) {
+            ("m", [x, y]) => {
+                self.pen = place(*x, *y);
+                self.start = self.pen;
+            }
+            ("l", [x, y]) => self.line_to(place(*x, *y)),
+            ("h", _) => self.line_to(self.start),
+            ("re", [x, y, width, height]) => {
+                let ((x0, y0), (x1, y1)) = (place(*x, *y), place(x + width, y + height));
+                if self.boxes.len() < MAX_RULES {
+                    self.boxes.push(Rule { x0, y0, x1, y1 });
+                }
+            }
+            // Curves are no part of a table, but move the pen.
+            (_, [.., x, y]) => self.pen = place(*x, *y),
+            _ => {}
+        }
+    }
+
+    fn line_to(&mut self, to: (f64, f64)) {
+        let ((x0, y0), (x1, y1)) = (self.pen, to);
+        if self.path.len() < MAX_RULES {
+            self.path.push(Rule { x0, y0, x1, y1 });
+        }
+        self.pen = to;
+    }
+
+    fn paint(&mut self, operator: &str) {
+        let (path, boxes) = (std::mem::take(&mut self.path), std::mem::take(&mut self.boxes));
+        if operator == "n" || self.page.rules.len() > MAX_RULES {
+            return;
+        }
+        let stroked = !operator.starts_with(['f', 'F']);
+        for Rule { x0, y0, x1, y1 } in boxes {
+            if (x1 - x0).abs() < MAX_THICKNESS || (y1 - y0).abs() < MAX_THICKNESS {
+                self.page.rules.push(Rule { x0, y0, x1, y1 });
+            } else if stroked {
+                let sides = [(x0, y0, x1, y0), (x0, y1, x1, y1), (x0, y0, x0, y1), (x1, y0, x1, y1)];
+                self.page.rules.extend(sides.map(|(x0, y0, x1, y1)| Rule { x0, y0, x1, y1 }));
+            }
+        }
+        if stroked {
+            self.page.rules.extend(path);
+        } else if let Some(thin) = bounds(&path).filter(|_| path.len() <= 5) {
+            if (thin.x1 - thin.x0).abs() < MAX_THICKNESS || (thin.y1 - thin.y0).abs() < MAX_THICKNESS {
+                self.page.rules.push(thin);
             }
         }
     }
@@ -241,8 +329,17 @@ impl<'a> Run<'_, 'a> {
         let Some(stream) = object.and_then(|object| object.as_stream().ok()) else {
             return;
         };
-        let is_form = stream.dict.get(b"Subtype").and_then(Object::as_name).ok() == Some(b"Form");
-        if !is_form || depth >= MAX_FORM_DEPTH {
+        let subtype = stream.dict.get(b"Subtype").and_then(Object::as_name).ok();
+        if subtype == Some(b"Image") {
+            let ctm = self.state.ctm;
+            if let Some(id) = name.and_then(|name| resource_id(document, resources, b"XObject", name)) {
+                if self.page.pictures.len() < MAX_PICTURES {
+                    self.page.pictures.push((id, ctm[0].hypot(ctm[1]), ctm[2].hypot(ctm[3])));
+                }
+            }
+            return;
+        }
+        if subtype != Some(b"Form") || depth >= MAX_FORM_DEPTH {
             return;
         }
         let Ok(program) = stream.decompressed_content_with_limit(MAX_STREAM_BYTES) else {
@@ -321,14 +418,8 @@ fn glyph(
     } else {
         3
     };
-    let rotate = |x: f64, y: f64| match turn {
-        0 => (x, y),
-        1 => (y, -x),
-        2 => (-x, -y),
-        _ => (-y, x),
-    };
-    let (x0, y) = rotate(place[4], place[5]);
-    let (x1, _) = rotate(end[4], end[5]);
+    let (x0, y) = turned(turn, place[4], place[5]);
+    let (x1, _) = turned(turn, end[4], end[5]);
     Glyph {
         x0,
         x1: x1.max(x0),
@@ -339,6 +430,38 @@ fn glyph(
         artifact,
         range,
     }
+}
+
+/// A place on the page after `turn` quarter turns make the baseline run to the right.
+pub(super) fn turned(turn: u8, x: f64, y: f64) -> (f64, f64) {
+    match turn {
+        0 => (x, y),
+        1 => (y, -x),
+        2 => (-x, -y),
+        _ => (-y, x),
+    }
+}
+
+fn bounds(path: &[Rule]) -> Option<Rule> {
+    let grow = |a: Rule, b: &Rule| Rule {
+        x0: a.x0.min(b.x0).min(b.x1),
+        y0: a.y0.min(b.y0).min(b.y1),
+        x1: a.x1.max(b.x0).max(b.x1),
+        y1: a.y1.max(b.y0).max(b.y1),
+    };
+    path.first().map(|first| path.iter().fold(Rule { x1: first.x0, y1: first.y0, ..*first }, grow))
+}
+
+fn resource_id(
+    document: &Document,
+    resources: &[&Dictionary],
+    category: &[u8],
+    name: &[u8],
+) -> Option<ObjectId> {
+    resources.iter().find_map(|dictionary| {
+        let category = entry(document, dictionary, category)?.as_dict().ok()?;
+        category.get(name).and_then(Object::as_reference).ok()
+    })
 }
 
 fn matrix(operands: &[Object]) -> Option<Matrix> {

@@ -1,16 +1,19 @@
 //! Placed characters → lines → paragraphs, in reading order.
 //!
 //! Programs draw text in the order it is read, columns too, so that order is kept. Where the drawing jumps up and
-//! down over the same column, lines are sorted from top to bottom instead.
+//! down over the same column, or goes to and fro between two, lines are put in order by their place instead (`order`).
+//! Tables are found by their lines (`grid`) or by cells that stand below each other (`cells`).
+
+mod cells;
+mod grid;
+mod line;
+mod order;
 
 use super::content::{Glyph, Page};
 use crate::document::BlockKind;
+use crate::picture::PictureLine;
 use crate::words::{is_cjk, is_cjk_or_punctuation};
-
-/// Gaps, in units of the type's size: wider than a space between words, and wide enough for the next table cell.
-const WORD_GAP: f64 = 0.17;
-const CJK_WORD_GAP: f64 = 0.6;
-const CELL_GAP: f64 = 1.8;
+use line::{Line, Word};
 
 /// A paragraph ends where the next baseline is farther away than this, in units of the type's size.
 const PARAGRAPH_GAP: f64 = 1.75;
@@ -18,11 +21,18 @@ const PARAGRAPH_GAP: f64 = 1.75;
 /// Ragged lines end up to this much earlier than they had to, in units of the type's size.
 const SLACK: f64 = 2.5;
 
-/// Marks the gap between two cells in a line's text.
-const CELL: char = '\t';
+/// Lines that show how wide a column is.
+const MAX_COLUMN_LINES: usize = 60;
+
+/// The order of more paragraphs on a page isn't looked at.
+const MAX_SETTLED: usize = 2000;
+
+/// Marks the gap between two cells in a row's text.
+pub(super) const CELL: char = '\t';
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Paragraph {
+pub(in crate::extract) struct Paragraph {
+    /// The cells of a table row are separated by [`CELL`].
     pub(super) kind: BlockKind,
     pub(super) text: String,
     pub(super) size: f64,
@@ -30,35 +40,100 @@ pub(super) struct Paragraph {
     pub(super) num_lines: usize,
     /// Baseline of the first line.
     pub(super) y: f64,
-}
-
-#[derive(Debug, Clone)]
-struct Line {
-    text: String,
-    x0: f64,
-    x1: f64,
-    y: f64,
-    size: f64,
-    bold: bool,
+    pub(super) x0: f64,
+    pub(super) x1: f64,
 }
 
 pub(super) fn paragraphs(page: &Page) -> Vec<Paragraph> {
     let only_artifacts = page.glyphs.iter().all(|glyph| glyph.artifact);
     let mut paragraphs = Vec::new();
     for turn in turns_by_frequency(page) {
+        let mut found = Vec::new();
         let glyphs: Vec<&Glyph> = page
             .glyphs
             .iter()
-            .filter(|glyph| glyph.turn == turn && (only_artifacts || !glyph.artifact))
+            .filter(|glyph| glyph.turn == turn && glyph.size > 0.0 && (only_artifacts || !glyph.artifact))
             .collect();
-        let mut lines = lines(page, &glyphs);
-        if jumps(&lines) {
-            let mut sorted = glyphs;
-            sort_by_place(&mut sorted);
-            lines = self::lines(page, &sorted);
+        let grids = grid::find(&page.rules, turn);
+        let (mut flow, mut tables) = (Vec::with_capacity(glyphs.len()), vec![Vec::new(); grids.len()]);
+        // Where in the flow each table stands.
+        let mut places = vec![0; grids.len()];
+        for glyph in glyphs {
+            match grids.iter().position(|grid| grid.holds(glyph)) {
+                Some(index) => {
+                    if tables[index].is_empty() {
+                        places[index] = flow.len();
+                    }
+                    tables[index].push(glyph);
+                }
+                None => flow.push(glyph),
+            }
         }
-        join(&lines, &mut paragraphs);
+        let mut order: Vec<usize> = (0..grids.len()).filter(|&index| !tables[index].is_empty()).collect();
+        order.sort_by_key(|&index| places[index]);
+        let mut start = 0;
+        for index in order {
+            running_text(page, &flow[start..places[index]], &mut found);
+            start = places[index];
+            match grids[index].rows(page, &tables[index]) {
+                Some(rows) => found.extend(rows),
+                None => running_text(page, &tables[index], &mut found),
+            }
+        }
+        running_text(page, &flow[start..], &mut found);
+        let columns =
+            order::has_columns(&line::lines(page, &flow).iter().flat_map(Line::segments).collect::<Vec<_>>());
+        paragraphs.extend(if columns { found } else { settle(found) });
     }
+    paragraphs
+}
+
+/// A paragraph that was drawn after what stands below it goes before that.
+fn settle(drawn: Vec<Paragraph>) -> Vec<Paragraph> {
+    if drawn.len() > MAX_SETTLED {
+        return drawn;
+    }
+    let mut settled: Vec<Paragraph> = Vec::with_capacity(drawn.len());
+    for paragraph in drawn {
+        let overlaps = |other: &Paragraph| {
+            let overlap = paragraph.x1.min(other.x1) - paragraph.x0.max(other.x0);
+            overlap > 0.5 * (paragraph.x1 - paragraph.x0).min(other.x1 - other.x0)
+        };
+        let size = |other: &Paragraph| other.size.max(paragraph.size);
+        let below = settled.iter().position(|other| paragraph.y > other.y + size(other) && overlaps(other));
+        let above = settled.iter().rposition(|other| paragraph.y < other.y - size(other) && overlaps(other));
+        let splits = |&place: &usize| {
+            let is_row = |at: usize| settled[at].kind == BlockKind::TableRow;
+            place > 0 && is_row(place) && is_row(place - 1)
+        };
+        // Where both can't be kept, the drawing's order is as good as any.
+        let place = below.filter(|&below| above.is_none_or(|above| above < below));
+        let place = place.filter(|place| !splits(place));
+        settled.insert(place.unwrap_or(settled.len()), paragraph);
+    }
+    settled
+}
+
+fn running_text(page: &Page, glyphs: &[&Glyph], paragraphs: &mut Vec<Paragraph>) {
+    let mut lines = line::lines(page, glyphs);
+    let segments: Vec<Line> = lines.iter().flat_map(Line::segments).collect();
+    if order::jumps(&lines) || order::alternates(&segments) {
+        let mut sorted = glyphs.to_vec();
+        line::sort_by_place(&mut sorted);
+        let segments = line::lines(page, &sorted).iter().flat_map(Line::segments).collect();
+        lines = order::merge_rows(order::reading_order(segments));
+    }
+    cells::mark(&mut lines);
+    join(&lines, paragraphs);
+}
+
+/// Lines found in a picture, in its pixels; `scale` makes points of them.
+pub(in crate::extract) fn paragraphs_of_picture(found: &[PictureLine], scale: f64) -> Vec<Paragraph> {
+    let segments = found.iter().map(|found| Line::of_picture(found, scale));
+    let mut lines = order::merge_rows(order::reading_order(segments.collect()));
+    cells::mark(&mut lines);
+    let mut paragraphs = Vec::new();
+    join(&lines, &mut paragraphs);
     paragraphs
 }
 
@@ -70,100 +145,17 @@ fn turns_by_frequency(page: &Page) -> Vec<u8> {
     turns
 }
 
-fn lines(page: &Page, glyphs: &[&Glyph]) -> Vec<Line> {
-    let mut lines: Vec<Line> = Vec::new();
-    let mut last: Option<&Glyph> = None;
-    for glyph in glyphs.iter().copied().filter(|glyph| glyph.size > 0.0) {
-        let text = &page.text[glyph.range.clone()];
-        if let Some(last) = last {
-            // Bold type is imitated by drawing a character twice.
-            let twice = &page.text[last.range.clone()] == text
-                && (last.x0 - glyph.x0).abs() < 0.1 * glyph.size
-                && (last.y - glyph.y).abs() < 0.1 * glyph.size;
-            if twice && !text.trim().is_empty() {
-                continue;
-            }
-        }
-        let same_line = |line: &&mut Line| {
-            let size = line.size.max(glyph.size);
-            (line.y - glyph.y).abs() < 0.45 * size && glyph.x0 > line.x1 - 0.5 * size
-        };
-        match lines.last_mut().filter(same_line) {
-            Some(line) => extend(line, glyph, text),
-            None if text.trim().is_empty() => continue,
-            None => lines.push(Line {
-                text: text.into(),
-                x0: glyph.x0,
-                x1: glyph.x1,
-                y: glyph.y,
-                size: glyph.size,
-                bold: glyph.bold,
-            }),
-        }
-        last = Some(glyph);
-    }
-    for line in &mut lines {
-        line.text.truncate(line.text.trim_end().len());
-    }
-    lines
-}
-
-fn extend(line: &mut Line, glyph: &Glyph, text: &str) {
-    let gap = (glyph.x0 - line.x1) / glyph.size.max(1e-6);
-    let before = line.text.chars().next_back().unwrap_or(' ');
-    let after = text.chars().next().unwrap_or(' ');
-    let word_gap =
-        if is_cjk_or_punctuation(before) && is_cjk_or_punctuation(after) { CJK_WORD_GAP } else { WORD_GAP };
-    if gap > CELL_GAP && !after.is_whitespace() {
-        line.text.truncate(line.text.trim_end().len());
-        line.text.push(CELL);
-    } else if gap > word_gap && !before.is_whitespace() && !after.is_whitespace() {
-        line.text.push(' ');
-    }
-    let blank = text.trim().is_empty();
-    if !blank {
-        // A line is as large as its larger part: a small footnote mark doesn't change it.
-        if glyph.size > line.size * 1.02 {
-            line.size = glyph.size;
-            line.y = glyph.y;
-        }
-        line.bold &= glyph.bold;
-        line.text.push_str(text);
-        line.x1 = line.x1.max(glyph.x1);
-    } else if !before.is_whitespace() {
-        line.text.push(' ');
-    }
-}
-
-/// True if the drawing goes back up within one column on many lines: then its order isn't that of reading.
-fn jumps(lines: &[Line]) -> bool {
-    let back = lines.windows(2).filter(|pair| {
-        let up = pair[1].y > pair[0].y + 0.5 * pair[0].size;
-        let overlap = pair[1].x0 < pair[0].x1 && pair[0].x0 < pair[1].x1;
-        up && overlap
-    });
-    let count = back.count();
-    count >= 2 && count * 5 > lines.len()
-}
-
-/// From top to bottom in bands of half a line, then from left to right.
-fn sort_by_place(glyphs: &mut [&Glyph]) {
-    glyphs.sort_by(|a, b| b.y.total_cmp(&a.y));
-    let mut start = 0;
-    while start < glyphs.len() {
-        let (top, size) = (glyphs[start].y, glyphs[start].size);
-        let band = glyphs[start..].iter().take_while(|glyph| top - glyph.y < 0.45 * size).count();
-        let end = start + band.max(1);
-        glyphs[start..end].sort_by(|a, b| a.x0.total_cmp(&b.x0));
-        start = end;
-    }
-}
-
 fn join(lines: &[Line], paragraphs: &mut Vec<Paragraph>) {
     let mut start = 0;
     while start < lines.len() {
-        // The column ends where the longest line that begins here does.
-        let column = lines.iter().filter(|line| (line.x0 - lines[start].x0).abs() < 2.5 * line.size);
+        // The column ends where the longest of the lines that follow each other here does.
+        let mut last = &lines[start];
+        let column = lines[start..].iter().take(MAX_COLUMN_LINES).take_while(|line| {
+            let next = (line.x0 - lines[start].x0).abs() < 2.5 * line.size
+                && (last.y - line.y).abs() < 3.0 * last.size.max(line.size);
+            last = line;
+            next
+        });
         let right = column.map(|line| line.x1).fold(f64::MIN, f64::max);
         let mut end = start + 1;
         while end < lines.len() && continues(&lines[start..end], &lines[end], right) {
@@ -207,6 +199,11 @@ fn continues(lines: &[Line], next: &Line, right: f64) -> bool {
         _ => PARAGRAPH_GAP * size,
     };
     let far = gap > usual.max(1.3 * size);
+    // The lines of a list item are as far in as its text behind the bullet.
+    let hangs = |word: &Word| (next.x0 - word.x0).abs() < 0.6 * size && word.x0 > lines[0].x0 + 0.4 * size;
+    if starts_item(&lines[0].text) && lines[0].words.get(1).is_some_and(hangs) {
+        return !far;
+    }
     let indented = next.x0 > last.x0 + 1.2 * size && lines.len() > 1;
     let short = last.x1 < right - 0.2 * (right - last.x0);
     !(far || indented || short && ended || had_room(last, next, right))
@@ -224,12 +221,14 @@ fn starts_item(text: &str) -> bool {
 
 fn paragraph(lines: &[Line]) -> Paragraph {
     let first = &lines[0];
+    // What goes on at the top of the next column doesn't widen this one.
+    let num_here = lines.windows(2).take_while(|pair| pair[1].y <= pair[0].y).count() + 1;
+    let column = &lines[..num_here];
     let mut text = first.text.clone();
     for line in &lines[1..] {
         join_line(&mut text, &line.text);
     }
     let kind = if text.contains(CELL) {
-        text = text.split(CELL).map(str::trim).collect::<Vec<_>>().join(" | ");
         BlockKind::TableRow
     } else if starts_item(&text) {
         if let Some(rest) = text.strip_prefix(['•', '●', '○', '■', '▪', '◦', '–', '·']) {
@@ -246,6 +245,8 @@ fn paragraph(lines: &[Line]) -> Paragraph {
         bold: lines.iter().all(|line| line.bold),
         num_lines: lines.len(),
         y: first.y,
+        x0: column.iter().map(|line| line.x0).fold(f64::MAX, f64::min),
+        x1: column.iter().map(|line| line.x1).fold(f64::MIN, f64::max),
     }
 }
 
