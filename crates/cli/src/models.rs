@@ -137,9 +137,6 @@ impl TextEmbedder {
         self.encoder.max_tokens()
     }
 
-    pub(crate) fn encoder(&self) -> &Encoder {
-        &self.encoder
-    }
 }
 
 #[expect(clippy::misnamed_getters, reason = "the knowledge base's name for it is the one with the hash")]

@@ -114,6 +114,11 @@ impl KnowledgeBase {
         Ok(base)
     }
 
+    /// True if another process has changed the base since.
+    pub fn is_stale(&self) -> Result<bool> {
+        Ok(self.store().setting("generation")?.unwrap_or_default() != self.generation)
+    }
+
     /// Takes over what another process changed. True if anything did.
     pub fn refresh(&mut self) -> Result<bool> {
         let store = self.store();

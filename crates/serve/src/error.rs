@@ -56,6 +56,12 @@ pub enum Error {
     Method { method: String, path: String },
     #[error("no passage has the id `{id}`; the documents may have been read anew since")]
     UnknownPassage { id: String },
+    #[error("no knowledge base or document is called `{name}`")]
+    UnknownKnowledge { name: String },
+    #[error("this server has no knowledge bases; start it with `--knowledge NAME`")]
+    NoKnowledge,
+    #[error("the knowledge base failed: {reason}")]
+    Knowledge { reason: String },
     #[error("there is no report yet; it is written when the comparison is over")]
     NoReport,
     #[error("no embedding model is loaded")]
@@ -147,6 +153,8 @@ impl Error {
             Self::UnknownModel { .. }
             | Self::UnknownPath { .. }
             | Self::UnknownPassage { .. }
+            | Self::UnknownKnowledge { .. }
+            | Self::NoKnowledge
             | Self::NoReport
             | Self::NoEmbedding => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -161,6 +169,7 @@ impl Error {
             | Self::Io(_)
             | Self::Grounding { .. }
             | Self::Embedding { .. }
+            | Self::Knowledge { .. }
             | Self::Model(_)
             | Self::Ledger(_)
             | Self::LedgerVersion { .. }

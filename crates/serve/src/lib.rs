@@ -19,7 +19,8 @@
 //! * [`error`] — every refusal, in the shape of the OpenAI API
 
 pub mod grounding;
-pub mod ledger;
+pub mod knowledge;
+mod ledger;
 mod rates;
 mod metrics;
 mod caller;
@@ -68,6 +69,7 @@ pub use gateway::Upstream;
 pub use grounding::{
     Citation, DocumentSummary, Embedded, Embedding, Grounded, Grounding, InputType, Passage, Passages,
 };
+pub use knowledge::{Knowledge, KnowledgeError, NewDocument, Search};
 pub use ledger::{Key, Ledger, Limits, Used};
 pub use listen::Tls;
 pub use server::{Options, Running, Server};

@@ -4,7 +4,7 @@ use axum::Json;
 use serde_json::{Map, Value, json};
 
 /// Method, path, what it does.
-pub(crate) const PATHS: [(&str, &str, &str); 18] = [
+pub(crate) const PATHS: [(&str, &str, &str); 25] = [
     ("post", "/v1/chat/completions", "Conversation to the next message (OpenAI chat completions)"),
     ("post", "/v1/completions", "Text or token ids to what follows (OpenAI completions)"),
     ("post", "/v1/responses", "Conversation to a response (OpenAI responses, nothing stored)"),
@@ -12,6 +12,17 @@ pub(crate) const PATHS: [(&str, &str, &str); 18] = [
     ("post", "/v1/messages/count_tokens", "Tokens of a conversation (Anthropic)"),
     ("post", "/v1/embeddings", "Texts to vectors (OpenAI embeddings)"),
     ("post", "/v1/rerank", "Documents in order of relevance to a query (Jina, Cohere)"),
+    ("get", "/v1/knowledge", "Knowledge bases"),
+    ("post", "/v1/knowledge", "A new, empty knowledge base"),
+    ("delete", "/v1/knowledge/{name}", "Deletes a knowledge base"),
+    ("get", "/v1/knowledge/{name}/documents", "Its documents"),
+    (
+        "post",
+        "/v1/knowledge/{name}/documents",
+        "Adds documents, or puts them in the place of those with the same id",
+    ),
+    ("delete", "/v1/knowledge/{name}/documents/{document}", "Removes a document"),
+    ("post", "/v1/knowledge/{name}/search", "Passages for a query, of one base or several"),
     ("get", "/v1/models", "Models that can be named"),
     ("get", "/v1/models/{name}", "One model"),
     ("post", "/tokenize", "Text or conversation to token ids (vLLM, llama.cpp)"),
@@ -36,11 +47,15 @@ pub(crate) async fn document() -> Json<Value> {
         if method == "post" {
             operation["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": { "type": "object" } } } });
         }
-        if let Some(name) = path.split_once('{').and_then(|(_, rest)| rest.strip_suffix('}')) {
-            operation["parameters"] =
-                json!([{ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }]);
+        let names = path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+        let parameters: Vec<Value> = names
+            .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+            .collect();
+        if !parameters.is_empty() {
+            operation["parameters"] = parameters.into();
         }
-        paths.insert(path.into(), json!({ method: operation }));
+        let methods = paths.entry(path).or_insert_with(|| json!({}));
+        methods[method] = operation;
     }
     Json(json!({
         "openapi": "3.1.0",

@@ -25,7 +25,8 @@ use crate::guard::{self, Guard};
 use crate::listen::{self, Tls};
 use crate::state::State;
 use crate::{
-    anthropic, chat, completions, embeddings, models, openapi, page, rerank, responses, status, tokens,
+    anthropic, chat, completions, embeddings, knowledge, models, openapi, page, rerank, responses, status,
+    tokens,
 };
 
 /// How long answers that are under way may go on after the server was asked to stop.
@@ -189,6 +190,11 @@ fn router(state: Arc<State>, guard: Guard) -> Router {
         .route("/v1/completions", post(completions::complete))
         .route("/v1/embeddings", post(embeddings::embed))
         .route("/v1/rerank", post(rerank::rerank))
+        .route("/v1/knowledge", get(knowledge::list).post(knowledge::create))
+        .route("/v1/knowledge/{name}", axum::routing::delete(knowledge::delete))
+        .route("/v1/knowledge/{name}/documents", get(knowledge::documents).post(knowledge::add))
+        .route("/v1/knowledge/{name}/documents/{*document}", axum::routing::delete(knowledge::remove))
+        .route("/v1/knowledge/{name}/search", post(knowledge::search))
         .route("/v1/responses", post(responses::respond))
         .route("/v1/messages", post(anthropic::message))
         .route("/v1/messages/count_tokens", post(anthropic::count_tokens))

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::gateway::Upstream;
 use crate::generate;
 use crate::grounding::{Embedding, Grounding, Passages};
+use crate::knowledge::Knowledge;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
@@ -71,6 +72,7 @@ pub struct State {
     assistants: RwLock<Registry>,
     passages: RwLock<Option<Arc<dyn Passages>>>,
     embedding: RwLock<Option<Arc<dyn Embedding>>>,
+    knowledge: RwLock<Option<Arc<dyn Knowledge>>>,
     behind: RwLock<Option<Behind>>,
     report: RwLock<Option<PathBuf>>,
     ledger: RwLock<Option<Arc<Ledger>>>,
@@ -124,6 +126,7 @@ impl State {
             assistants: RwLock::new(Registry { assistants: vec![Arc::new(base)], default }),
             passages: RwLock::default(),
             embedding: RwLock::default(),
+            knowledge: RwLock::default(),
             behind: RwLock::default(),
             report: RwLock::default(),
             ledger: RwLock::default(),
@@ -230,6 +233,14 @@ impl State {
 
     pub fn passages(&self) -> Option<Arc<dyn Passages>> {
         get(&self.passages)
+    }
+
+    pub fn set_knowledge(&self, knowledge: Arc<dyn Knowledge>) {
+        put(&self.knowledge, Some(knowledge));
+    }
+
+    pub(crate) fn knowledge(&self) -> Option<Arc<dyn Knowledge>> {
+        get(&self.knowledge)
     }
 
     pub fn set_embedding(&self, embedding: Arc<dyn Embedding>) {

@@ -17,6 +17,10 @@ pub(crate) struct ServeArgs {
     /// several times
     #[arg(long, value_name = "NAME[=MODEL]")]
     pub(crate) alias: Vec<String>,
+    /// A knowledge base to show under `/v1/knowledge` and to answer from as a model of its name; `*` shows all, and
+    /// lets clients make new ones. May be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) knowledge: Vec<String>,
     /// Measure the server without a model: it answers as `echo`, with the tokens of the prompt
     #[arg(long, conflicts_with_all = ["adapter", "prompt_lookup", "draft"])]
     pub(crate) echo: bool,

@@ -12,6 +12,7 @@ use anyhow::{Result, bail};
 use hearth_knowledge::embed::Embedder;
 use hearth_knowledge::knowledge_base::KnowledgeBase;
 
+pub(super) use self::find::passage_json;
 use super::Context;
 use crate::args::KbCommand;
 use crate::models::TextEmbedder;

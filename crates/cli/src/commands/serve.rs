@@ -3,6 +3,8 @@
 //! The first model is loaded at once and answers where a request names none; the others are found and pulled at the
 //! start, and loaded when they are first asked for. Whichever nobody uses may be unloaded for another.
 
+mod knowledge;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -95,10 +97,34 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
         let (adapter, model) = (Some(name.clone()), Some(model));
         state.register(Assistant { adapter, description, model, ..Assistant::base(&name) });
     }
+    if !args.knowledge.is_empty() {
+        answer_from(context, args, &first.name, &state)?;
+    }
     state.set_ledger(ledger);
     around(context, access, &state)?;
     serve_until_cancelled(context, server, &state)?;
     state.stop();
+    Ok(())
+}
+
+/// Shows knowledge bases, and registers an assistant for each one that is named.
+fn answer_from(context: &Context, args: &ServeArgs, model: &str, state: &State) -> Result<()> {
+    let bases = Arc::new(knowledge::Bases::new(&context.machine, &args.knowledge));
+    state.set_knowledge(Arc::clone(&bases) as _);
+    for name in args.knowledge.iter().filter(|name| *name != "*") {
+        if state.assistant(name).is_ok() {
+            bail!("`--knowledge {name}`: something is called `{name}` already");
+        }
+        if let Err(reason) = bases.check(name) {
+            bail!("`--knowledge {name}`: {reason}\nhint: make it with: hearth kb create {name} FOLDER");
+        }
+        let base = Assistant { model: Some(model.to_owned()), ..Assistant::base(name) };
+        let tokens = Arc::clone(state.engine_of(&base)?.model());
+        let grounding = knowledge::Answers { bases: Arc::clone(&bases), name: name.clone(), model: tokens };
+        let description = format!("answers from the knowledge base `{name}`, with citations");
+        let grounding: Option<Arc<dyn hearth_serve::Grounding>> = Some(Arc::new(grounding));
+        state.register(Assistant { grounding, description, ..base });
+    }
     Ok(())
 }
 

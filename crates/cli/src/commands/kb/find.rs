@@ -128,7 +128,7 @@ pub(super) fn search(context: &Context, args: &KbSearchArgs) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn passage_json(rank: usize, passage: &Passage<'_>) -> Value {
+pub(in crate::commands) fn passage_json(rank: usize, passage: &Passage<'_>) -> Value {
     let chunk = &passage.chunk;
     json!({
         "rank": rank, "score": passage.score, "document": passage.document.path, "chunk": chunk.id,
