@@ -124,7 +124,7 @@ impl KnowledgeBase {
             let document = document.ok_or_else(|| damaged("a chunk's document is missing"))?;
             bm25.push(&chunk.passage(&document.title));
             let vector = known.get(&hash).ok_or_else(|| damaged("a chunk's vector is missing"))?;
-            vectors.push(vector.clone());
+            vectors.push(chunks.len() as u32, vector);
             chunks.push(chunk);
         }
         Ok(Self { documents, chunks, bm25, vectors, corpus_hash: setting("corpus_hash")?, config, embedder })
@@ -203,7 +203,7 @@ impl KnowledgeBase {
             });
         }
         let vectors = check_shape(embedder, embedder.embed_queries(&[query]), 1)?;
-        Ok(self.vectors.search(&vectors[0], k))
+        Ok(self.vectors.search(&vectors[0], k, None))
     }
 }
 
