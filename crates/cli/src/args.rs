@@ -305,11 +305,26 @@ pub(crate) enum BenchCommand {
         after_help = "Example:\n  hearth bench serve --clients 8 --requests 64 --prompts shared\n  hearth bench serve --url http://127.0.0.1:8000 --rate 2 --json"
     )]
     Serve(BenchServeArgs),
+    /// A knowledge base of made-up text: chunks added a second, milliseconds of a search
+    #[command(after_help = "Example:\n  hearth bench kb --chunks 100000 --json")]
+    Kb(KbBenchArgs),
     /// Megabytes of text a second into ids
     #[command(
         after_help = "Example:\n  hearth bench tokenizer --tokenizer smollm2-135m --text README.md --threads 1 --json"
     )]
     Tokenizer(TokenizerBenchArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct KbBenchArgs {
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000).map(|n| n as usize))]
+    pub(crate) chunks: usize,
+    /// Values of a vector
+    #[arg(long, default_value_t = 384, value_parser = clap::value_parser!(u16).range(1..).map(usize::from))]
+    pub(crate) dim: usize,
+    /// Searches by each method
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..).map(|n| n as usize))]
+    pub(crate) queries: usize,
 }
 
 #[derive(Debug, ClapArgs)]

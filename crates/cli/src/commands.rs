@@ -1,6 +1,7 @@
 //! A module for each verb; this one hands over.
 
 mod bench;
+mod bench_kb;
 mod bench_serve;
 mod chat;
 mod convert;

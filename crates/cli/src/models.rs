@@ -136,7 +136,6 @@ impl TextEmbedder {
     pub(crate) fn max_passage_tokens(&self) -> usize {
         self.encoder.max_tokens()
     }
-
 }
 
 #[expect(clippy::misnamed_getters, reason = "the knowledge base's name for it is the one with the hash")]

@@ -8,6 +8,7 @@
 //! * [`attention_backward`] — its gradients, probabilities recomputed
 //! * [`encoder_attention`] — attention of encoders: every token of a text sees every other
 //! * [`routing`] — which experts a token goes to
+//! * [`scan`] — a query beside many rows of 8-bit integers, for vector search
 //! * [`elementwise`], [`norm`], [`rope`], [`loss`], [`adamw`] — row by row, forward and backward
 //!
 //! Determinism: each output is one chain of fused multiply-adds over K in ascending order, whatever the
@@ -37,3 +38,4 @@ pub mod pool;
 pub mod quant;
 pub mod rope;
 pub mod routing;
+pub mod scan;

@@ -17,6 +17,7 @@ pub(super) fn run(context: &Context, command: &BenchCommand) -> Result<()> {
         BenchCommand::Infer(args) => infer(context, args),
         BenchCommand::Lora(args) => lora(context, args),
         BenchCommand::Serve(args) => super::bench_serve::run(context, args),
+        BenchCommand::Kb(args) => super::bench_kb::run(context, args),
         BenchCommand::Tokenizer(args) => tokenizer(context, args),
     }
 }
