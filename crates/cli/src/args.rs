@@ -317,14 +317,14 @@ pub(crate) enum BenchCommand {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct KbBenchArgs {
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000).map(|n| n as usize))]
-    pub(crate) chunks: usize,
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) chunks: u32,
     /// Values of a vector
-    #[arg(long, default_value_t = 384, value_parser = clap::value_parser!(u16).range(1..).map(usize::from))]
-    pub(crate) dim: usize,
+    #[arg(long, default_value_t = 384, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) dim: u16,
     /// Searches by each method
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..).map(|n| n as usize))]
-    pub(crate) queries: usize,
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) queries: u32,
 }
 
 #[derive(Debug, ClapArgs)]

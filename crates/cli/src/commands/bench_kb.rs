@@ -39,18 +39,18 @@ pub(super) fn run(context: &Context, args: &KbBenchArgs) -> Result<()> {
 }
 
 fn measure(context: &Context, args: &KbBenchArgs, folder: &std::path::Path) -> Result<()> {
-    let synthetic = Synthetic { dim: args.dim };
+    let synthetic = Synthetic { dim: usize::from(args.dim) };
     let mut base = KnowledgeBase::create(folder, &knowledge_config(), Some(&synthetic))?;
     let progress: &dyn Progress = &context.terminal;
-    progress.event(Event::Start { stage: STAGE, total: Some(args.chunks as u64), unit: Unit::Items });
-    let start = Instant::now();
+    progress.event(Event::Start { stage: STAGE, total: Some(u64::from(args.chunks)), unit: Unit::Items });
+    let (num_chunks, start) = (args.chunks as usize, Instant::now());
     let mut random = Random(1);
     let mut writer = base.writer(Some(&synthetic), &Silent)?;
-    for first in (0..args.chunks).step_by(DOCUMENT_CHUNKS) {
+    for first in (0..num_chunks).step_by(DOCUMENT_CHUNKS) {
         if progress.cancelled() {
             anyhow::bail!("stopped; nothing is kept of a benchmark");
         }
-        let count = DOCUMENT_CHUNKS.min(args.chunks - first);
+        let count = DOCUMENT_CHUNKS.min(num_chunks - first);
         let document = document(first, count, &mut random);
         let path = document.path.clone();
         let (root, sha256) = (String::new(), String::new());
@@ -85,7 +85,7 @@ fn search(
     let mut random = Random(2);
     let options = Options::new(method, 10);
     let source = [Source { name: "bench", base, embedder: Some(synthetic) }];
-    let mut milliseconds = Vec::with_capacity(args.queries);
+    let mut milliseconds = Vec::with_capacity(args.queries as usize);
     for _ in 0..args.queries {
         let words: Vec<String> = (0..8).map(|_| random.word()).collect();
         let query = words.join(" ");
@@ -157,7 +157,7 @@ impl Synthetic {
             text.hash(&mut hasher);
             let mut own = Random(hasher.finish());
             let mut centre = Random(own.next() % CLUSTERS);
-            let mut part = |random: &mut Random| (random.share() - 0.5) as f32;
+            let part = |random: &mut Random| (random.share() - 0.5) as f32;
             (0..self.dim).map(|_| 0.3 + part(&mut centre) + 0.7 * part(&mut own)).collect()
         };
         texts.iter().map(vector).collect()
