@@ -27,9 +27,6 @@ pub(crate) const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";
 /// The embedder: it knows English, Chinese and some hundred other languages.
 pub(crate) const DEFAULT_EMBEDDER: &str = "multilingual-e5-small";
 
-/// What reads found passages once more.
-pub(crate) const DEFAULT_RERANKER: &str = "multilingual-e5-small";
-
 /// One program for the whole life of a large model, on your own machine.
 #[derive(Debug, Parser)]
 #[command(name = "hearth", version, arg_required_else_help = true)]

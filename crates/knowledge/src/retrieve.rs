@@ -1,6 +1,8 @@
 //! A question → the passages an answer is made of: several queries and bases, reranking, near-duplicates dropped,
 //! neighbours joined, within a budget of tokens; with what each stage did and took.
 
+mod clusters;
+
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -14,7 +16,7 @@ use crate::filter::Filter;
 use crate::knowledge_base::{CANDIDATES, Candidates, Fusion, Hit, KnowledgeBase, Method, Query, fuse, weigh};
 use crate::words::content_words;
 
-/// How many of the best are reranked.
+/// How many of the best a model reads once more.
 pub const RERANKED: usize = 18;
 
 /// The reranker's share of the final score; the rest is the first ranking's.
@@ -43,6 +45,16 @@ pub enum Context {
     Section,
 }
 
+/// What looks at the best candidates once more.
+#[derive(Debug, Clone, Copy)]
+pub enum Rerank<'a> {
+    Off,
+    /// The candidates themselves: those that lie near other good ones move up.
+    Clusters,
+    /// A model that reads question and passage.
+    Model(&'a dyn Reranker),
+}
+
 /// How passages are found.
 #[derive(Debug, Clone)]
 pub struct Options<'a> {
@@ -51,7 +63,7 @@ pub struct Options<'a> {
     pub filter: Filter,
     /// Passages at most.
     pub k: usize,
-    pub reranker: Option<&'a dyn Reranker>,
+    pub rerank: Rerank<'a>,
     /// Tokens of all passages at most, as the embedder counts them.
     pub max_tokens: usize,
     pub context: Context,
@@ -65,7 +77,7 @@ impl Options<'_> {
             fusion: Fusion::ReciprocalRank,
             filter: Filter::default(),
             k,
-            reranker: None,
+            rerank: Rerank::Off,
             max_tokens: usize::MAX,
             context: Context::Chunk,
             drop_duplicates: true,
@@ -148,9 +160,15 @@ pub fn retrieve<'a>(
         Vec::len,
     )?;
     let mut reranked = Vec::new();
-    if let (Some(reranker), Some(query)) = (options.reranker, queries.first()) {
-        ranking =
-            watch.run("rerank", || rerank(query, sources, reranker, ranking, &mut reranked), Vec::len)?;
+    match (options.rerank, queries.first()) {
+        (Rerank::Off, _) | (_, None) => {}
+        (Rerank::Clusters, _) => {
+            ranking = watch.run("rerank", || Ok(clusters::rerank(sources, ranking)), Vec::len)?;
+        }
+        (Rerank::Model(reranker), Some(query)) => {
+            let run = || rerank(query, sources, reranker, ranking, &mut reranked);
+            ranking = watch.run("rerank", run, Vec::len)?;
+        }
     }
     let passages = watch.run(
         "passages",
@@ -245,15 +263,7 @@ fn rerank(
     scores: &mut Vec<(Key, f32)>,
 ) -> Result<Vec<(Key, f64)>> {
     let (best, rest) = ranking.split_at(ranking.len().min(RERANKED));
-    let texts: Vec<String> = best
-        .iter()
-        .map(|&((source, id), _)| {
-            let base = sources[source].base;
-            let chunk = base.chunk(ChunkId(id));
-            let document = chunk.and_then(|chunk| base.document(chunk.document));
-            chunk.zip(document).map_or_else(String::new, |(chunk, document)| chunk.passage(&document.title))
-        })
-        .collect();
+    let texts: Vec<String> = best.iter().map(|&(key, _)| text(sources, key)).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let failed = |reason: String| Error::Rerank { reranker: reranker.name().into(), reason };
     let made = reranker.score(query, &texts).map_err(failed)?;
@@ -265,9 +275,21 @@ fn rerank(
     let mut second = scores.clone();
     second.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     let mut order = weigh(&[(best, 1.0 - RERANK_SHARE), (&widened(&second), RERANK_SHARE)]);
-    // Those behind were worse before and keep their order below.
-    order.extend(rest.iter().enumerate().map(|(index, &(key, _))| (key, -(index as f64 + 1.0) * 1e-3)));
+    order.extend(behind(rest));
     Ok(order)
+}
+
+/// Candidates that were worse before keep their order below those that were looked at again.
+fn behind(rest: &[(Key, f64)]) -> impl Iterator<Item = (Key, f64)> {
+    rest.iter().enumerate().map(|(index, &(key, _))| (key, -(index as f64 + 1.0) * 1e-3))
+}
+
+/// What the indexes see of a candidate.
+fn text(sources: &[Source<'_>], (source, id): Key) -> String {
+    let base = sources[source].base;
+    let chunk = base.chunk(ChunkId(id));
+    let document = chunk.and_then(|chunk| base.document(chunk.document));
+    chunk.zip(document).map_or_else(String::new, |(chunk, document)| chunk.passage(&document.title))
 }
 
 fn widened(list: &[(Key, f32)]) -> Vec<(Key, f64)> {

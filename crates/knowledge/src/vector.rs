@@ -112,6 +112,16 @@ impl VectorIndex {
         true
     }
 
+    /// The vector of an id at length 1, as exactly as it is kept.
+    pub fn vector(&self, id: u32) -> Option<Vec<f32>> {
+        let place = *self.places.get(&id)? as usize;
+        let (segment, row) = (&self.segments[place / SEGMENT_ROWS], place % SEGMENT_ROWS);
+        Some(match self.precision {
+            Precision::Exact => segment.vector(row).to_vec(),
+            Precision::Int8 => segment.rounded(row),
+        })
+    }
+
     /// The `k` nearest ids with their cosine, the best first; equal ones by id. Ids that `keep` refuses are passed over.
     ///
     /// # Panics

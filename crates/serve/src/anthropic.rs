@@ -60,6 +60,17 @@ pub(crate) async fn message(
 
 pub(crate) async fn count_tokens(
     extract::State(state): extract::State<Arc<State>>,
+    Extension(caller): Extension<Caller>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response> {
+    if let Some(found) = body.as_ref().ok().and_then(|body| gateway::find(&state, body)) {
+        return gateway::pass(&state, &caller, "/v1/messages/count_tokens", found).await;
+    }
+    Ok(count_tokens_here(extract::State(state), body).await?.into_response())
+}
+
+async fn count_tokens_here(
+    extract::State(state): extract::State<Arc<State>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>> {
     let mut fields = Fields::read(body)?;

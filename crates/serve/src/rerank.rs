@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, extract};
 use hearth_engine::Usage;
 use serde::Deserialize;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::fields::Fields;
+use crate::gateway;
 use crate::generate;
 use crate::grounding::InputType;
 use crate::meter::Meter;
@@ -39,6 +41,17 @@ impl Document {
 }
 
 pub(crate) async fn rerank(
+    extract::State(state): extract::State<Arc<State>>,
+    Extension(caller): Extension<Caller>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response> {
+    if let Some(found) = body.as_ref().ok().and_then(|body| gateway::find(&state, body)) {
+        return gateway::pass(&state, &caller, "/v1/rerank", found).await;
+    }
+    Ok(rerank_here(extract::State(state), Extension(caller), body).await?.into_response())
+}
+
+async fn rerank_here(
     extract::State(state): extract::State<Arc<State>>,
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,

@@ -4,20 +4,33 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
-use axum::extract;
 use axum::extract::rejection::BytesRejection;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json, extract};
 use hearth_tokenizer::{Conversation, TokenId};
 use serde_json::{Map, Value, json};
 
 use crate::ask;
+use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::fields::Fields;
+use crate::gateway;
 use crate::generate;
 use crate::state::{Assistant, State};
 
 pub(crate) async fn tokenize(
+    extract::State(state): extract::State<Arc<State>>,
+    Extension(caller): Extension<Caller>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response> {
+    if let Some(found) = body.as_ref().ok().and_then(|body| gateway::find(&state, body)) {
+        return gateway::pass(&state, &caller, "/tokenize", found).await;
+    }
+    Ok(tokenize_here(extract::State(state), body).await?.into_response())
+}
+
+async fn tokenize_here(
     extract::State(state): extract::State<Arc<State>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>> {
@@ -84,6 +97,17 @@ pub(crate) async fn info(extract::State(state): extract::State<Arc<State>>) -> R
 }
 
 pub(crate) async fn detokenize(
+    extract::State(state): extract::State<Arc<State>>,
+    Extension(caller): Extension<Caller>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response> {
+    if let Some(found) = body.as_ref().ok().and_then(|body| gateway::find(&state, body)) {
+        return gateway::pass(&state, &caller, "/detokenize", found).await;
+    }
+    Ok(detokenize_here(extract::State(state), body).await?.into_response())
+}
+
+async fn detokenize_here(
     extract::State(state): extract::State<Arc<State>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>> {

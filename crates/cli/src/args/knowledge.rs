@@ -139,9 +139,10 @@ pub(crate) struct FindArgs {
     /// Keep passages that say nearly the same
     #[arg(long)]
     pub(crate) keep_duplicates: bool,
-    /// Model that reranks
-    #[arg(long, default_value = super::DEFAULT_RERANKER)]
-    pub(crate) reranker: String,
+    /// Chat model that reads found passages once more with `--method rerank` [default: passages near other good ones
+    /// move up, without a model]
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) reranker: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -152,6 +152,11 @@ impl KnowledgeBase {
         }
     }
 
+    /// The vector of a chunk, if this base has vectors.
+    pub(crate) fn vector(&self, id: ChunkId) -> Option<Vec<f32>> {
+        self.vectors.vector(id.0)
+    }
+
     /// How rare each word of a query is in this base.
     pub fn rarity(&self, query: &str) -> Vec<(String, f32)> {
         self.bm25.rarity(query)

@@ -138,7 +138,8 @@ fn a_reranker_moves_what_it_likes_up_and_a_broken_one_is_named() {
     );
     let sources = [Source { name: "a", base: &made.base, embedder: None }];
     let best = |reranker: Option<&dyn Reranker>| {
-        let options = Options { reranker, ..Options::new(Method::Bm25, 3) };
+        let rerank = reranker.map_or(Rerank::Off, Rerank::Model);
+        let options = Options { rerank, ..Options::new(Method::Bm25, 3) };
         let found = retrieve(&["pump"], &sources, &options)?;
         Ok::<_, Error>(found.passages.iter().map(|passage| passage.document.path.clone()).collect::<Vec<_>>())
     };

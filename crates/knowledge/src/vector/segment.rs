@@ -53,6 +53,12 @@ impl Segment {
         &self.vectors[row * self.dim..][..self.dim]
     }
 
+    /// What codes and scale say of a row.
+    pub(super) fn rounded(&self, row: usize) -> Vec<f32> {
+        let codes = &self.codes[row * self.stride()..][..self.dim];
+        codes.iter().map(|&code| f32::from(code) * self.scales[row]).collect()
+    }
+
     fn stride(&self) -> usize {
         self.dim.next_multiple_of(SCAN_LANES)
     }

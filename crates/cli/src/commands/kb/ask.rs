@@ -18,9 +18,8 @@ use hearth_tokenizer::{Conversation, Message};
 use serde_json::{Value, json};
 
 use super::Context;
-use super::find::{Bases, options, passage_json, shown};
+use super::find::{Bases, options, passage_json, reranker, shown};
 use crate::args::{KbAskArgs, SearchMethod};
-use crate::rerank;
 
 /// Tokens of a prompt with passages at most.
 const PROMPT_TOKENS: usize = 1536;
@@ -35,10 +34,7 @@ pub(super) fn run(context: &Context, args: &KbAskArgs) -> Result<()> {
     let chat = Chat { engine: context.machine.engine(&model, room), model };
     let queries = queries(args, &chat)?;
     let method = bases.method(args.method);
-    let reranker = match method {
-        SearchMethod::Rerank => Some(rerank::load(context, &args.find.reranker)?),
-        _ => None,
-    };
+    let reranker = reranker(context, &args.find, method)?;
     let options = options(&args.find, method, args.k, reranker.as_deref())?;
     let texts: Vec<&str> = queries.iter().map(String::as_str).collect();
     let found = retrieve(&texts, &sources, &options)?;

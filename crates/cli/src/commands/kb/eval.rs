@@ -12,10 +12,9 @@ use hearth_knowledge::retrieve::retrieve;
 use serde_json::{Map, Value, json};
 
 use super::Context;
-use super::find::{Bases, options};
+use super::find::{Bases, options, reranker};
 use crate::args::{KbEvalArgs, SearchMethod};
 use crate::commands::bench_serve::percentiles;
-use crate::rerank;
 
 /// Chunks asked for each document of a ranking: one document may have several among the best.
 const CHUNKS_A_DOCUMENT: usize = 4;
@@ -93,10 +92,7 @@ fn score(
     method: SearchMethod,
     args: &KbEvalArgs,
 ) -> Result<Scores> {
-    let reranker = match method {
-        SearchMethod::Rerank => Some(rerank::load(context, &args.find.reranker)?),
-        _ => None,
-    };
+    let reranker = reranker(context, &args.find, method)?;
     let mut options =
         options(&args.find, method, args.k.max(args.recall_at) * CHUNKS_A_DOCUMENT, reranker.as_deref())?;
     // Every document counts here, also one that says what another has said.

@@ -2,9 +2,10 @@
 
 use anyhow::{Result, bail};
 use hearth_knowledge::embed::Reranker;
+use hearth_knowledge::evidence::{evidence, signs};
 use hearth_knowledge::filter::Filter;
 use hearth_knowledge::knowledge_base::{Fusion, KnowledgeBase, Method};
-use hearth_knowledge::retrieve::{self, Options, Passage, Source, Stage, retrieve};
+use hearth_knowledge::retrieve::{self, Options, Passage, Rerank, Source, Stage, retrieve};
 use serde_json::{Value, json};
 
 use super::{Context, as_dyn, embedder_of, open};
@@ -87,9 +88,25 @@ pub(super) fn options<'a>(
         },
         max_tokens: args.max_passage_tokens.unwrap_or(usize::MAX),
         drop_duplicates: !args.keep_duplicates,
-        reranker,
+        rerank: match (method, reranker) {
+            (SearchMethod::Rerank, Some(reranker)) => Rerank::Model(reranker),
+            (SearchMethod::Rerank, None) => Rerank::Clusters,
+            _ => Rerank::Off,
+        },
         ..Options::new(first_method(method), k)
     })
+}
+
+/// The model that reranks, where one is asked for.
+pub(super) fn reranker(
+    context: &Context,
+    args: &FindArgs,
+    method: SearchMethod,
+) -> Result<Option<Box<dyn Reranker>>> {
+    match &args.reranker {
+        Some(name) if method == SearchMethod::Rerank => Ok(Some(rerank::load(context, name)?)),
+        _ => Ok(None),
+    }
 }
 
 /// What finds the candidates.
@@ -104,12 +121,10 @@ pub(super) fn first_method(method: SearchMethod) -> Method {
 pub(super) fn search(context: &Context, args: &KbSearchArgs) -> Result<()> {
     let bases = Bases::open(context, &args.name, args.method != SearchMethod::Bm25)?;
     let method = bases.method(args.method);
-    let reranker = match method {
-        SearchMethod::Rerank => Some(rerank::load(context, &args.find.reranker)?),
-        _ => None,
-    };
+    let reranker = reranker(context, &args.find, method)?;
     let options = options(&args.find, method, args.k, reranker.as_deref())?;
-    let found = retrieve(&[&args.query], &bases.sources(), &options)?;
+    let sources = bases.sources();
+    let found = retrieve(&[&args.query], &sources, &options)?;
     for (index, passage) in found.passages.iter().enumerate() {
         if context.json {
             context.print_json(&passage_json(index + 1, passage));
@@ -120,9 +135,13 @@ pub(super) fn search(context: &Context, args: &KbSearchArgs) -> Result<()> {
         }
     }
     if args.trace {
+        let signs = signs(&args.query, &found.passages, &sources);
         match context.json {
-            true => context.print_json(&json!({ "trace": found.trace })),
-            false => context.print(&shown(&found.trace)),
+            true => context.print_json(&json!({
+                "trace": found.trace, "evidence": evidence(signs),
+                "signs": { "words": signs.words, "cosine": signs.cosine },
+            })),
+            false => context.print(&format!("evidence {:.2}; {}", evidence(signs), shown(&found.trace))),
         }
     }
     Ok(())

@@ -10,24 +10,21 @@ use hearth_knowledge::answer::{NOT_FOUND_CHINESE, NOT_FOUND_ENGLISH, rag_prompt}
 use hearth_knowledge::chunk::{Chunk, ChunkConfig};
 use hearth_knowledge::cite;
 use hearth_knowledge::document::{Block, BlockKind, Document, DocumentId, DocumentKind};
-use hearth_knowledge::embed::{Embedder, Reranker};
+use hearth_knowledge::embed::Embedder;
 use hearth_knowledge::evidence::{self, evidence, signs};
 use hearth_knowledge::extract::extract;
 use hearth_knowledge::filter::Filter;
 use hearth_knowledge::knowledge_base::{Config, FileState, Fusion, Hit, KnowledgeBase, Metadata, Method};
-use hearth_knowledge::retrieve::{self, Options, Source, retrieve};
+use hearth_knowledge::retrieve::{self, Options, Rerank, Source, retrieve};
 use hearth_knowledge::words::is_chinese;
 use hearth_model::Model;
 use hearth_serve::{Citation, Grounded, Grounding, Knowledge, KnowledgeError, NewDocument, Search};
 use hearth_tokenizer::{Conversation, Message, Role};
 use serde_json::{Value, json};
 
-use crate::args::{DEFAULT_EMBEDDER, DEFAULT_RERANKER};
-use crate::commands::Context;
+use crate::args::DEFAULT_EMBEDDER;
 use crate::commands::kb::passage_json;
 use crate::models::{Machine, TextEmbedder};
-use crate::rerank;
-use crate::terminal::Terminal;
 use crate::up::knowledge_config;
 
 /// Passages put before a question.
@@ -46,7 +43,6 @@ pub(super) struct Bases {
     allowed: Vec<String>,
     open: Mutex<BTreeMap<String, Shared>>,
     embedders: Mutex<BTreeMap<String, Arc<TextEmbedder>>>,
-    reranker: Mutex<Option<Arc<dyn Reranker>>>,
 }
 
 fn failed(error: impl std::fmt::Display) -> KnowledgeError {
@@ -91,7 +87,6 @@ impl Bases {
             allowed: allowed.to_vec(),
             open: Mutex::default(),
             embedders: Mutex::default(),
-            reranker: Mutex::default(),
         }
     }
 
@@ -146,18 +141,6 @@ impl Bases {
         let made = self.machine.embedder(source, &Silent).map_err(|error| failed(format!("{error:#}")))?;
         let made = Arc::new(made);
         embedders.insert(source.into(), Arc::clone(&made));
-        Ok(made)
-    }
-
-    fn reranker(&self) -> Result<Arc<dyn Reranker>, KnowledgeError> {
-        let mut known = lock(&self.reranker);
-        if let Some(reranker) = known.as_ref() {
-            return Ok(Arc::clone(reranker));
-        }
-        let context = Context { machine: self.machine.clone(), terminal: Terminal::new(), json: false };
-        let made: Arc<dyn Reranker> =
-            rerank::load(&context, DEFAULT_RERANKER).map_err(|error| failed(format!("{error:#}")))?.into();
-        *known = Some(Arc::clone(&made));
         Ok(made)
     }
 
@@ -288,8 +271,7 @@ impl Knowledge for Bases {
     fn search(&self, names: &str, search: Search) -> Result<Value, KnowledgeError> {
         let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
         let opened = names.map(|name| self.opened(name)).collect::<Result<Vec<_>, _>>()?;
-        let reranker = (search.method == "rerank").then(|| self.reranker()).transpose()?;
-        let options = options(&search, reranker.as_deref())?;
+        let options = options(&search)?;
         let guards: Vec<RwLockReadGuard<'_, KnowledgeBase>> =
             opened.iter().map(|opened| read(&opened.base)).collect();
         let sources: Vec<Source<'_>> = opened
@@ -315,7 +297,7 @@ fn is_heading(block: &Block) -> bool {
     matches!(block.kind, BlockKind::Heading(_))
 }
 
-fn options<'a>(search: &Search, reranker: Option<&'a dyn Reranker>) -> Result<Options<'a>, KnowledgeError> {
+fn options(search: &Search) -> Result<Options<'static>, KnowledgeError> {
     let method = match search.method.as_str() {
         "bm25" => Method::Bm25,
         "dense" => Method::Dense,
@@ -339,7 +321,7 @@ fn options<'a>(search: &Search, reranker: Option<&'a dyn Reranker>) -> Result<Op
         context,
         max_tokens: search.max_passage_tokens.unwrap_or(usize::MAX),
         drop_duplicates: !search.keep_duplicates,
-        reranker,
+        rerank: if search.method == "rerank" { Rerank::Clusters } else { Rerank::Off },
         ..plain
     })
 }
