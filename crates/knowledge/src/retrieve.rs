@@ -74,7 +74,7 @@ impl Options<'_> {
     pub fn new(method: Method, k: usize) -> Self {
         Self {
             method,
-            fusion: Fusion::ReciprocalRank,
+            fusion: Fusion::default(),
             filter: Filter::default(),
             k,
             rerank: Rerank::Off,

@@ -124,9 +124,12 @@ pub(crate) struct KbPreviewArgs {
 /// How passages are found.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct FindArgs {
-    /// Share of meaning in a hybrid search, 0 to 1 [default: by ranks]
+    /// Share of meaning in a hybrid search, 0 to 1 [default: 0.4]
     #[arg(long, value_name = "SHARE")]
     pub(crate) dense_share: Option<f64>,
+    /// Join the two rankings of a hybrid search by ranks instead of scores
+    #[arg(long, conflicts_with = "dense_share")]
+    pub(crate) by_ranks: bool,
     /// Only documents of this kind: `kind=pdf,path=guides/*,year!=2023`
     #[arg(long, default_value = "")]
     pub(crate) filter: String,

@@ -12,16 +12,13 @@ use crate::chunk::ChunkId;
 const LOOKED_AT: usize = 50;
 
 /// Nearness to this power: only near neighbours count.
-const POWER: f64 = 4.0;
-fn knob(name: &str, default: f64) -> f64 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
+const POWER: i32 = 2;
 
 /// The neighbours' share of a score beside its own.
-const NEIGHBOURS: f64 = 1.0;
+const NEIGHBOURS: f64 = 0.5;
 
 pub(super) fn rerank(sources: &[Source<'_>], ranking: Vec<(Key, f64)>) -> Vec<(Key, f64)> {
-    let (best, rest) = ranking.split_at(ranking.len().min(knob("KL", LOOKED_AT as f64) as usize));
+    let (best, rest) = ranking.split_at(ranking.len().min(LOOKED_AT));
     if best.len() < 3 {
         return ranking;
     }
@@ -29,7 +26,7 @@ pub(super) fn rerank(sources: &[Source<'_>], ranking: Vec<(Key, f64)>) -> Vec<(K
     let own = spread(best.iter().map(|&(_, score)| score).collect());
     let smooth = (0..best.len()).map(|row| {
         let weights = (0..best.len()).filter(|&other| other != row).map(|other| {
-            let weight = nearness[row * best.len() + other].max(0.0).powf(knob("KP", POWER));
+            let weight = nearness[row * best.len() + other].max(0.0).powi(POWER);
             (weight, own[other])
         });
         let (sum, total) =
@@ -37,7 +34,10 @@ pub(super) fn rerank(sources: &[Source<'_>], ranking: Vec<(Key, f64)>) -> Vec<(K
         sum / f64::max(total, 1e-12)
     });
     let smooth = spread(smooth.collect());
-    let scores = own.iter().zip(&smooth).map(|(own, smooth)| own + knob("KN", NEIGHBOURS) * smooth);
+    // Where the first stands out, the question has one answer, and its neighbours say nothing.
+    let km: i32 = std::env::var("KM").ok().and_then(|v| v.parse().ok()).unwrap_or(1);
+    let share = NEIGHBOURS * (own[0] - own[1]).mul_add(-1.0, 1.0).powi(km);
+    let scores = own.iter().zip(&smooth).map(|(own, smooth)| own + share * smooth);
     let mut order: Vec<(Key, f64)> = best.iter().map(|&(key, _)| key).zip(scores).collect();
     order.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     order.extend(behind(rest));
@@ -73,14 +73,7 @@ fn nearness(sources: &[Source<'_>], best: &[(Key, f64)]) -> Vec<f64> {
         }
     }
     above_usual(&mut meaning, count);
-    meaning
-        .iter()
-        .zip(&words)
-        .map(|(meaning, words)| {
-            let w = knob("KW", 0.5);
-            (1.0 - w) * *meaning + w * *words
-        })
-        .collect()
+    meaning.iter().zip(&words).map(|(meaning, words)| f64::midpoint(*meaning, *words)).collect()
 }
 
 /// Embedders differ in what cosine unrelated texts have: the mean becomes 0, 1 stays.

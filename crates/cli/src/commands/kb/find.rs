@@ -79,7 +79,11 @@ pub(super) fn options<'a>(
         bail!("`-k` is 0: at least 1 passage is needed");
     }
     Ok(Options {
-        fusion: args.dense_share.map_or(Fusion::ReciprocalRank, |dense| Fusion::Weighted { dense }),
+        fusion: match (args.by_ranks, args.dense_share) {
+            (true, _) => Fusion::ReciprocalRank,
+            (false, Some(dense)) => Fusion::Weighted { dense },
+            (false, None) => Fusion::default(),
+        },
         filter: Filter::parse(&args.filter)?,
         context: match args.context {
             ContextArg::Chunk => retrieve::Context::Chunk,
