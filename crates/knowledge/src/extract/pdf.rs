@@ -1,19 +1,21 @@
 //! PDF (ISO 32000) → blocks with page numbers: text where it is drawn, headings by size of type.
 //!
 //! `content` runs a page's drawing program and notes each character with its place, `font` says which characters
-//! the codes mean, `layout` makes lines and paragraphs. Left out on purpose: pictures (no OCR), forms, annotations.
+//! the codes mean, `layout` makes lines, tables and paragraphs. Pages that are pictures go to the reader of pictures
+//! (`scan`). Left out on purpose: pictures within text, forms, annotations.
 
 mod cmap;
 mod content;
 mod font;
 pub(super) mod layout;
+mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lopdf::{Document, LoadOptions};
 
 use super::table::{self, Header};
-use super::{ExtractOptions, Extracted, MAX_UNPACKED_BYTES};
+use super::{ExtractOptions, Extracted, MAX_UNPACKED_BYTES, one_line};
 use crate::document::{Block, BlockKind};
 use crate::error::ExtractError;
 use layout::Paragraph;
@@ -30,17 +32,30 @@ const HEADING_SCALE: f64 = 1.12;
 /// Longer lines are no headings, whatever their type.
 const MAX_HEADING_CHARS: usize = 120;
 
-pub(super) fn extract(bytes: &[u8], _options: &ExtractOptions<'_>) -> Result<Extracted, ExtractError> {
+pub(super) fn extract(bytes: &[u8], options: &ExtractOptions<'_>) -> Result<Extracted, ExtractError> {
     let document = load(bytes)?;
     let mut reader = content::Reader::new(&document);
     let mut pages: Vec<(u32, Vec<Paragraph>)> = Vec::new();
     let (mut empty_pages, mut unknown, mut total) = (Vec::new(), 0, 0);
+    let mut notes = Vec::new();
     let mut budget = MAX_UNPACKED_BYTES;
     for (number, page_id) in document.get_pages() {
         let page = reader.read_page(page_id, &mut budget)?;
         unknown += page.unknown;
         total += page.unknown + page.glyphs.len();
-        let paragraphs = layout::paragraphs(&page);
+        let mut paragraphs = layout::paragraphs(&page);
+        if let Some(reader) = options.pictures {
+            let (size, turns) = match document.get_dictionary(page_id) {
+                Ok(dictionary) => scan::page_box(&document, dictionary),
+                Err(_) => continue,
+            };
+            for drawn in scan::pictures_to_read(&page, size) {
+                match scan::read(&document, drawn, turns, reader, &mut notes) {
+                    Ok(found) => paragraphs.extend(found),
+                    Err(reason) => notes.push(format!("page {number}: {reason}")),
+                }
+            }
+        }
         if paragraphs.is_empty() {
             empty_pages.push(number);
         } else {
@@ -53,11 +68,14 @@ pub(super) fn extract(bytes: &[u8], _options: &ExtractOptions<'_>) -> Result<Ext
     if pages.is_empty() {
         return Err(if document.xref_recovery.is_some() {
             ExtractError::damaged("the file is cut off or broken, and no text could be recovered")
+        } else if let Some(reason) = notes.into_iter().next() {
+            ExtractError::PictureReader { reason }
+        } else if options.pictures.is_some() {
+            ExtractError::NoText
         } else {
             ExtractError::Scan
         });
     }
-    let mut notes = Vec::new();
     if document.xref_recovery.is_some() {
         notes.push("the file is damaged; what could be recovered was read".to_string());
     }
@@ -71,7 +89,15 @@ pub(super) fn extract(bytes: &[u8], _options: &ExtractOptions<'_>) -> Result<Ext
     if repeated > 0 {
         notes.push(format!("{repeated} running heads, feet and page numbers left out"));
     }
-    Ok(Extracted { title: title(&document), blocks: blocks(pages), notes, ..Extracted::default() })
+    let outline = outline(&document);
+    Ok(Extracted { title: title(&document), blocks: blocks(pages, &outline), notes, ..Extracted::default() })
+}
+
+/// The titles of the outline with their levels.
+fn outline(document: &Document) -> BTreeMap<String, u8> {
+    let entries = document.get_toc().map(|toc| toc.toc).unwrap_or_default();
+    let level = |level: usize| (level as u8).clamp(1, 6);
+    entries.into_iter().map(|entry| (one_line(&entry.title), level(entry.level))).collect()
 }
 
 fn load(bytes: &[u8]) -> Result<Document, ExtractError> {
@@ -139,7 +165,7 @@ fn ordered(value: f64) -> i64 {
     (value * 1000.0) as i64
 }
 
-pub(super) fn blocks(pages: Vec<(u32, Vec<Paragraph>)>) -> Vec<Block> {
+pub(super) fn blocks(pages: Vec<(u32, Vec<Paragraph>)>, outline: &BTreeMap<String, u8>) -> Vec<Block> {
     let levels = Levels::new(pages.iter().flat_map(|(_, paragraphs)| paragraphs));
     let mut blocks = Vec::new();
     for (number, paragraphs) in pages {
@@ -151,7 +177,10 @@ pub(super) fn blocks(pages: Vec<(u32, Vec<Paragraph>)>) -> Vec<Block> {
             }
             blocks.extend(table::blocks(std::mem::take(&mut rows), Header::Guess, Some(number)));
             let kind = match paragraph.kind {
-                BlockKind::Paragraph => levels.kind(&paragraph),
+                BlockKind::Paragraph => match outline.get(&one_line(&paragraph.text)) {
+                    Some(level) => BlockKind::Heading(*level),
+                    None => levels.kind(&paragraph),
+                },
                 kind => kind,
             };
             blocks.push(Block { kind, text: paragraph.text, page: Some(number) });
@@ -205,3 +234,6 @@ fn is_short(paragraph: &Paragraph) -> bool {
 fn tenths(size: f64) -> i64 {
     (size * 10.0).round() as i64
 }
+
+#[cfg(test)]
+mod tests;

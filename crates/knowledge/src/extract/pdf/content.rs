@@ -44,6 +44,15 @@ pub(super) struct Rule {
     pub(super) y1: f64,
 }
 
+/// A picture on a page: its own width and height as they are drawn, in points, and quarter turns against the clock.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Drawn {
+    pub(super) id: ObjectId,
+    pub(super) width: f64,
+    pub(super) height: f64,
+    pub(super) turn: u8,
+}
+
 /// Filled rectangles up to this thickness are lines, in points.
 const MAX_THICKNESS: f64 = 3.0;
 
@@ -54,8 +63,7 @@ const MAX_RULES: usize = 20_000;
 pub(super) struct Page {
     pub(super) glyphs: Vec<Glyph>,
     pub(super) rules: Vec<Rule>,
-    /// The pictures that are drawn: what they are, and how large, in points.
-    pub(super) pictures: Vec<(ObjectId, f64, f64)>,
+    pub(super) pictures: Vec<Drawn>,
     pub(super) text: String,
     /// Codes whose meaning the font doesn't tell.
     pub(super) unknown: usize,
@@ -334,7 +342,8 @@ impl<'a> Run<'_, 'a> {
             let ctm = self.state.ctm;
             if let Some(id) = name.and_then(|name| resource_id(document, resources, b"XObject", name)) {
                 if self.page.pictures.len() < MAX_PICTURES {
-                    self.page.pictures.push((id, ctm[0].hypot(ctm[1]), ctm[2].hypot(ctm[3])));
+                    let (width, height) = (ctm[0].hypot(ctm[1]), ctm[2].hypot(ctm[3]));
+                    self.page.pictures.push(Drawn { id, width, height, turn: quarter_turns(&ctm) });
                 }
             }
             return;
@@ -411,13 +420,7 @@ fn glyph(
     range: Range<usize>,
 ) -> Glyph {
     // Turn the page so that this baseline runs to the right.
-    let turn = if place[0].abs() >= place[1].abs() {
-        if place[0] >= 0.0 { 0 } else { 2 }
-    } else if place[1] > 0.0 {
-        1
-    } else {
-        3
-    };
+    let turn = quarter_turns(place);
     let (x0, y) = turned(turn, place[4], place[5]);
     let (x1, _) = turned(turn, end[4], end[5]);
     Glyph {
@@ -429,6 +432,16 @@ fn glyph(
         turn,
         artifact,
         range,
+    }
+}
+
+/// How often a matrix turns what runs to the right, against the clock.
+fn quarter_turns(m: &Matrix) -> u8 {
+    match m[0].abs() >= m[1].abs() {
+        true if m[0] >= 0.0 => 0,
+        true => 2,
+        false if m[1] > 0.0 => 1,
+        false => 3,
     }
 }
 
