@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use hearth_knowledge::document::Document;
 use hearth_knowledge::extract::{ExtractOptions, extract_all, kind_of};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let documents = extract_all(&path, kind, &bytes, &ExtractOptions::default())?;
     let seconds = start.elapsed().as_secs_f64();
     if time_only {
-        let pages: u32 = documents.iter().map(|document| document.num_pages()).sum();
+        let pages: u32 = documents.iter().map(Document::num_pages).sum();
         let bytes: usize = documents.iter().map(|document| document.text().len()).sum();
         println!("{} documents, {pages} pages, {bytes} bytes of text in {seconds:.3} s", documents.len());
         return Ok(());

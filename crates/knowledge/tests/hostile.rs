@@ -66,7 +66,60 @@ fn fixture(name: &str) -> Vec<u8> {
 
 /// One well-formed file of each kind.
 fn samples() -> Vec<(DocumentKind, Vec<u8>)> {
-    let docx = zipped(&[
+    let text = |source: &str| source.as_bytes().to_vec();
+    vec![
+        (
+            DocumentKind::Markdown,
+            text(
+                "---\ntitle: T\n---\n# A\n\n- x\n  1. y\n\n|a|b|\n|-|-|\n|1|2|\n\n```\ncode\n```\n[l](u) *e*",
+            ),
+        ),
+        (DocumentKind::Text, text("Title\n=====\n\ntext in a\nparagraph\n\n- item\n\n\u{4e2d}\u{6587}")),
+        (
+            DocumentKind::Html,
+            text(
+                "<html><head><meta charset=utf-8><title>T</title></head><body><h1>H</h1><table><tr><th colspan=2>a</th></tr><tr><td rowspan=3>1</td>\
+                 </tr></table><dl><dt>t<dd>d</dl><ul><li>x<ol><li>y</ol></ul><pre>p</pre></body></html>",
+            ),
+        ),
+        (DocumentKind::Pdf, fixture("english.pdf")),
+        (DocumentKind::Pdf, fixture("chinese.pdf")),
+        (DocumentKind::Docx, docx()),
+        (DocumentKind::Csv, text("a,b\n\"1,\"\"x\",2\n")),
+        (
+            DocumentKind::Json,
+            text(
+                "{\"a\": [{\"b\": 1, \"c\": \"d\"}, {\"b\": 2}], \"nbformat\": 4, \"cells\": [{\"source\": [\"x\"]}]}",
+            ),
+        ),
+        (
+            DocumentKind::JsonLines,
+            text("{\"_id\": \"1\", \"title\": \"t\", \"text\": \"x\"}\n{\"_id\": \"2\", \"text\": \"y\"}\n"),
+        ),
+        (DocumentKind::Xlsx, xlsx()),
+        (DocumentKind::Pptx, pptx()),
+        (DocumentKind::Epub, epub()),
+        (
+            DocumentKind::Email,
+            text(
+                "From: a@b\r\nSubject: =?utf-8?B?5p2O?=\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: text/plain; charset=gbk\r\n\
+                 Content-Transfer-Encoding: quoted-printable\r\n\r\na=20b=\r\nc\r\n--x\r\nContent-Type: message/rfc822\r\n\r\nSubject: y\r\n\r\nz\r\n--x--\r\n",
+            ),
+        ),
+        (DocumentKind::OpenDocument, odt()),
+        (
+            DocumentKind::Xml,
+            text(
+                "<?xml version=\"1.0\" encoding=\"utf-8\"?><a><title>T</title><b>x &amp; y</b><![CDATA[z]]></a>",
+            ),
+        ),
+        (DocumentKind::Code, text("fn a() {\n    b();\n}\n\nfn c() {}\n")),
+        (DocumentKind::Picture, picture()),
+    ]
+}
+
+fn docx() -> Vec<u8> {
+    zipped(&[
         (
             "word/styles.xml",
             "<w:styles><w:style w:styleId=\"a\"><w:name w:val=\"heading 1\"/></w:style></w:styles>",
@@ -77,8 +130,11 @@ fn samples() -> Vec<(DocumentKind, Vec<u8>)> {
              <w:tcPr><w:gridSpan w:val=\"2\"/><w:vMerge/></w:tcPr><w:p><w:r><w:t>cell &amp; more</w:t></w:r></w:p></w:tc></w:tr>\
              </w:tbl></w:body></w:document>",
         ),
-    ]);
-    let xlsx = zipped(&[
+    ])
+}
+
+fn xlsx() -> Vec<u8> {
+    zipped(&[
         ("xl/workbook.xml", "<workbook><sheets><sheet name=\"S\" r:id=\"a\"/></sheets></workbook>"),
         (
             "xl/_rels/workbook.xml.rels",
@@ -98,8 +154,11 @@ fn samples() -> Vec<(DocumentKind, Vec<u8>)> {
             "<worksheet><sheetData><row r=\"1\"><c r=\"A1\" t=\"s\"><v>0</v></c><c r=\"B1\" s=\"0\"><v>45351.5</v></c></row></sheetData>\
              <mergeCells><mergeCell ref=\"A1:A9\"/></mergeCells></worksheet>",
         ),
-    ]);
-    let pptx = zipped(&[
+    ])
+}
+
+fn pptx() -> Vec<u8> {
+    zipped(&[
         ("ppt/presentation.xml", "<p><sldIdLst><sldId id=\"1\" r:id=\"a\"/></sldIdLst></p>"),
         ("ppt/_rels/presentation.xml.rels", &relations(&[("a", "slide", "s.xml")])),
         (
@@ -108,73 +167,33 @@ fn samples() -> Vec<(DocumentKind, Vec<u8>)> {
              </a:p></p:txBody></p:sp><p:graphicFrame><a:tbl><a:tr><a:tc><a:txBody><a:p><a:r><a:t>1</a:t></a:r></a:p></a:txBody></a:tc></a:tr></a:tbl>\
              </p:graphicFrame></p:spTree></p:sld>",
         ),
-    ]);
-    let epub = zipped(&[
+    ])
+}
+
+fn epub() -> Vec<u8> {
+    zipped(&[
         ("META-INF/container.xml", "<c><rootfile full-path=\"p.opf\"/></c>"),
         (
             "p.opf",
             "<package><manifest><item id=\"a\" href=\"a.html\"/></manifest><spine><itemref idref=\"a\"/></spine></package>",
         ),
         ("a.html", "<h1>One</h1><p>text</p>"),
-    ]);
-    let odt = zipped(&[(
+    ])
+}
+
+fn odt() -> Vec<u8> {
+    zipped(&[(
         "content.xml",
         "<c><office:body><office:text><text:h text:outline-level=\"1\">H</text:h><text:list><text:p>x</text:p></text:list><table:table>\
          <table:table-row table:number-rows-repeated=\"3\"><table:table-cell table:number-columns-repeated=\"2\"><text:p>1</text:p>\
          </table:table-cell></table:table-row></table:table></office:text></office:body></c>",
-    )]);
+    )])
+}
+
+fn picture() -> Vec<u8> {
     let mut picture = Cursor::new(Vec::new());
     image::RgbImage::new(9, 7).write_to(&mut picture, image::ImageFormat::Png).unwrap();
-    let text = |source: &str| source.as_bytes().to_vec();
-    vec![
-        (
-            DocumentKind::Markdown,
-            text(
-                "---\ntitle: T\n---\n# A\n\n- x\n  1. y\n\n|a|b|\n|-|-|\n|1|2|\n\n```\ncode\n```\n[l](u) *e*",
-            ),
-        ),
-        (DocumentKind::Text, text("Title\n=====\n\ntext in a\nparagraph\n\n- item\n\n\u{4e2d}\u{6587}")),
-        (
-            DocumentKind::Html,
-            text(
-                "<html><head><meta charset=utf-8><title>T</title></head><body><h1>H</h1><table><tr><th colspan=2>a</th></tr><tr><td rowspan=3>1</td>\
-                 </tr></table><dl><dt>t<dd>d</dl><ul><li>x<ol><li>y</ol></ul><pre>p</pre></body></html>",
-            ),
-        ),
-        (DocumentKind::Pdf, fixture("english.pdf")),
-        (DocumentKind::Pdf, fixture("chinese.pdf")),
-        (DocumentKind::Docx, docx),
-        (DocumentKind::Csv, text("a,b\n\"1,\"\"x\",2\n")),
-        (
-            DocumentKind::Json,
-            text(
-                "{\"a\": [{\"b\": 1, \"c\": \"d\"}, {\"b\": 2}], \"nbformat\": 4, \"cells\": [{\"source\": [\"x\"]}]}",
-            ),
-        ),
-        (
-            DocumentKind::JsonLines,
-            text("{\"_id\": \"1\", \"title\": \"t\", \"text\": \"x\"}\n{\"_id\": \"2\", \"text\": \"y\"}\n"),
-        ),
-        (DocumentKind::Xlsx, xlsx),
-        (DocumentKind::Pptx, pptx),
-        (DocumentKind::Epub, epub),
-        (
-            DocumentKind::Email,
-            text(
-                "From: a@b\r\nSubject: =?utf-8?B?5p2O?=\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: text/plain; charset=gbk\r\n\
-                 Content-Transfer-Encoding: quoted-printable\r\n\r\na=20b=\r\nc\r\n--x\r\nContent-Type: message/rfc822\r\n\r\nSubject: y\r\n\r\nz\r\n--x--\r\n",
-            ),
-        ),
-        (DocumentKind::OpenDocument, odt),
-        (
-            DocumentKind::Xml,
-            text(
-                "<?xml version=\"1.0\" encoding=\"utf-8\"?><a><title>T</title><b>x &amp; y</b><![CDATA[z]]></a>",
-            ),
-        ),
-        (DocumentKind::Code, text("fn a() {\n    b();\n}\n\nfn c() {}\n")),
-        (DocumentKind::Picture, picture.into_inner()),
-    ]
+    picture.into_inner()
 }
 
 /// A generator of small numbers (Knuth's MMIX constants); the same ones each time.
@@ -318,8 +337,8 @@ fn archives_that_unpack_without_end_are_refused() {
 
 #[test]
 fn entities_that_multiply_are_never_expanded() {
-    let levels: String =
-        (1..30).map(|n| format!("<!ENTITY e{n} \"{}\">", format!("&e{};", n - 1).repeat(10))).collect();
+    let level = |n: i32| format!("<!ENTITY e{n} \"{}\">", format!("&e{};", n - 1).repeat(10));
+    let levels = (1..30).map(level).collect::<Vec<_>>().concat();
     let bomb = format!(
         "<?xml version=\"1.0\"?><!DOCTYPE x [<!ENTITY e0 \"ha\">{levels}]><x><p>start &e29; end</p></x>"
     );

@@ -172,12 +172,8 @@ impl Body {
                 Event::Start(element) => self.start(&element, false),
                 Event::Empty(element) => self.start(&element, true),
                 Event::End(element) => self.end(element.local_name().as_ref()),
-                event @ (Event::Text(_) | Event::CData(_) | Event::GeneralRef(_)) => {
-                    if self.in_text && self.hidden == 0 {
-                        self.text.extend(event_text(&event));
-                    }
-                }
                 Event::Eof => return Ok(()),
+                event if self.in_text && self.hidden == 0 => self.text.extend(event_text(&event)),
                 _ => {}
             }
         }
@@ -218,11 +214,12 @@ impl Body {
         };
         let value = attribute(element, "val");
         match element.local_name().as_ref() {
-            "tblHeader" if !matches!(value.as_deref(), Some("0" | "false")) => {
-                // Only rows at the start are headers.
-                if table.num_headers == table.rows.len() {
-                    table.num_headers += 1;
-                }
+            // Only rows at the start are headers.
+            "tblHeader"
+                if !matches!(value.as_deref(), Some("0" | "false"))
+                    && table.num_headers == table.rows.len() =>
+            {
+                table.num_headers += 1;
             }
             "gridSpan" => table.span = value.and_then(|value| value.parse().ok()).unwrap_or(1),
             "gridBefore" => {

@@ -196,7 +196,7 @@ impl<'a> Run<'_, 'a> {
                 "Do" => self.form(operands, resources, depth),
                 "m" | "l" | "c" | "v" | "y" | "h" | "re" => self.path_operator(&operation.operator, operands),
                 "S" | "s" | "f" | "F" | "f*" | "B" | "B*" | "b" | "b*" | "n" => {
-                    self.paint(&operation.operator)
+                    self.paint(&operation.operator);
                 }
                 operator => self.text_operator(operator, operands),
             }

@@ -27,7 +27,7 @@ const MAX_CHARS: usize = 100;
 const MIN_COVER: f64 = 0.5;
 
 /// The pictures that hold the page's text, if it has hardly any of its own.
-pub(super) fn pictures_to_read<'a>(page: &'a Page, size: (f64, f64)) -> Vec<&'a Drawn> {
+pub(super) fn pictures_to_read(page: &Page, size: (f64, f64)) -> Vec<&Drawn> {
     let large = |drawn: &&Drawn| drawn.width >= MIN_SIDE && drawn.height >= MIN_SIDE;
     let pictures: Vec<&Drawn> = page.pictures.iter().filter(large).collect();
     let cover: f64 = pictures.iter().map(|drawn| drawn.width * drawn.height).sum();

@@ -55,13 +55,9 @@ fn columns_drawn_to_and_fro_are_read_one_after_the_other() {
 #[test]
 fn cells_with_lines_around_them_hold_their_wrapped_text() {
     // Three columns, three rows; the last cell of the second row has two lines of text.
-    let mut page = String::new();
-    for y in [600, 620, 650, 670] {
-        page += &format!("50 {y} m 350 {y} l S ");
-    }
-    for x in [50, 120, 150, 350] {
-        page += &format!("{x} 600 m {x} 670 l S ");
-    }
+    let level = [600, 620, 650, 670].map(|y| format!("50 {y} m 350 {y} l S "));
+    let upright = [50, 120, 150, 350].map(|x| format!("{x} 600 m {x} 670 l S "));
+    let mut page = level.concat() + &upright.concat();
     page += &text_at(52, 656, "Part");
     page += &text_at(122, 656, "No");
     page += &text_at(152, 656, "Remark");
@@ -178,8 +174,8 @@ fn a_file_locked_without_a_user_password_opens() {
 #[test]
 fn a_file_of_very_many_objects_is_read_or_refused() {
     let mut bytes = Maker::default().page(&text_at(50, 700, "text")).bytes();
-    let many: String =
-        (100..200_100).map(|number| format!("{number} 0 obj\n<</A[1 2 3]>>\nendobj\n")).collect();
+    let object = |number: i32| format!("{number} 0 obj\n<</A[1 2 3]>>\nendobj\n");
+    let many = (100..200_100).map(object).collect::<Vec<_>>().concat();
     bytes.extend(many.into_bytes());
     let outcome = extract("x.pdf", DocumentKind::Pdf, &bytes);
     assert!(!matches!(outcome, Err(ExtractError::Panicked { .. })), "{outcome:?}");

@@ -35,9 +35,9 @@ impl PictureReader for Corners {
 const UPRIGHT: &str = "black white white white";
 const MATRIX: &str = "595 0 0 842 0 0";
 
-fn picture(entries: Dictionary, content: Vec<u8>) -> Stream {
+fn picture(entries: impl Into<Option<Dictionary>>, content: Vec<u8>) -> Stream {
     let mut dict = dictionary! { "Type" => "XObject", "Subtype" => "Image", "Width" => i64::from(WIDTH), "Height" => i64::from(HEIGHT) };
-    dict.extend(&entries);
+    dict.extend(&entries.into().unwrap_or_default());
     Stream::new(dict, content)
 }
 
