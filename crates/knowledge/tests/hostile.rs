@@ -360,6 +360,18 @@ impl Drop for Folder {
 }
 
 #[test]
+fn a_file_of_two_gigabytes_is_named_and_not_read() {
+    let folder = Folder(std::env::temp_dir().join(format!("hearth-large-{}", std::process::id())));
+    fs_err::create_dir_all(&folder.0).unwrap();
+    fs_err::write(folder.0.join("a.txt"), "small").unwrap();
+    // Its bytes take no room on the disk.
+    fs_err::File::create(folder.0.join("b.txt")).unwrap().set_len(2 << 30).unwrap();
+    let corpus = read_folder(&folder.0, &Silent).unwrap();
+    assert_eq!(corpus.documents.len(), 1);
+    assert_eq!(corpus.skipped[0].reason, "2147483648 bytes, more than the limit of 268435456");
+}
+
+#[test]
 fn ten_thousand_tiny_files_are_read_one_by_one() {
     let folder = Folder(std::env::temp_dir().join(format!("hearth-tiny-{}", std::process::id())));
     for index in 0..10_000 {

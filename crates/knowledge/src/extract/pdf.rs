@@ -131,7 +131,15 @@ fn title(document: &Document) -> Option<String> {
 /// two.
 fn drop_repeated_margins(pages: &mut [(u32, Vec<Paragraph>)]) -> usize {
     let mask = |paragraph: &Paragraph| -> String {
-        paragraph.text.chars().map(|c| if c.is_numeric() { '#' } else { c }).collect()
+        let mut mask = String::new();
+        for c in paragraph.text.chars() {
+            match c.is_numeric() {
+                false => mask.push(c),
+                true if mask.ends_with('#') => {}
+                true => mask.push('#'),
+            }
+        }
+        mask
     };
     let margin = |paragraphs: &[Paragraph]| -> BTreeSet<usize> {
         let by_height = |index: &usize| ordered(paragraphs[*index].y);

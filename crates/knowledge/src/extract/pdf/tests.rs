@@ -149,6 +149,34 @@ fn words_divided_at_the_end_of_a_line_are_whole_again() {
 }
 
 #[test]
+fn items_go_on_under_their_text_and_not_under_their_bullet() {
+    let page = "BT /F 14 Tf 1 0 0 1 50 700 Tm (\\225) Tj ET ".to_string()
+        + &text_at(70, 700, "A first item that goes on for")
+        + &text_at(70, 688, "a second line.")
+        + "BT /F 14 Tf 1 0 0 1 50 676 Tm (\\225) Tj ET "
+        + &text_at(70, 676, "A second item.");
+    check(
+        Maker::default().page(&page),
+        &[
+            (BlockKind::ListItem, "- A first item that goes on for a second line."),
+            (BlockKind::ListItem, "- A second item."),
+        ],
+    );
+}
+
+#[test]
+fn running_heads_go_whatever_number_they_hold() {
+    let maker = (1..=12).fold(Maker::default(), |maker, number| {
+        let page = text_at(50, 800, "Manual of the pump")
+            + &text_at(50, 700, &format!("Text {}.", "abcdefghijklm".get(..number).unwrap()));
+        maker.page(&(page + &text_at(300, 20, &format!("Page {number}"))))
+    });
+    let document = extract("x.pdf", DocumentKind::Pdf, &maker.bytes()).unwrap();
+    assert!(document.blocks.iter().all(|block| block.text.starts_with("Text ")), "{}", document.text());
+    assert_eq!(document.notes, ["24 running heads, feet and page numbers left out"]);
+}
+
+#[test]
 fn an_outline_names_the_headings() {
     let page = text_at(50, 700, "Care of the pump")
         + &text_at(50, 680, "Wipe it once a week with a dry cloth, and never with water.");
