@@ -1,4 +1,6 @@
-//! Files that are broken on purpose: every reader gives a document or a reason, soon, and never a panic.
+//! Files that are broken on purpose: every reader gives a document or a reason, and never a panic.
+//!
+//! What hangs is ended by the runner of the tests.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,7 +10,6 @@
 
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use hearth_artifacts::progress::Silent;
 use hearth_knowledge::ExtractError;
@@ -16,9 +17,6 @@ use hearth_knowledge::document::DocumentKind;
 use hearth_knowledge::extract::{ExtractOptions, MAX_UNPACKED_BYTES, extract, extract_all};
 use hearth_knowledge::folder::read_folder;
 use hearth_knowledge::picture::{Picture, PictureLine, PictureReader};
-
-/// No single small file may take longer, in a build without optimization on a busy machine.
-const LIMIT: Duration = Duration::from_secs(20);
 
 struct OneLine;
 
@@ -31,11 +29,9 @@ impl PictureReader for OneLine {
 
 #[track_caller]
 fn check(name: &str, kind: DocumentKind, bytes: &[u8]) -> Result<(), ExtractError> {
-    let start = Instant::now();
     let options = ExtractOptions { pictures: Some(&OneLine) };
     let outcome = extract_all(name, kind, bytes, &options);
     assert!(!matches!(outcome, Err(ExtractError::Panicked { .. })), "{name} {kind:?}: {outcome:?}");
-    assert!(start.elapsed() < LIMIT, "{name} {kind:?} took {:?}", start.elapsed());
     for document in outcome.as_deref().unwrap_or_default() {
         assert!(!document.blocks.is_empty());
     }
@@ -381,8 +377,6 @@ fn ten_thousand_tiny_files_are_read_one_by_one() {
         }
         fs_err::write(sub.join(format!("{index}.txt")), format!("file {index}")).unwrap();
     }
-    let start = Instant::now();
     let corpus = read_folder(&folder.0, &Silent).unwrap();
     assert_eq!((corpus.documents.len(), corpus.skipped.len()), (10_000, 0));
-    assert!(start.elapsed() < LIMIT, "{:?}", start.elapsed());
 }

@@ -8,6 +8,7 @@ mod cmap;
 mod content;
 mod font;
 pub(super) mod layout;
+mod path;
 mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};

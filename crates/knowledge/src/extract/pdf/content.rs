@@ -10,6 +10,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::MAX_STREAM_BYTES;
 use super::font::{Font, entry, number};
+use super::path::{Path, Rule};
 use crate::error::ExtractError;
 use crate::extract::MAX_UNPACKED_BYTES;
 
@@ -35,15 +36,6 @@ pub(super) struct Glyph {
     pub(super) range: Range<usize>,
 }
 
-/// A straight line, or a filled rectangle as thin as one.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Rule {
-    pub(super) x0: f64,
-    pub(super) y0: f64,
-    pub(super) x1: f64,
-    pub(super) y1: f64,
-}
-
 /// A picture on a page: its own width and height as they are drawn, in points, and quarter turns against the clock.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Drawn {
@@ -52,12 +44,6 @@ pub(super) struct Drawn {
     pub(super) height: f64,
     pub(super) turn: u8,
 }
-
-/// Filled rectangles up to this thickness are lines, in points.
-const MAX_THICKNESS: f64 = 3.0;
-
-/// A page with more lines is a drawing.
-const MAX_RULES: usize = 20_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Page {
@@ -70,7 +56,7 @@ pub(super) struct Page {
 }
 
 /// `[a b c d e f]`: x' = a·x + c·y + e, y' = b·x + d·y + f.
-type Matrix = [f64; 6];
+pub(super) type Matrix = [f64; 6];
 const IDENTITY: Matrix = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0];
 
 fn multiply(m: &Matrix, n: &Matrix) -> Matrix {
@@ -135,10 +121,7 @@ impl<'a> Reader<'a> {
             stack: Vec::new(),
             text_matrix: IDENTITY,
             line_matrix: IDENTITY,
-            path: Vec::new(),
-            boxes: Vec::new(),
-            pen: (0.0, 0.0),
-            start: (0.0, 0.0),
+            path: Path::default(),
             marks: Vec::new(),
             budget,
         };
@@ -159,11 +142,7 @@ struct Run<'r, 'a> {
     stack: Vec<State>,
     text_matrix: Matrix,
     line_matrix: Matrix,
-    /// The path that is being made: straight lines, rectangles, where the pen is and where it began.
-    path: Vec<Rule>,
-    boxes: Vec<Rule>,
-    pen: (f64, f64),
-    start: (f64, f64),
+    path: Path,
     /// Open marked content: true where it is an artifact.
     marks: Vec<bool>,
     budget: &'r mut u64,
@@ -194,65 +173,13 @@ impl<'a> Run<'_, 'a> {
                 }
                 "Tf" => self.set_font(operands, resources),
                 "Do" => self.form(operands, resources, depth),
-                "m" | "l" | "c" | "v" | "y" | "h" | "re" => self.path_operator(&operation.operator, operands),
+                "m" | "l" | "c" | "v" | "y" | "h" | "re" => {
+                    self.path.step(&operation.operator, operands, &self.state.ctm);
+                }
                 "S" | "s" | "f" | "F" | "f*" | "B" | "B*" | "b" | "b*" | "n" => {
-                    self.paint(&operation.operator);
+                    self.path.paint(&operation.operator, &mut self.page.rules);
                 }
                 operator => self.text_operator(operator, operands),
-            }
-        }
-    }
-
-    fn path_operator(&mut self, operator: &str, operands: &[Object]) {
-        let numbers: Vec<f64> = operands.iter().filter_map(number).collect();
-        let ctm = self.state.ctm;
-        let place = |x: f64, y: f64| (ctm[0] * x + ctm[2] * y + ctm[4], ctm[1] * x + ctm[3] * y + ctm[5]);
-        match (operator, numbers.as_slice()) {
-            ("m", [x, y]) => {
-                self.pen = place(*x, *y);
-                self.start = self.pen;
-            }
-            ("l", [x, y]) => self.line_to(place(*x, *y)),
-            ("h", _) => self.line_to(self.start),
-            ("re", [x, y, width, height]) => {
-                let ((x0, y0), (x1, y1)) = (place(*x, *y), place(x + width, y + height));
-                if self.boxes.len() < MAX_RULES {
-                    self.boxes.push(Rule { x0, y0, x1, y1 });
-                }
-            }
-            // Curves are no part of a table, but move the pen.
-            (_, [.., x, y]) => self.pen = place(*x, *y),
-            _ => {}
-        }
-    }
-
-    fn line_to(&mut self, to: (f64, f64)) {
-        let ((x0, y0), (x1, y1)) = (self.pen, to);
-        if self.path.len() < MAX_RULES {
-            self.path.push(Rule { x0, y0, x1, y1 });
-        }
-        self.pen = to;
-    }
-
-    fn paint(&mut self, operator: &str) {
-        let (path, boxes) = (std::mem::take(&mut self.path), std::mem::take(&mut self.boxes));
-        if operator == "n" || self.page.rules.len() > MAX_RULES {
-            return;
-        }
-        let stroked = !operator.starts_with(['f', 'F']);
-        for Rule { x0, y0, x1, y1 } in boxes {
-            if (x1 - x0).abs() < MAX_THICKNESS || (y1 - y0).abs() < MAX_THICKNESS {
-                self.page.rules.push(Rule { x0, y0, x1, y1 });
-            } else if stroked {
-                let sides = [(x0, y0, x1, y0), (x0, y1, x1, y1), (x0, y0, x0, y1), (x1, y0, x1, y1)];
-                self.page.rules.extend(sides.map(|(x0, y0, x1, y1)| Rule { x0, y0, x1, y1 }));
-            }
-        }
-        if stroked {
-            self.page.rules.extend(path);
-        } else if let Some(thin) = bounds(&path).filter(|_| path.len() <= 5) {
-            if (thin.x1 - thin.x0).abs() < MAX_THICKNESS || (thin.y1 - thin.y0).abs() < MAX_THICKNESS {
-                self.page.rules.push(thin);
             }
         }
     }
@@ -453,16 +380,6 @@ pub(super) fn turned(turn: u8, x: f64, y: f64) -> (f64, f64) {
         2 => (-x, -y),
         _ => (-y, x),
     }
-}
-
-fn bounds(path: &[Rule]) -> Option<Rule> {
-    let grow = |a: Rule, b: &Rule| Rule {
-        x0: a.x0.min(b.x0).min(b.x1),
-        y0: a.y0.min(b.y0).min(b.y1),
-        x1: a.x1.max(b.x0).max(b.x1),
-        y1: a.y1.max(b.y0).max(b.y1),
-    };
-    path.first().map(|first| path.iter().fold(Rule { x1: first.x0, y1: first.y0, ..*first }, grow))
 }
 
 fn resource_id(

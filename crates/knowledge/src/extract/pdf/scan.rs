@@ -2,7 +2,7 @@
 //!
 //! Read are JPEG, CCITT fax (groups 3 and 4), JBIG2 and plain pixels in the usual colour spaces. JPEG 2000 isn't.
 
-use image::{DynamicImage, GrayImage, RgbImage};
+use image::{DynamicImage, RgbImage};
 use lopdf::{Dictionary, Document, Object, Stream};
 
 use super::content::{Drawn, Page};
@@ -115,8 +115,14 @@ fn decode(document: &Document, stream: &Stream) -> Result<DynamicImage, String> 
             let image = RgbImage::from_raw(picture.width, picture.height, picture.rgb);
             image.map(DynamicImage::ImageRgb8).ok_or_else(|| "a JPEG of another size".into())
         }
-        Some(b"CCITTFaxDecode" | b"CCF") => fax(document, parameters, &bytes, width, height),
-        Some(b"JBIG2Decode") => jbig2(document, parameters, &bytes, width, height),
+        Some(b"CCITTFaxDecode" | b"CCF") => {
+            let samples = fax(document, parameters, &bytes, width, height)?;
+            Space::of(document, stream)?.pixels(&packed(&samples, width), width, height)
+        }
+        Some(b"JBIG2Decode") => {
+            let samples = jbig2(document, parameters, &bytes, width, height)?;
+            Space::of(document, stream)?.pixels(&packed(&samples, width), width, height)
+        }
         Some(_) => Err("a picture in JPEG 2000, which can't be read yet".into()),
     }
 }
@@ -144,27 +150,36 @@ fn parameters<'a>(document: &'a Document, stream: &'a Stream, index: usize) -> O
     }
 }
 
+/// Samples of one bit, the rows filled up to whole bytes.
+fn packed(samples: &[bool], width: u32) -> Vec<u8> {
+    let rows = samples.chunks(width as usize);
+    let byte =
+        |bits: &[bool]| bits.iter().enumerate().fold(0, |byte, (at, &bit)| byte | u8::from(bit) << (7 - at));
+    rows.flat_map(|row| row.chunks(8).map(byte)).collect()
+}
+
+/// The samples of a fax picture: black is 0 unless the file says that it is 1.
 fn fax(
     document: &Document,
     parameters: Option<&Dictionary>,
     bytes: &[u8],
     width: u32,
     height: u32,
-) -> Result<DynamicImage, String> {
+) -> Result<Vec<bool>, String> {
     let get = |key: &[u8]| parameters.and_then(|parameters| entry(document, parameters, key));
     let k = get(b"K").and_then(number).unwrap_or(0.0);
     let columns = get(b"Columns").and_then(number).unwrap_or(1728.0) as u16;
-    let mut gray: Vec<u8> = Vec::with_capacity(width as usize * height as usize);
+    let black_is_1 = get(b"BlackIs1").and_then(|object| object.as_bool().ok()).unwrap_or(false);
+    let size = width as usize * height as usize;
+    let mut samples: Vec<bool> = Vec::with_capacity(size);
     let (columns, lines) = (columns.max(1), height.min(u32::from(u16::MAX)) as u16);
     let mut push = |transitions: &[u16]| {
-        if gray.len() >= width as usize * height as usize {
-            return;
+        if samples.len() < size {
+            let end = samples.len() + width as usize;
+            let pels = fax::decoder::pels(transitions, columns).take(width as usize);
+            samples.extend(pels.map(|color| (color == fax::Color::Black) == black_is_1));
+            samples.resize(end, !black_is_1);
         }
-        let start = gray.len();
-        let pels = fax::decoder::pels(transitions, columns).take(width as usize);
-        // Black is ink whatever number stands for it (`BlackIs1`).
-        gray.extend(pels.map(|color| if color == fax::Color::Black { 0 } else { 255 }));
-        gray.resize(start + width as usize, 255);
     };
     let input = bytes.iter().copied();
     let read = if k < 0.0 {
@@ -174,25 +189,23 @@ fn fax(
     } else {
         return Err("a fax picture of mixed coding, which can't be read yet".into());
     };
-    if read.is_none() && gray.is_empty() {
+    if read.is_none() && samples.is_empty() {
         return Err("a damaged fax picture".into());
     }
-    gray.resize(width as usize * height as usize, 255);
-    let image = GrayImage::from_raw(width, height, gray);
-    image.map(DynamicImage::ImageLuma8).ok_or_else(|| "a fax picture of another size".into())
+    samples.resize(size, !black_is_1);
+    Ok(samples)
 }
 
-/// Collects the pixels of a JBIG2 page.
-struct Pixels(Vec<u8>);
+/// Collects the samples of a JBIG2 page, where black is 0 as ISO 32000-1, 7.4.7 wants it.
+struct Samples(Vec<bool>);
 
-impl hayro_jbig2::Decoder for Pixels {
+impl hayro_jbig2::Decoder for Samples {
     fn push_pixel(&mut self, black: bool) {
-        self.0.push(if black { 0 } else { 255 });
+        self.0.push(!black);
     }
 
     fn push_pixel_chunk(&mut self, black: bool, chunk_count: u32) {
-        let value = if black { 0 } else { 255 };
-        self.0.extend(std::iter::repeat_n(value, chunk_count as usize * 8));
+        self.0.extend(std::iter::repeat_n(!black, chunk_count as usize * 8));
     }
 
     fn next_line(&mut self) {}
@@ -204,25 +217,25 @@ fn jbig2(
     bytes: &[u8],
     width: u32,
     height: u32,
-) -> Result<DynamicImage, String> {
+) -> Result<Vec<bool>, String> {
+    let damaged = |error: hayro_jbig2::DecodeError| format!("a damaged JBIG2 picture ({error:?})");
     let settings = hayro_jbig2::DecodeSettings::default();
     let globals = parameters.and_then(|parameters| entry(document, parameters, b"JBIG2Globals"));
     let globals = globals.and_then(|object| object.as_stream().ok());
     let globals = globals.map(|stream| {
         stream.get_plain_content_with_limit(MAX_ENCODED_BYTES).unwrap_or_else(|_| stream.content.clone())
     });
-    let shared = globals.map(|data| hayro_jbig2::Globals::new(&data, &settings)).transpose();
-    let shared = shared.map_err(|error| format!("a damaged JBIG2 picture ({error:?})"))?;
-    let page = hayro_jbig2::Page::new_embedded(bytes, shared.as_ref(), &settings);
-    let page = page.map_err(|error| format!("a damaged JBIG2 picture ({error:?})"))?;
+    let shared =
+        globals.map(|data| hayro_jbig2::Globals::new(&data, &settings)).transpose().map_err(damaged)?;
+    let page = hayro_jbig2::Page::new_embedded(bytes, shared.as_ref(), &settings).map_err(damaged)?;
     if page.width() != width || page.height() != height {
         return Err("a JBIG2 picture of another size".into());
     }
-    let mut pixels = Pixels(Vec::with_capacity(width as usize * height as usize));
-    page.decode(&mut pixels).map_err(|error| format!("a damaged JBIG2 picture ({error:?})"))?;
-    pixels.0.resize(width as usize * height as usize, 255);
-    let image = GrayImage::from_raw(width, height, pixels.0);
-    image.map(DynamicImage::ImageLuma8).ok_or_else(|| "a JBIG2 picture of another size".into())
+    let size = width as usize * height as usize;
+    let mut samples = Samples(Vec::with_capacity(size));
+    page.decode(&mut samples).map_err(damaged)?;
+    samples.0.resize(size, true);
+    Ok(samples.0)
 }
 
 /// How the samples of a plain picture become colours (ISO 32000-1, 8.6 and 8.9.5).
@@ -245,7 +258,11 @@ impl Space {
     fn of(document: &Document, stream: &Stream) -> Result<Self, String> {
         let get = |key: &[u8]| entry(document, &stream.dict, key);
         let is_mask = get(b"ImageMask").and_then(|object| object.as_bool().ok()).unwrap_or(false);
-        let bits = if is_mask { 1.0 } else { get(b"BitsPerComponent").and_then(number).unwrap_or(8.0) };
+        let two_colors = stream.filters().is_ok_and(|filters| {
+            filters.iter().any(|filter| matches!(*filter, b"CCITTFaxDecode" | b"CCF" | b"JBIG2Decode"))
+        });
+        let bits = get(b"BitsPerComponent").and_then(number).unwrap_or(8.0);
+        let bits = if is_mask || two_colors { 1.0 } else { bits };
         let decode = get(b"Decode").and_then(|object| object.as_array().ok());
         let first = decode.and_then(|array| array.first()).and_then(number).unwrap_or(0.0);
         let last = decode.and_then(|array| array.get(1)).and_then(number).unwrap_or(1.0);

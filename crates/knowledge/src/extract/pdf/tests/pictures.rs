@@ -149,6 +149,13 @@ fn jpeg_fax_and_jbig2() {
         0,
         UPRIGHT,
     );
+    // Two ways to say that a 1 is black, which undo each other.
+    let parameters = || dictionary! { "K" => -1, "Columns" => i64::from(WIDTH), "BlackIs1" => true };
+    let inverted = dictionary! { "Filter" => "CCITTFaxDecode", "DecodeParms" => parameters(), "ColorSpace" => "DeviceGray" };
+    check(picture(inverted.clone(), fax()), MATRIX, 0, "white black black black");
+    let mut twice = inverted;
+    twice.set("Decode", vec![1.into(), 0.into()]);
+    check(picture(twice, fax()), MATRIX, 0, UPRIGHT);
     check(picture(dictionary! { "Filter" => "JBIG2Decode" }, jbig2()), MATRIX, 0, UPRIGHT);
 }
 
