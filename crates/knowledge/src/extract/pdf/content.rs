@@ -14,6 +14,12 @@ use super::path::{Path, Rule};
 use crate::error::ExtractError;
 use crate::extract::MAX_UNPACKED_BYTES;
 
+/// Characters on one page. A newspaper has some 30,000.
+const MAX_GLYPHS: usize = 300_000;
+
+/// A program is decoded in pieces of at least this size.
+const PIECE_BYTES: usize = 1 << 20;
+
 /// Pictures that are remembered of one page.
 const MAX_PICTURES: usize = 256;
 
@@ -51,6 +57,8 @@ pub(super) struct Page {
     pub(super) rules: Vec<Rule>,
     pub(super) pictures: Vec<Drawn>,
     pub(super) text: String,
+    /// There were more characters than are kept.
+    pub(super) cut: bool,
     /// Codes whose meaning the font doesn't tell.
     pub(super) unknown: usize,
 }
@@ -149,7 +157,17 @@ struct Run<'r, 'a> {
 }
 
 impl<'a> Run<'_, 'a> {
+    /// In pieces, since a decoded operation takes some fifty times its source.
     fn program(&mut self, program: &[u8], resources: &[&'a Dictionary], depth: usize) {
+        let mut rest = program;
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(piece_end(rest));
+            self.piece(piece, resources, depth);
+            rest = after;
+        }
+    }
+
+    fn piece(&mut self, program: &[u8], resources: &[&'a Dictionary], depth: usize) {
         // A program that breaks off in the middle still has its beginning.
         let Ok(content) = Content::decode(program) else {
             return;
@@ -313,6 +331,7 @@ impl<'a> Run<'_, 'a> {
             let place = multiply(&place, &state.ctm);
             let end = multiply(&[1.0, 0.0, 0.0, 1.0, shown.width * state.size * state.scale, 0.0], &place);
             match shown.text {
+                Some(_) if self.page.glyphs.len() >= MAX_GLYPHS => self.page.cut = true,
                 Some(text) => {
                     let start = self.page.text.len();
                     push_plain(&mut self.page.text, &text);
@@ -324,6 +343,21 @@ impl<'a> Run<'_, 'a> {
             self.text_matrix = multiply(&[1.0, 0.0, 0.0, 1.0, advance, 0.0], &self.text_matrix);
         });
     }
+}
+
+/// Where the next piece of a program ends: after an operator that ends a text or a path.
+fn piece_end(program: &[u8]) -> usize {
+    let Some(tail) = program.get(PIECE_BYTES..) else {
+        return program.len();
+    };
+    let blank = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
+    let ends = |(at, pair): (usize, &[u8])| {
+        let two = pair == b"ET" && blank(tail.get(at + 2));
+        let one = matches!(pair[0], b'Q' | b'S' | b'f' | b'n') && blank(Some(&pair[1]));
+        let length = if two { 2 } else { 1 };
+        (at > 0 && blank(tail.get(at - 1)) && (one || two)).then_some(PIECE_BYTES + at + length)
+    };
+    tail.windows(2).enumerate().find_map(ends).unwrap_or(program.len())
 }
 
 /// Ligatures and the radicals that fonts show for whole characters become the letters and characters themselves.

@@ -200,6 +200,23 @@ fn a_file_locked_without_a_user_password_opens() {
 }
 
 #[test]
+fn a_page_of_very_many_characters_is_cut_and_the_rest_of_the_file_is_read() {
+    let program = "BT /F 10 Tf (x) Tj ET\n".repeat(400_000);
+    let maker = Maker::default().page(&program).page(&text_at(50, 700, "The second page."));
+    let document = extract("x.pdf", DocumentKind::Pdf, &maker.bytes()).unwrap();
+    assert!(document.text().ends_with("The second page."));
+    assert_eq!(document.notes, ["page 1 holds more than can be read; the rest was left out"]);
+}
+
+#[test]
+fn a_file_that_claims_too_many_objects_is_refused_before_it_is_loaded() {
+    let mut bytes = Maker::default().page(&text_at(50, 700, "text")).bytes();
+    bytes.extend(b"9 0 obj <</Type /ObjStm /N 600000 /First 10>> stream endstream endobj");
+    let outcome = extract("x.pdf", DocumentKind::Pdf, &bytes);
+    assert!(matches!(outcome, Err(ExtractError::TooManyObjects { count: 600_000.., .. })), "{outcome:?}");
+}
+
+#[test]
 fn a_file_of_very_many_objects_is_read_or_refused() {
     let mut bytes = Maker::default().page(&text_at(50, 700, "text")).bytes();
     let object = |number: i32| format!("{number} 0 obj\n<</A[1 2 3]>>\nendobj\n");

@@ -9,6 +9,9 @@ const WIDE_GAP: f64 = 3.0;
 /// Cells below each other begin, end or have their middle this near, in units of the type's size.
 const ALIGNED: f64 = 0.35;
 
+/// A longer line is no row of a table.
+const MAX_WORDS: usize = 400;
+
 /// Rows on each side that a cell may be aligned with; a row may leave cells empty.
 const NEIGHBOURS: usize = 4;
 
@@ -89,6 +92,9 @@ fn cells(row: &Line) -> Vec<(f64, f64)> {
 fn boundaries(lines: &[Line], index: usize) -> Vec<usize> {
     let line = &lines[index];
     let gaps = gaps(line);
+    if gaps.len() > MAX_WORDS {
+        return Vec::new();
+    }
     let candidates: Vec<usize> = candidates(line);
     if candidates.is_empty() {
         return candidates;
@@ -153,6 +159,9 @@ fn candidates(line: &Line) -> Vec<usize> {
 fn stands_at(line: &Line, word: usize, other: &Line) -> bool {
     let (start, end) = cell(line, word);
     let near = |a: f64, b: f64| (a - b).abs() < ALIGNED * line.size.max(other.size);
+    if other.words.len() > MAX_WORDS {
+        return false;
+    }
     candidates(other).into_iter().any(|candidate| {
         let (other_start, other_end) = cell(other, candidate);
         near(start, other_start)
