@@ -104,23 +104,25 @@ fn cells_without_lines_keep_their_columns() {
 
 #[test]
 fn justified_lines_are_no_table() {
-    // The same wide gap between all words of a line, as narrow justified columns have it.
+    // The same wide gap between all words of a line, as narrow justified columns have it, some as wide as a table's.
     let lines =
         [["one", "two", "three", "four"], ["five", "six", "seven", "eight"], ["nine", "ten", "and", "more"]];
-    let mut page = String::new();
-    for (row, words) in lines.iter().enumerate() {
-        let length: i32 = words.iter().map(|word| word.len() as i32 * 6).sum();
-        let gap = (170 - length) / 3;
-        let mut x = 50;
-        for word in words {
-            page += &maker::fixed_text_at(x, 700 - 12 * row as i32, word);
-            x += word.len() as i32 * 6 + gap;
+    for width in [170, 200] {
+        let mut page = String::new();
+        for (row, words) in lines.iter().enumerate() {
+            let length: i32 = words.iter().map(|word| word.len() as i32 * 6).sum();
+            let gap = (width - length) / 3;
+            let mut x = 50;
+            for word in words {
+                page += &maker::fixed_text_at(x, 700 - 12 * row as i32, word);
+                x += word.len() as i32 * 6 + gap;
+            }
         }
+        check(
+            Maker::default().page(&page),
+            &[(BlockKind::Paragraph, "one two three four five six seven eight nine ten and more")],
+        );
     }
-    check(
-        Maker::default().page(&page),
-        &[(BlockKind::Paragraph, "one two three four five six seven eight nine ten and more")],
-    );
 }
 
 #[test]

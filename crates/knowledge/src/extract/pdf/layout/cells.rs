@@ -108,7 +108,13 @@ fn boundaries(lines: &[Line], index: usize) -> Vec<usize> {
         around.filter(|&other| other != index).map(|other| &lines[other]).filter(near)
     };
     let aligned = |&candidate: &usize| neighbours().any(|other| stands_at(line, candidate, other));
-    if even && narrowest > WIDE_GAP && !candidates.is_empty() {
+    // Justified lines have both edges in common.
+    let justified = |other: &Line| {
+        gaps.len() > 1
+            && (line.x0 - other.x0).abs() < ALIGNED * line.size
+            && (line.x1 - other.x1).abs() < ALIGNED * line.size
+    };
+    if even && narrowest > WIDE_GAP && !neighbours().any(justified) {
         return candidates;
     }
     if even {
@@ -118,10 +124,7 @@ fn boundaries(lines: &[Line], index: usize) -> Vec<usize> {
                 let mut pairs = candidates.iter().zip(self::candidates(other));
                 pairs.all(|(&a, b)| (edge(cell(line, a)) - edge(cell(other, b))).abs() < ALIGNED * line.size)
             };
-            // Both edges of justified lines are the same.
-            let justified = (line.x0 - other.x0).abs() < ALIGNED * line.size
-                && (line.x1 - other.x1).abs() < ALIGNED * line.size;
-            !justified
+            !justified(other)
                 && gaps.len() == candidates.len()
                 && candidates.len() == self::candidates(other).len()
                 && (same(|cell| cell.0) || same(|cell| cell.1))
