@@ -41,7 +41,7 @@ pub(super) fn extract(bytes: &[u8], options: &ExtractOptions<'_>) -> Result<Extr
     let document = load(bytes)?;
     let mut reader = content::Reader::new(&document);
     let mut pages: Vec<(u32, Vec<Paragraph>)> = Vec::new();
-    let (mut empty_pages, mut unknown, mut total) = (Vec::new(), 0, 0);
+    let (mut unread_pages, mut unknown, mut total) = (Vec::new(), 0, 0);
     let mut notes = Vec::new();
     let mut budget = MAX_UNPACKED_BYTES;
     for (number, page_id) in document.get_pages() {
@@ -52,21 +52,23 @@ pub(super) fn extract(bytes: &[u8], options: &ExtractOptions<'_>) -> Result<Extr
         unknown += page.unknown;
         total += page.unknown + page.glyphs.len();
         let mut paragraphs = layout::paragraphs(&page);
+        let (size, turns) = match document.get_dictionary(page_id) {
+            Ok(dictionary) => scan::page_box(&document, dictionary),
+            Err(_) => ((0.0, 0.0), 0),
+        };
+        let pictures = scan::pictures_to_read(&page, size);
         if let Some(reader) = options.pictures {
-            let (size, turns) = match document.get_dictionary(page_id) {
-                Ok(dictionary) => scan::page_box(&document, dictionary),
-                Err(_) => continue,
-            };
-            for drawn in scan::pictures_to_read(&page, size) {
+            for drawn in &pictures {
                 match scan::read(&document, drawn, turns, reader, &mut notes) {
                     Ok(found) => paragraphs.extend(found),
                     Err(reason) => notes.push(format!("page {number}: {reason}")),
                 }
             }
         }
-        if paragraphs.is_empty() {
-            empty_pages.push(number);
-        } else {
+        if paragraphs.is_empty() || options.pictures.is_none() && !pictures.is_empty() {
+            unread_pages.push(number);
+        }
+        if !paragraphs.is_empty() {
             pages.push((number, paragraphs));
         }
     }
@@ -90,8 +92,8 @@ pub(super) fn extract(bytes: &[u8], options: &ExtractOptions<'_>) -> Result<Extr
     if unknown > 0 {
         notes.push(format!("{unknown} of {total} characters have no meaning in their font"));
     }
-    if !empty_pages.is_empty() {
-        notes.push(format!("no text on pages {empty_pages:?} (scans?)"));
+    if !unread_pages.is_empty() {
+        notes.push(format!("no text, or hardly any, on pages {unread_pages:?} (scans?)"));
     }
     let repeated = drop_repeated_margins(&mut pages);
     if repeated > 0 {
@@ -190,14 +192,20 @@ fn drop_repeated_margins(pages: &mut [(u32, Vec<Paragraph>)]) -> usize {
         }
     }
     let needed = (pages.len() / 2).max(if pages.len() == 2 { 2 } else { 3 });
+    // A running head and a foot: two lines a page at most.
+    let repeated = |paragraphs: &[Paragraph]| -> Vec<usize> {
+        let margin = margin(paragraphs).into_iter().rev();
+        margin.filter(|&index| counts[&mask(&paragraphs[index])] >= needed).collect()
+    };
+    // Where nothing else is on any page, that is the text.
+    if pages.iter().all(|(_, paragraphs)| repeated(paragraphs).len() == paragraphs.len()) {
+        return 0;
+    }
     let mut dropped = 0;
     for (_, paragraphs) in pages.iter_mut() {
-        // A running head and a foot: two lines a page at most.
-        for index in margin(paragraphs).into_iter().rev() {
-            if counts[&mask(&paragraphs[index])] >= needed {
-                paragraphs.remove(index);
-                dropped += 1;
-            }
+        for index in repeated(paragraphs) {
+            paragraphs.remove(index);
+            dropped += 1;
         }
     }
     dropped

@@ -180,9 +180,20 @@ fn pages_with_text_stay_and_the_others_are_read_or_named() {
     assert_eq!(blocks, [(Some(1), "The first page has text."), (Some(2), UPRIGHT)]);
     let without = extract("x.pdf", DocumentKind::Pdf, &maker().bytes()).unwrap();
     assert_eq!(without.text(), "The first page has text.");
-    assert_eq!(without.notes, ["no text on pages [2] (scans?)"]);
+    assert_eq!(without.notes, ["no text, or hardly any, on pages [2] (scans?)"]);
     let only = Maker::default().picture(gray(), MATRIX, 0).bytes();
     assert_eq!(extract("x.pdf", DocumentKind::Pdf, &only), Err(ExtractError::Scan));
+}
+
+#[test]
+fn pages_that_hold_nothing_but_the_same_line_keep_it() {
+    let mut maker = Maker::default();
+    for _ in 0..4 {
+        maker = maker.picture(gray(), MATRIX, 0);
+    }
+    let options = ExtractOptions { pictures: Some(&Corners) };
+    let documents = extract_all("x.pdf", DocumentKind::Pdf, &maker.bytes(), &options).unwrap();
+    assert_eq!(documents[0].text(), [UPRIGHT; 4].join("\n"));
 }
 
 #[test]
