@@ -71,6 +71,8 @@ pub enum ExtractError {
     TooLarge { bytes: u64, limit: u64 },
     #[error("unpacks to more than {limit} bytes (a compression bomb?)")]
     Bomb { limit: u64 },
+    #[error("holds {count} objects, more than the limit of {limit}")]
+    TooManyObjects { count: usize, limit: usize },
     #[error("protected by a password")]
     Encrypted,
     #[error("no text inside")]

@@ -4,7 +4,7 @@
 //! Left out on purpose: headers, footers, comments, deleted text and field codes. Page numbers are those
 //! of the last time the document was laid out, if the program that saved it left its page breaks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
@@ -21,7 +21,7 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
     let mut archive = Archive::open(bytes)?;
     let styles = match archive.text("word/styles.xml")? {
         Some(xml) => heading_styles(&xml)?,
-        None => HashMap::new(),
+        None => Styles::default(),
     };
     let title = archive.core_title();
     let body = archive.text("word/document.xml")?;
@@ -32,7 +32,7 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted, ExtractError> {
     let mut blocks = reading.finish();
     for part in ["word/footnotes.xml", "word/endnotes.xml"] {
         if let Some(xml) = archive.text(part)? {
-            let mut reading = Body::new(HashMap::new());
+            let mut reading = Body::new(Styles::default());
             reading.read(&xml)?;
             blocks.extend(reading.finish());
         }
@@ -50,9 +50,17 @@ fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
     Some(value.into_owned())
 }
 
+/// What paragraph styles say, by their ids.
+#[derive(Default)]
+struct Styles {
+    levels: HashMap<String, u8>,
+    lists: HashSet<String>,
+}
+
 /// Style id → heading level, from `w:outlineLvl` (0 is level 1), the style's name, or the style it is based on.
-fn heading_styles(xml: &str) -> Result<HashMap<String, u8>, ExtractError> {
+fn heading_styles(xml: &str) -> Result<Styles, ExtractError> {
     let mut levels: HashMap<String, u8> = HashMap::new();
+    let mut lists: HashSet<String> = HashSet::new();
     let mut parents: Vec<(String, String)> = Vec::new();
     let mut id = String::new();
     let mut reader = Reader::from_str(xml);
@@ -65,8 +73,11 @@ fn heading_styles(xml: &str) -> Result<HashMap<String, u8>, ExtractError> {
                     "name" => {
                         if let Some(level) = level_of_name(&value()) {
                             levels.insert(id.clone(), level);
+                        } else if is_list_name(&value()) {
+                            lists.insert(id.clone());
                         }
                     }
+                    "numId" if value() != "0" => drop(lists.insert(id.clone())),
                     "outlineLvl" => {
                         if let Some(level) = value().parse().ok().filter(|level: &u8| *level < 9) {
                             levels.insert(id.clone(), level + 1);
@@ -86,9 +97,18 @@ fn heading_styles(xml: &str) -> Result<HashMap<String, u8>, ExtractError> {
             if let (false, Some(level)) = (levels.contains_key(child), levels.get(parent).copied()) {
                 levels.insert(child.clone(), level);
             }
+            if lists.contains(parent) {
+                lists.insert(child.clone());
+            }
         }
     }
-    Ok(levels)
+    Ok(Styles { levels, lists })
+}
+
+/// `List Bullet 2`, `List Number`; but `List Paragraph` is any text beside a list, and `List Continue` has no bullet.
+fn is_list_name(name: &str) -> bool {
+    let name = name.to_lowercase();
+    name.starts_with("list bullet") || name.starts_with("list number")
 }
 
 /// `heading 1` (Word), `Heading 1` (`LibreOffice`), `标题 1` (Chinese Word), `Title`.
@@ -135,7 +155,7 @@ impl Table {
 }
 
 struct Body {
-    styles: HashMap<String, u8>,
+    styles: Styles,
     blocks: Vec<Block>,
     tables: Vec<Table>,
     text: String,
@@ -150,7 +170,7 @@ struct Body {
 }
 
 impl Body {
-    fn new(styles: HashMap<String, u8>) -> Self {
+    fn new(styles: Styles) -> Self {
         Self {
             styles,
             blocks: Vec::new(),
@@ -172,12 +192,8 @@ impl Body {
                 Event::Start(element) => self.start(&element, false),
                 Event::Empty(element) => self.start(&element, true),
                 Event::End(element) => self.end(element.local_name().as_ref()),
-                event @ (Event::Text(_) | Event::CData(_) | Event::GeneralRef(_)) => {
-                    if self.in_text && self.hidden == 0 {
-                        self.text.extend(event_text(&event));
-                    }
-                }
                 Event::Eof => return Ok(()),
+                event if self.in_text && self.hidden == 0 => self.text.extend(event_text(&event)),
                 _ => {}
             }
         }
@@ -203,7 +219,8 @@ impl Body {
             }
             "pStyle" => {
                 let id = attribute(element, "val").unwrap_or_default();
-                self.style = self.styles.get(&id).copied();
+                self.style = self.styles.levels.get(&id).copied();
+                self.in_list |= self.styles.lists.contains(&id);
             }
             "numId" => self.in_list = attribute(element, "val").as_deref() != Some("0"),
             "tbl" if !empty => self.tables.push(Table::default()),
@@ -218,11 +235,12 @@ impl Body {
         };
         let value = attribute(element, "val");
         match element.local_name().as_ref() {
-            "tblHeader" if !matches!(value.as_deref(), Some("0" | "false")) => {
-                // Only rows at the start are headers.
-                if table.num_headers == table.rows.len() {
-                    table.num_headers += 1;
-                }
+            // Only rows at the start are headers.
+            "tblHeader"
+                if !matches!(value.as_deref(), Some("0" | "false"))
+                    && table.num_headers == table.rows.len() =>
+            {
+                table.num_headers += 1;
             }
             "gridSpan" => table.span = value.and_then(|value| value.parse().ok()).unwrap_or(1),
             "gridBefore" => {
@@ -311,6 +329,7 @@ mod tests {
 
     const STYLES: &str = r#"<w:styles xmlns:w="x"><w:style w:styleId="a1"><w:name w:val="heading 1"/></w:style>
         <w:style w:styleId="own"><w:name w:val="Mine"/><w:basedOn w:val="a1"/></w:style>
+        <w:style w:styleId="lb"><w:name w:val="List Bullet"/></w:style>
         <w:style w:styleId="o2"><w:name w:val="Other"/><w:pPr><w:outlineLvl w:val="1"/></w:pPr></w:style></w:styles>"#;
 
     #[test]
@@ -321,6 +340,7 @@ mod tests {
             <w:p><w:r><w:t xml:space="preserve">Use </w:t></w:r><w:del><w:r><w:delText>no </w:delText></w:r></w:del>
               <w:r><w:t>230&#160;V.</w:t></w:r></w:p>
             <w:p><w:pPr><w:numPr><w:ilvl w:val="0"/><w:numId w:val="1"/></w:numPr></w:pPr><w:r><w:t>first</w:t></w:r></w:p>
+            <w:p><w:pPr><w:pStyle w:val="lb"/></w:pPr><w:r><w:t>second</w:t></w:r></w:p>
             <w:tbl><w:tr><w:tc><w:p><w:r><w:t>Mass</w:t></w:r></w:p></w:tc>
               <w:tc><w:p><w:r><w:t>3</w:t></w:r></w:p><w:p><w:r><w:t>kg</w:t></w:r></w:p></w:tc></w:tr></w:tbl>
             </w:body></w:document>"#;
@@ -334,6 +354,7 @@ mod tests {
                 (BlockKind::Heading(2), "电源"),
                 (BlockKind::Paragraph, "Use 230 V."),
                 (BlockKind::ListItem, "- first"),
+                (BlockKind::ListItem, "- second"),
                 (BlockKind::TableRow, "Mass | 3 kg"),
             ]
         );

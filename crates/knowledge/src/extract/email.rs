@@ -137,9 +137,9 @@ mod tests {
     fn forwards_without_end_and_files_that_are_no_mail() {
         let deep = "Content-Type: message/rfc822\r\n\r\n".repeat(20_000) + "Subject: x\r\n\r\nend";
         let _ = super::super::extract("x.eml", DocumentKind::Email, deep.as_bytes());
-        let boundaries: String = (0..20_000)
-            .map(|index| format!("Content-Type: multipart/mixed; boundary=b{index}\r\n\r\n--b{index}\r\n"))
-            .collect();
+        let part =
+            |index: i32| format!("Content-Type: multipart/mixed; boundary=b{index}\r\n\r\n--b{index}\r\n");
+        let boundaries = (0..20_000).map(part).collect::<Vec<_>>().concat();
         let _ = super::super::extract("x.eml", DocumentKind::Email, boundaries.as_bytes());
         assert!(matches!(extract(b""), Err(ExtractError::Damaged { .. })));
     }

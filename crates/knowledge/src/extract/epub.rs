@@ -92,10 +92,10 @@ mod tests {
 
     const CONTAINER: &str =
         r#"<container><rootfiles><rootfile full-path="OEBPS/content.opf"/></rootfiles></container>"#;
-    const PACKAGE: &str = r##"<package><metadata><dc:title>The book</dc:title></metadata><manifest>
-        <item id="a" href="one.xhtml"/><item id="b" href="text/chapter%20two.xhtml#start"/>
+    const PACKAGE: &str = r#"<package><metadata><dc:title>The book</dc:title></metadata><manifest>
+        <item id="a" href="one.xhtml"/><item id="b" href="text/chapter%20two.xhtml&#35;start"/>
         <item id="n" href="nav.xhtml" properties="nav"/></manifest>
-        <spine><itemref idref="n"/><itemref idref="b"/><itemref idref="a"/><itemref idref="x"/></spine></package>"##;
+        <spine><itemref idref="n"/><itemref idref="b"/><itemref idref="a"/><itemref idref="x"/></spine></package>"#;
 
     fn parts() -> Vec<(&'static str, &'static str)> {
         vec![

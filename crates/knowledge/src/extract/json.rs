@@ -196,7 +196,8 @@ fn notebook(entries: &[(String, Json)]) -> Result<Extracted, ExtractError> {
             Some("markdown") => extracted.blocks.extend(markdown::extract(source.as_bytes())?.blocks),
             _ => extracted.blocks.push(Block::new(BlockKind::Code, source)),
         }
-        outputs += matches!(cell.get("outputs"), Some(Json::Array(outputs)) if !outputs.is_empty()) as usize;
+        outputs +=
+            usize::from(matches!(cell.get("outputs"), Some(Json::Array(outputs)) if !outputs.is_empty()));
     }
     if outputs > 0 {
         extracted.notes.push(format!("the outputs of {outputs} cells were left out"));

@@ -5,7 +5,7 @@
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
 use super::table::{self, Header};
-use super::{Extracted, text};
+use super::{Extracted, html, text};
 use crate::document::{Block, BlockKind};
 use crate::error::ExtractError;
 
@@ -40,6 +40,8 @@ struct Writer {
     /// For each open list the number of its next item, if it is numbered.
     lists: Vec<Option<u64>>,
     metadata: bool,
+    /// HTML between blank lines, as tables and boxes that unfold are often written.
+    html: String,
 }
 
 impl Writer {
@@ -53,7 +55,8 @@ impl Writer {
             }
             Event::Text(text) | Event::Code(text) => self.text.push_str(&text),
             Event::InlineMath(text) | Event::DisplayMath(text) => self.text.push_str(&text),
-            Event::Html(html) | Event::InlineHtml(html) => {
+            Event::Html(html) => self.html.push_str(&html),
+            Event::InlineHtml(html) => {
                 // Tags alone carry no text; `<br>` separates words.
                 if html.trim_start().to_ascii_lowercase().starts_with("<br") {
                     self.text.push(' ');
@@ -85,6 +88,7 @@ impl Writer {
                 };
                 self.text.push_str(&mark);
             }
+            Tag::HtmlBlock if self.lists.is_empty() => self.flush(self.open_kind()),
             Tag::MetadataBlock(_) => self.metadata = true,
             _ => {}
         }
@@ -104,6 +108,16 @@ impl Writer {
             TagEnd::Table => {
                 let rows = std::mem::take(&mut self.rows);
                 self.blocks.extend(table::blocks(rows, Header::Rows(1), None));
+            }
+            TagEnd::HtmlBlock => {
+                let source = std::mem::take(&mut self.html);
+                let inner = html::extract(source.as_bytes()).map(|inner| inner.blocks).unwrap_or_default();
+                if self.lists.is_empty() {
+                    self.blocks.extend(inner);
+                } else {
+                    let texts: Vec<String> = inner.into_iter().map(|block| block.text).collect();
+                    self.text.push_str(&texts.join(" "));
+                }
             }
             TagEnd::MetadataBlock(_) => self.metadata = false,
             _ => {}
@@ -145,6 +159,24 @@ fn level_number(level: HeadingLevel) -> u8 {
 mod tests {
     use super::*;
     use crate::document::DocumentKind;
+
+    #[test]
+    fn blocks_of_html_are_read_as_html() {
+        let source = "# A\n\n<table><tr><th>K</th><th>V</th></tr>\n<tr><td>Mass</td><td>3 kg</td></tr></table>\n\n\
+            <!-- no --> <p align=center><img src=x></p>\n\nx <b>y</b><br>z\n\n- <div>deep</div>\n";
+        let document = super::super::extract("x.md", DocumentKind::Markdown, source.as_bytes()).unwrap();
+        let blocks: Vec<_> = document.blocks.iter().map(|b| (b.kind, b.text.as_str())).collect();
+        assert_eq!(
+            blocks,
+            [
+                (BlockKind::Heading(1), "A"),
+                (BlockKind::TableHeader, "K | V"),
+                (BlockKind::TableRow, "Mass | 3 kg"),
+                (BlockKind::Paragraph, "x y z"),
+                (BlockKind::ListItem, "- deep"),
+            ]
+        );
+    }
 
     #[test]
     fn headings_lists_tables_and_code_keep_their_kind() {

@@ -112,7 +112,7 @@ impl Walk {
             self.notes.push(format!("table `{name}` is larger than {MAX_CELLS} cells and was cut"));
         }
         let header = if rows.num_headers > 0 { Header::Rows(rows.num_headers) } else { Header::Guess };
-        let blocks = table::blocks(rows.rows, header, self.page);
+        let blocks = table::blocks(rows.cells, header, self.page);
         // Sheets have names people see; tables in a text don't.
         if rows.is_sheet && !blocks.is_empty() {
             self.push(BlockKind::Heading(1), name.to_string());
@@ -129,7 +129,7 @@ impl Walk {
 
 #[derive(Default)]
 struct Rows {
-    rows: Vec<Vec<String>>,
+    cells: Vec<Vec<String>>,
     num_headers: usize,
     num_cells: usize,
     cut: bool,
@@ -154,7 +154,7 @@ impl Rows {
         for (column, cell) in row.elements().enumerate() {
             let text = if cell.name == "covered-table-cell" {
                 // Covered from above if the row above has a text there, which then belongs to this row too.
-                let above = self.rows.last().and_then(|above| above.get(column)).cloned();
+                let above = self.cells.last().and_then(|above| above.get(column)).cloned();
                 above.filter(|_| {
                     column == 0 || row.elements().nth(column - 1).is_none_or(|left| !spans_columns(left))
                 })
@@ -178,7 +178,7 @@ impl Rows {
                 return;
             }
             self.num_cells += cells.len();
-            self.rows.push(cells.clone());
+            self.cells.push(cells.clone());
             self.num_headers += usize::from(in_header);
         }
     }

@@ -1,25 +1,32 @@
 //! PDF (ISO 32000) → blocks with page numbers: text where it is drawn, headings by size of type.
 //!
 //! `content` runs a page's drawing program and notes each character with its place, `font` says which characters
-//! the codes mean, `layout` makes lines and paragraphs. Left out on purpose: pictures (no OCR), forms, annotations.
+//! the codes mean, `layout` makes lines, tables and paragraphs. Pages that are pictures go to the reader of pictures
+//! (`scan`). Left out on purpose: pictures within text, forms, annotations.
 
 mod cmap;
 mod content;
 mod font;
 pub(super) mod layout;
+mod path;
+mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lopdf::{Document, LoadOptions};
 
 use super::table::{self, Header};
-use super::{ExtractOptions, Extracted, MAX_UNPACKED_BYTES};
+use super::{ExtractOptions, Extracted, MAX_UNPACKED_BYTES, one_line};
 use crate::document::{Block, BlockKind};
 use crate::error::ExtractError;
 use layout::Paragraph;
 
 /// One stream may unpack to this; a page of dense text needs a thousandth.
 const MAX_STREAM_BYTES: usize = 64 << 20;
+
+/// Objects take some 1.4 kB each while they are loaded, all at once (measured on a file of a million). A manual of a thousand
+/// pages with all its tags has some 150,000.
+const MAX_OBJECTS: usize = 500_000;
 
 /// Above this share of characters without meaning a document is refused, below it the loss is noted.
 const MAX_UNKNOWN_SHARE: f64 = 0.3;
@@ -30,20 +37,38 @@ const HEADING_SCALE: f64 = 1.12;
 /// Longer lines are no headings, whatever their type.
 const MAX_HEADING_CHARS: usize = 120;
 
-pub(super) fn extract(bytes: &[u8], _options: &ExtractOptions<'_>) -> Result<Extracted, ExtractError> {
+pub(super) fn extract(bytes: &[u8], options: &ExtractOptions<'_>) -> Result<Extracted, ExtractError> {
     let document = load(bytes)?;
     let mut reader = content::Reader::new(&document);
     let mut pages: Vec<(u32, Vec<Paragraph>)> = Vec::new();
-    let (mut empty_pages, mut unknown, mut total) = (Vec::new(), 0, 0);
+    let (mut unread_pages, mut unknown, mut total) = (Vec::new(), 0, 0);
+    let mut notes = Vec::new();
     let mut budget = MAX_UNPACKED_BYTES;
     for (number, page_id) in document.get_pages() {
         let page = reader.read_page(page_id, &mut budget)?;
+        if page.cut {
+            notes.push(format!("page {number} holds more than can be read; the rest was left out"));
+        }
         unknown += page.unknown;
         total += page.unknown + page.glyphs.len();
-        let paragraphs = layout::paragraphs(&page);
-        if paragraphs.is_empty() {
-            empty_pages.push(number);
-        } else {
+        let mut paragraphs = layout::paragraphs(&page);
+        let (size, turns) = match document.get_dictionary(page_id) {
+            Ok(dictionary) => scan::page_box(&document, dictionary),
+            Err(_) => ((0.0, 0.0), 0),
+        };
+        let pictures = scan::pictures_to_read(&page, size);
+        if let Some(reader) = options.pictures {
+            for drawn in &pictures {
+                match scan::read(&document, drawn, turns, reader, &mut notes) {
+                    Ok(found) => paragraphs.extend(found),
+                    Err(reason) => notes.push(format!("page {number}: {reason}")),
+                }
+            }
+        }
+        if paragraphs.is_empty() || options.pictures.is_none() && !pictures.is_empty() {
+            unread_pages.push(number);
+        }
+        if !paragraphs.is_empty() {
             pages.push((number, paragraphs));
         }
     }
@@ -53,28 +78,43 @@ pub(super) fn extract(bytes: &[u8], _options: &ExtractOptions<'_>) -> Result<Ext
     if pages.is_empty() {
         return Err(if document.xref_recovery.is_some() {
             ExtractError::damaged("the file is cut off or broken, and no text could be recovered")
+        } else if let Some(reason) = notes.into_iter().next() {
+            ExtractError::PictureReader { reason }
+        } else if options.pictures.is_some() {
+            ExtractError::NoText
         } else {
             ExtractError::Scan
         });
     }
-    let mut notes = Vec::new();
     if document.xref_recovery.is_some() {
         notes.push("the file is damaged; what could be recovered was read".to_string());
     }
     if unknown > 0 {
         notes.push(format!("{unknown} of {total} characters have no meaning in their font"));
     }
-    if !empty_pages.is_empty() {
-        notes.push(format!("no text on pages {empty_pages:?} (scans?)"));
+    if !unread_pages.is_empty() {
+        notes.push(format!("no text, or hardly any, on pages {unread_pages:?} (scans?)"));
     }
     let repeated = drop_repeated_margins(&mut pages);
     if repeated > 0 {
         notes.push(format!("{repeated} running heads, feet and page numbers left out"));
     }
-    Ok(Extracted { title: title(&document), blocks: blocks(pages), notes, ..Extracted::default() })
+    let outline = outline(&document);
+    Ok(Extracted { title: title(&document), blocks: blocks(pages, &outline), notes, ..Extracted::default() })
+}
+
+/// The titles of the outline with their levels.
+fn outline(document: &Document) -> BTreeMap<String, u8> {
+    let entries = document.get_toc().map(|toc| toc.toc).unwrap_or_default();
+    let level = |level: usize| (level as u8).clamp(1, 6);
+    entries.into_iter().map(|entry| (one_line(&entry.title), level(entry.level))).collect()
 }
 
 fn load(bytes: &[u8]) -> Result<Document, ExtractError> {
+    let count = count_objects(bytes);
+    if count > MAX_OBJECTS {
+        return Err(ExtractError::TooManyObjects { count, limit: MAX_OBJECTS });
+    }
     let options = LoadOptions { max_decompressed_size: Some(MAX_STREAM_BYTES), ..LoadOptions::default() };
     let document = Document::load_mem_with_options(bytes, options).map_err(|error| match error {
         lopdf::Error::Decryption(_) | lopdf::Error::InvalidPassword => ExtractError::Encrypted,
@@ -87,6 +127,28 @@ fn load(bytes: &[u8]) -> Result<Document, ExtractError> {
         return Err(ExtractError::damaged("no pages can be found inside"));
     }
     Ok(document)
+}
+
+/// The objects that stand in the file and those that its object streams (ISO 32000-1, 7.5.7) say they hold.
+fn count_objects(bytes: &[u8]) -> usize {
+    let mut count = 0usize;
+    for (at, window) in bytes.windows(4).enumerate() {
+        if window == b" obj" {
+            count += 1;
+        } else if window == b"/Obj" && bytes[at..].starts_with(b"/ObjStm") {
+            // `/N` stands in the same dictionary, before or after the type.
+            let dictionary = &bytes[at.saturating_sub(200)..(at + 200).min(bytes.len())];
+            let numbers = dictionary.windows(3).enumerate().filter(|(_, key)| *key == b"/N ");
+            let number = numbers.map(|(at, _)| {
+                let digits = dictionary[at + 3..].iter().take_while(|byte| byte.is_ascii_digit());
+                digits.fold(0usize, |number, byte| {
+                    number.saturating_mul(10).saturating_add((byte - b'0').into())
+                })
+            });
+            count = count.saturating_add(number.max().unwrap_or(0));
+        }
+    }
+    count
 }
 
 fn title(document: &Document) -> Option<String> {
@@ -105,7 +167,15 @@ fn title(document: &Document) -> Option<String> {
 /// two.
 fn drop_repeated_margins(pages: &mut [(u32, Vec<Paragraph>)]) -> usize {
     let mask = |paragraph: &Paragraph| -> String {
-        paragraph.text.chars().map(|c| if c.is_numeric() { '#' } else { c }).collect()
+        let mut mask = String::new();
+        for c in paragraph.text.chars() {
+            match c.is_numeric() {
+                false => mask.push(c),
+                true if mask.ends_with('#') => {}
+                true => mask.push('#'),
+            }
+        }
+        mask
     };
     let margin = |paragraphs: &[Paragraph]| -> BTreeSet<usize> {
         let by_height = |index: &usize| ordered(paragraphs[*index].y);
@@ -122,14 +192,20 @@ fn drop_repeated_margins(pages: &mut [(u32, Vec<Paragraph>)]) -> usize {
         }
     }
     let needed = (pages.len() / 2).max(if pages.len() == 2 { 2 } else { 3 });
+    // A running head and a foot: two lines a page at most.
+    let repeated = |paragraphs: &[Paragraph]| -> Vec<usize> {
+        let margin = margin(paragraphs).into_iter().rev();
+        margin.filter(|&index| counts[&mask(&paragraphs[index])] >= needed).collect()
+    };
+    // Where nothing else is on any page, that is the text.
+    if pages.iter().all(|(_, paragraphs)| repeated(paragraphs).len() == paragraphs.len()) {
+        return 0;
+    }
     let mut dropped = 0;
     for (_, paragraphs) in pages.iter_mut() {
-        // A running head and a foot: two lines a page at most.
-        for index in margin(paragraphs).into_iter().rev() {
-            if counts[&mask(&paragraphs[index])] >= needed {
-                paragraphs.remove(index);
-                dropped += 1;
-            }
+        for index in repeated(paragraphs) {
+            paragraphs.remove(index);
+            dropped += 1;
         }
     }
     dropped
@@ -139,7 +215,7 @@ fn ordered(value: f64) -> i64 {
     (value * 1000.0) as i64
 }
 
-pub(super) fn blocks(pages: Vec<(u32, Vec<Paragraph>)>) -> Vec<Block> {
+pub(super) fn blocks(pages: Vec<(u32, Vec<Paragraph>)>, outline: &BTreeMap<String, u8>) -> Vec<Block> {
     let levels = Levels::new(pages.iter().flat_map(|(_, paragraphs)| paragraphs));
     let mut blocks = Vec::new();
     for (number, paragraphs) in pages {
@@ -151,7 +227,10 @@ pub(super) fn blocks(pages: Vec<(u32, Vec<Paragraph>)>) -> Vec<Block> {
             }
             blocks.extend(table::blocks(std::mem::take(&mut rows), Header::Guess, Some(number)));
             let kind = match paragraph.kind {
-                BlockKind::Paragraph => levels.kind(&paragraph),
+                BlockKind::Paragraph => match outline.get(&one_line(&paragraph.text)) {
+                    Some(level) => BlockKind::Heading(*level),
+                    None => levels.kind(&paragraph),
+                },
                 kind => kind,
             };
             blocks.push(Block { kind, text: paragraph.text, page: Some(number) });
@@ -205,3 +284,6 @@ fn is_short(paragraph: &Paragraph) -> bool {
 fn tenths(size: f64) -> i64 {
     (size * 10.0).round() as i64
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Picture files → pixels for the reader of pictures, and its lines → paragraphs in reading order.
 
+use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use image::metadata::Orientation;
@@ -28,7 +29,7 @@ pub(super) fn extract(bytes: &[u8], options: &ExtractOptions<'_>) -> Result<Extr
     let lines = reader.read(&picture).map_err(|reason| ExtractError::PictureReader { reason })?;
     let mut notes = Vec::new();
     let paragraphs = layout::paragraphs_of_picture(&sure(lines, &mut notes), 1.0);
-    let blocks = super::pdf::blocks(vec![(1, paragraphs)]);
+    let blocks = super::pdf::blocks(vec![(1, paragraphs)], &BTreeMap::new());
     let blocks = blocks.into_iter().map(|block| Block { page: None, ..block }).collect();
     Ok(Extracted { blocks, notes, ..Extracted::default() })
 }

@@ -1,4 +1,4 @@
-//! PowerPoint presentations (ECMA-376 `PresentationML`) → a page for each slide: its title as heading, text, lists,
+//! `PowerPoint` presentations (ECMA-376 `PresentationML`) → a page for each slide: its title as heading, text, lists,
 //! tables, the numbers of charts, and the speaker's notes.
 //!
 //! Shapes are read from top to bottom where all of them say where they are, else in the order of the file.

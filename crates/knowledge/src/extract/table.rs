@@ -38,7 +38,9 @@ pub(super) fn blocks(rows: Vec<Vec<String>>, header: Header, page: Option<u32>) 
     }
     // A table that is all header has no rows to explain.
     if kept.iter().all(|(is_header, _)| *is_header) {
-        kept.iter_mut().for_each(|(is_header, _)| *is_header = false);
+        for (is_header, _) in &mut kept {
+            *is_header = false;
+        }
     }
     let blocks = kept.into_iter().map(|(is_header, row)| {
         let kind = if is_header { BlockKind::TableHeader } else { BlockKind::TableRow };
@@ -50,7 +52,9 @@ pub(super) fn blocks(rows: Vec<Vec<String>>, header: Header, page: Option<u32>) 
 fn drop_empty_columns(rows: &mut [(bool, Vec<String>)]) {
     let width = rows.iter().map(|(_, row)| row.len()).max().unwrap_or(0);
     if width.saturating_mul(rows.len()) > MAX_CELLS {
-        rows.iter_mut().for_each(|(_, row)| row.retain(|cell| !cell.is_empty()));
+        for (_, row) in rows.iter_mut() {
+            row.retain(|cell| !cell.is_empty());
+        }
         return;
     }
     let mut used = vec![false; width];

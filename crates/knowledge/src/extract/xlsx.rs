@@ -156,7 +156,7 @@ impl Book {
                     }
                     "v" | "t" => inside = matches!(event, Event::Start(_)),
                     "mergeCell" => {
-                        merges.extend(attribute(element, "ref").and_then(|range| range_of(&range)))
+                        merges.extend(attribute(element, "ref").and_then(|range| range_of(&range)));
                     }
                     _ => {}
                 },

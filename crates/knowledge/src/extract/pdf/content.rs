@@ -10,8 +10,15 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::MAX_STREAM_BYTES;
 use super::font::{Font, entry, number};
+use super::path::{Path, Rule};
 use crate::error::ExtractError;
 use crate::extract::MAX_UNPACKED_BYTES;
+
+/// Characters on one page. A newspaper has some 30,000.
+const MAX_GLYPHS: usize = 300_000;
+
+/// A program is decoded in pieces of at least this size.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Pictures that are remembered of one page.
 const MAX_PICTURES: usize = 256;
@@ -35,34 +42,29 @@ pub(super) struct Glyph {
     pub(super) range: Range<usize>,
 }
 
-/// A straight line, or a filled rectangle as thin as one.
+/// A picture on a page: its own width and height as they are drawn, in points, and quarter turns against the clock.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Rule {
-    pub(super) x0: f64,
-    pub(super) y0: f64,
-    pub(super) x1: f64,
-    pub(super) y1: f64,
+pub(super) struct Drawn {
+    pub(super) id: ObjectId,
+    pub(super) width: f64,
+    pub(super) height: f64,
+    pub(super) turn: u8,
 }
-
-/// Filled rectangles up to this thickness are lines, in points.
-const MAX_THICKNESS: f64 = 3.0;
-
-/// A page with more lines is a drawing.
-const MAX_RULES: usize = 20_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) glyphs: Vec<Glyph>,
     pub(super) rules: Vec<Rule>,
-    /// The pictures that are drawn: what they are, and how large, in points.
-    pub(super) pictures: Vec<(ObjectId, f64, f64)>,
+    pub(super) pictures: Vec<Drawn>,
     pub(super) text: String,
+    /// There were more characters than are kept.
+    pub(super) cut: bool,
     /// Codes whose meaning the font doesn't tell.
     pub(super) unknown: usize,
 }
 
 /// `[a b c d e f]`: x' = a·x + c·y + e, y' = b·x + d·y + f.
-type Matrix = [f64; 6];
+pub(super) type Matrix = [f64; 6];
 const IDENTITY: Matrix = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0];
 
 fn multiply(m: &Matrix, n: &Matrix) -> Matrix {
@@ -127,10 +129,7 @@ impl<'a> Reader<'a> {
             stack: Vec::new(),
             text_matrix: IDENTITY,
             line_matrix: IDENTITY,
-            path: Vec::new(),
-            boxes: Vec::new(),
-            pen: (0.0, 0.0),
-            start: (0.0, 0.0),
+            path: Path::default(),
             marks: Vec::new(),
             budget,
         };
@@ -151,18 +150,24 @@ struct Run<'r, 'a> {
     stack: Vec<State>,
     text_matrix: Matrix,
     line_matrix: Matrix,
-    /// The path that is being made: straight lines, rectangles, where the pen is and where it began.
-    path: Vec<Rule>,
-    boxes: Vec<Rule>,
-    pen: (f64, f64),
-    start: (f64, f64),
+    path: Path,
     /// Open marked content: true where it is an artifact.
     marks: Vec<bool>,
     budget: &'r mut u64,
 }
 
 impl<'a> Run<'_, 'a> {
+    /// In pieces, since a decoded operation takes some fifty times its source.
     fn program(&mut self, program: &[u8], resources: &[&'a Dictionary], depth: usize) {
+        let mut rest = program;
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(piece_end(rest));
+            self.piece(piece, resources, depth);
+            rest = after;
+        }
+    }
+
+    fn piece(&mut self, program: &[u8], resources: &[&'a Dictionary], depth: usize) {
         // A program that breaks off in the middle still has its beginning.
         let Ok(content) = Content::decode(program) else {
             return;
@@ -186,65 +191,13 @@ impl<'a> Run<'_, 'a> {
                 }
                 "Tf" => self.set_font(operands, resources),
                 "Do" => self.form(operands, resources, depth),
-                "m" | "l" | "c" | "v" | "y" | "h" | "re" => self.path_operator(&operation.operator, operands),
+                "m" | "l" | "c" | "v" | "y" | "h" | "re" => {
+                    self.path.step(&operation.operator, operands, &self.state.ctm);
+                }
                 "S" | "s" | "f" | "F" | "f*" | "B" | "B*" | "b" | "b*" | "n" => {
-                    self.paint(&operation.operator)
+                    self.path.paint(&operation.operator, &mut self.page.rules);
                 }
                 operator => self.text_operator(operator, operands),
-            }
-        }
-    }
-
-    fn path_operator(&mut self, operator: &str, operands: &[Object]) {
-        let numbers: Vec<f64> = operands.iter().filter_map(number).collect();
-        let ctm = self.state.ctm;
-        let place = |x: f64, y: f64| (ctm[0] * x + ctm[2] * y + ctm[4], ctm[1] * x + ctm[3] * y + ctm[5]);
-        match (operator, numbers.as_slice()) {
-            ("m", [x, y]) => {
-                self.pen = place(*x, *y);
-                self.start = self.pen;
-            }
-            ("l", [x, y]) => self.line_to(place(*x, *y)),
-            ("h", _) => self.line_to(self.start),
-            ("re", [x, y, width, height]) => {
-                let ((x0, y0), (x1, y1)) = (place(*x, *y), place(x + width, y + height));
-                if self.boxes.len() < MAX_RULES {
-                    self.boxes.push(Rule { x0, y0, x1, y1 });
-                }
-            }
-            // Curves are no part of a table, but move the pen.
-            (_, [.., x, y]) => self.pen = place(*x, *y),
-            _ => {}
-        }
-    }
-
-    fn line_to(&mut self, to: (f64, f64)) {
-        let ((x0, y0), (x1, y1)) = (self.pen, to);
-        if self.path.len() < MAX_RULES {
-            self.path.push(Rule { x0, y0, x1, y1 });
-        }
-        self.pen = to;
-    }
-
-    fn paint(&mut self, operator: &str) {
-        let (path, boxes) = (std::mem::take(&mut self.path), std::mem::take(&mut self.boxes));
-        if operator == "n" || self.page.rules.len() > MAX_RULES {
-            return;
-        }
-        let stroked = !operator.starts_with(['f', 'F']);
-        for Rule { x0, y0, x1, y1 } in boxes {
-            if (x1 - x0).abs() < MAX_THICKNESS || (y1 - y0).abs() < MAX_THICKNESS {
-                self.page.rules.push(Rule { x0, y0, x1, y1 });
-            } else if stroked {
-                let sides = [(x0, y0, x1, y0), (x0, y1, x1, y1), (x0, y0, x0, y1), (x1, y0, x1, y1)];
-                self.page.rules.extend(sides.map(|(x0, y0, x1, y1)| Rule { x0, y0, x1, y1 }));
-            }
-        }
-        if stroked {
-            self.page.rules.extend(path);
-        } else if let Some(thin) = bounds(&path).filter(|_| path.len() <= 5) {
-            if (thin.x1 - thin.x0).abs() < MAX_THICKNESS || (thin.y1 - thin.y0).abs() < MAX_THICKNESS {
-                self.page.rules.push(thin);
             }
         }
     }
@@ -334,7 +287,8 @@ impl<'a> Run<'_, 'a> {
             let ctm = self.state.ctm;
             if let Some(id) = name.and_then(|name| resource_id(document, resources, b"XObject", name)) {
                 if self.page.pictures.len() < MAX_PICTURES {
-                    self.page.pictures.push((id, ctm[0].hypot(ctm[1]), ctm[2].hypot(ctm[3])));
+                    let (width, height) = (ctm[0].hypot(ctm[1]), ctm[2].hypot(ctm[3]));
+                    self.page.pictures.push(Drawn { id, width, height, turn: quarter_turns(&ctm) });
                 }
             }
             return;
@@ -377,6 +331,7 @@ impl<'a> Run<'_, 'a> {
             let place = multiply(&place, &state.ctm);
             let end = multiply(&[1.0, 0.0, 0.0, 1.0, shown.width * state.size * state.scale, 0.0], &place);
             match shown.text {
+                Some(_) if self.page.glyphs.len() >= MAX_GLYPHS => self.page.cut = true,
                 Some(text) => {
                     let start = self.page.text.len();
                     push_plain(&mut self.page.text, &text);
@@ -388,6 +343,21 @@ impl<'a> Run<'_, 'a> {
             self.text_matrix = multiply(&[1.0, 0.0, 0.0, 1.0, advance, 0.0], &self.text_matrix);
         });
     }
+}
+
+/// Where the next piece of a program ends: after an operator that ends a text or a path.
+fn piece_end(program: &[u8]) -> usize {
+    let Some(tail) = program.get(PIECE_BYTES..) else {
+        return program.len();
+    };
+    let blank = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
+    let ends = |(at, pair): (usize, &[u8])| {
+        let two = pair == b"ET" && blank(tail.get(at + 2));
+        let one = matches!(pair[0], b'Q' | b'S' | b'f' | b'n') && blank(Some(&pair[1]));
+        let length = if two { 2 } else { 1 };
+        (at > 0 && blank(tail.get(at - 1)) && (one || two)).then_some(PIECE_BYTES + at + length)
+    };
+    tail.windows(2).enumerate().find_map(ends).unwrap_or(program.len())
 }
 
 /// Ligatures and the radicals that fonts show for whole characters become the letters and characters themselves.
@@ -411,13 +381,7 @@ fn glyph(
     range: Range<usize>,
 ) -> Glyph {
     // Turn the page so that this baseline runs to the right.
-    let turn = if place[0].abs() >= place[1].abs() {
-        if place[0] >= 0.0 { 0 } else { 2 }
-    } else if place[1] > 0.0 {
-        1
-    } else {
-        3
-    };
+    let turn = quarter_turns(place);
     let (x0, y) = turned(turn, place[4], place[5]);
     let (x1, _) = turned(turn, end[4], end[5]);
     Glyph {
@@ -432,6 +396,16 @@ fn glyph(
     }
 }
 
+/// How often a matrix turns what runs to the right, against the clock.
+fn quarter_turns(m: &Matrix) -> u8 {
+    match m[0].abs() >= m[1].abs() {
+        true if m[0] >= 0.0 => 0,
+        true => 2,
+        false if m[1] > 0.0 => 1,
+        false => 3,
+    }
+}
+
 /// A place on the page after `turn` quarter turns make the baseline run to the right.
 pub(super) fn turned(turn: u8, x: f64, y: f64) -> (f64, f64) {
     match turn {
@@ -440,16 +414,6 @@ pub(super) fn turned(turn: u8, x: f64, y: f64) -> (f64, f64) {
         2 => (-x, -y),
         _ => (-y, x),
     }
-}
-
-fn bounds(path: &[Rule]) -> Option<Rule> {
-    let grow = |a: Rule, b: &Rule| Rule {
-        x0: a.x0.min(b.x0).min(b.x1),
-        y0: a.y0.min(b.y0).min(b.y1),
-        x1: a.x1.max(b.x0).max(b.x1),
-        y1: a.y1.max(b.y0).max(b.y1),
-    };
-    path.first().map(|first| path.iter().fold(Rule { x1: first.x0, y1: first.y0, ..*first }, grow))
 }
 
 fn resource_id(

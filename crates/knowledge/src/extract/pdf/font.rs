@@ -3,6 +3,8 @@
 //! The meaning comes from `ToUnicode`, else from the encoding: the one-byte ones with their differences, and those
 //! predefined for Chinese, Japanese and Korean whose codes are themselves a known character encoding.
 
+mod base14;
+
 use std::collections::HashMap;
 
 use encoding_rs::Encoding;
@@ -61,7 +63,7 @@ impl Font {
         if subtype == b"Type0" {
             font.load_composite(document, dictionary);
         } else {
-            font.load_simple(document, dictionary, subtype == b"Type3");
+            font.load_simple(document, dictionary, subtype == b"Type3", &name);
         }
         font
     }
@@ -182,7 +184,7 @@ impl Font {
         }
     }
 
-    fn load_simple(&mut self, document: &Document, dictionary: &Dictionary, type3: bool) {
+    fn load_simple(&mut self, document: &Document, dictionary: &Dictionary, type3: bool, name: &str) {
         let encoding = dictionary.get_font_encoding_with_limit(document, MAX_STREAM_BYTES).ok();
         let meaning = |byte: u8| {
             let text = encoding.as_ref()?.bytes_to_string(&[byte]).ok()?;
@@ -195,6 +197,10 @@ impl Font {
         let scale = scale.unwrap_or(0.001);
         let first = entry(document, dictionary, b"FirstChar").and_then(number).unwrap_or(0.0) as u32;
         let array = entry(document, dictionary, b"Widths").and_then(|object| object.as_array().ok());
+        if array.is_none() && !type3 {
+            let known = (0..=255).filter_map(|code| Some((u32::from(code), base14::width(name, code)?)));
+            self.widths.extend(known);
+        }
         for (offset, width) in array.into_iter().flatten().enumerate().take(256) {
             let width = document.dereference(width).ok().and_then(|(_, object)| number(object));
             if let Some(width) = width {

@@ -16,9 +16,8 @@ fn paragraph(text: &str) -> String {
     format!("<a:p><a:r><a:t>{text}</a:t></a:r></a:p>")
 }
 
-#[test]
-fn slides_are_pages_with_their_titles_as_headings() {
-    let table = "<p:graphicFrame><p:xfrm><a:off x=\"5\" y=\"900\"/></p:xfrm><a:graphic><a:graphicData><a:tbl>\
+fn table() -> String {
+    "<p:graphicFrame><p:xfrm><a:off x=\"5\" y=\"900\"/></p:xfrm><a:graphic><a:graphicData><a:tbl>\
         <a:tblPr firstRow=\"1\"/><a:tr><a:tc><a:txBody>P</a:txBody></a:tc></a:tr></a:tbl></a:graphicData></a:graphic></p:graphicFrame>"
         .replace(
             "<a:tr><a:tc><a:txBody>P</a:txBody></a:tc></a:tr>",
@@ -31,7 +30,12 @@ fn slides_are_pages_with_their_titles_as_headings() {
                     format!("<a:tr>{}</a:tr>", row.split('|').map(cell).collect::<String>())
                 })
                 .concat(),
-        );
+        )
+}
+
+#[test]
+fn slides_are_pages_with_their_titles_as_headings() {
+    let table = table();
     let chart =
         "<p:graphicFrame><p:xfrm><a:off x=\"5\" y=\"950\"/></p:xfrm><c:chart r:id=\"c1\"/></p:graphicFrame>";
     let one = format!(

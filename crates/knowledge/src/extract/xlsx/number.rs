@@ -94,11 +94,7 @@ impl Format {
                 let seconds = (value.fract() * 86_400.0).round() as u64;
                 let date = date(value.floor() as i64 + seconds as i64 / 86_400, from_1904);
                 let seconds = seconds % 86_400;
-                if self == Self::Date && seconds == 0 || seconds == 0 {
-                    date
-                } else {
-                    format!("{date} {}", clock(seconds))
-                }
+                if seconds == 0 { date } else { format!("{date} {}", clock(seconds)) }
             }
             // Hours above 24 belong to durations.
             Self::Time | Self::Date | Self::DateTime if is_date => clock((value * 86_400.0).round() as u64),

@@ -9,6 +9,9 @@ const WIDE_GAP: f64 = 3.0;
 /// Cells below each other begin, end or have their middle this near, in units of the type's size.
 const ALIGNED: f64 = 0.35;
 
+/// A longer line is no row of a table.
+const MAX_WORDS: usize = 400;
+
 /// Rows on each side that a cell may be aligned with; a row may leave cells empty.
 const NEIGHBOURS: usize = 4;
 
@@ -89,6 +92,9 @@ fn cells(row: &Line) -> Vec<(f64, f64)> {
 fn boundaries(lines: &[Line], index: usize) -> Vec<usize> {
     let line = &lines[index];
     let gaps = gaps(line);
+    if gaps.len() > MAX_WORDS {
+        return Vec::new();
+    }
     let candidates: Vec<usize> = candidates(line);
     if candidates.is_empty() {
         return candidates;
@@ -102,7 +108,13 @@ fn boundaries(lines: &[Line], index: usize) -> Vec<usize> {
         around.filter(|&other| other != index).map(|other| &lines[other]).filter(near)
     };
     let aligned = |&candidate: &usize| neighbours().any(|other| stands_at(line, candidate, other));
-    if even && narrowest > WIDE_GAP && !candidates.is_empty() {
+    // Justified lines have both edges in common.
+    let justified = |other: &Line| {
+        gaps.len() > 1
+            && (line.x0 - other.x0).abs() < ALIGNED * line.size
+            && (line.x1 - other.x1).abs() < ALIGNED * line.size
+    };
+    if even && narrowest > WIDE_GAP && !neighbours().any(justified) {
         return candidates;
     }
     if even {
@@ -112,10 +124,7 @@ fn boundaries(lines: &[Line], index: usize) -> Vec<usize> {
                 let mut pairs = candidates.iter().zip(self::candidates(other));
                 pairs.all(|(&a, b)| (edge(cell(line, a)) - edge(cell(other, b))).abs() < ALIGNED * line.size)
             };
-            // Both edges of justified lines are the same.
-            let justified = (line.x0 - other.x0).abs() < ALIGNED * line.size
-                && (line.x1 - other.x1).abs() < ALIGNED * line.size;
-            !justified
+            !justified(other)
                 && gaps.len() == candidates.len()
                 && candidates.len() == self::candidates(other).len()
                 && (same(|cell| cell.0) || same(|cell| cell.1))
@@ -153,6 +162,9 @@ fn candidates(line: &Line) -> Vec<usize> {
 fn stands_at(line: &Line, word: usize, other: &Line) -> bool {
     let (start, end) = cell(line, word);
     let near = |a: f64, b: f64| (a - b).abs() < ALIGNED * line.size.max(other.size);
+    if other.words.len() > MAX_WORDS {
+        return false;
+    }
     candidates(other).into_iter().any(|candidate| {
         let (other_start, other_end) = cell(other, candidate);
         near(start, other_start)

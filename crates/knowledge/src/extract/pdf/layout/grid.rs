@@ -3,7 +3,8 @@
 use super::line::{self, Line};
 use super::{CELL, Paragraph, join_line};
 use crate::document::BlockKind;
-use crate::extract::pdf::content::{Glyph, Page, Rule, turned};
+use crate::extract::pdf::content::{Glyph, Page, turned};
+use crate::extract::pdf::path::Rule;
 
 /// A drawing of more lines is no table.
 const MAX_RULES: usize = 4000;

@@ -168,6 +168,12 @@ fn extend(line: &mut Line, glyph: &Glyph, text: &str, after_space: bool) {
             word.x1 = word.x1.max(glyph.x1);
         }
     }
+    // Bullets come in any size.
+    if line.words.len() == 2 && line.words[1].x0 >= glyph.x0 && is_bullet(&line.words[0].text) {
+        line.size = glyph.size;
+        line.bold = glyph.bold;
+        line.y = glyph.y;
+    }
     // A line is as large as its larger part: a small footnote mark doesn't change it.
     if glyph.size > line.size * 1.02 {
         line.size = glyph.size;
@@ -175,6 +181,11 @@ fn extend(line: &mut Line, glyph: &Glyph, text: &str, after_space: bool) {
     }
     line.bold &= glyph.bold;
     line.x1 = line.x1.max(glyph.x1);
+}
+
+fn is_bullet(text: &str) -> bool {
+    let mut chars = text.chars();
+    chars.next().is_some_and(|first| !first.is_alphanumeric()) && chars.next().is_none()
 }
 
 /// From top to bottom in bands of half a line, then from left to right.

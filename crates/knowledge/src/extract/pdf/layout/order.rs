@@ -15,6 +15,9 @@ const MIN_GUTTER: f64 = 0.8;
 /// Lines that span the columns, as a share of all.
 const MAX_SPANNING: f64 = 0.34;
 
+/// A page of more lines isn't looked at for columns.
+const MAX_LINES: usize = 5000;
+
 /// Columns within columns; a newspaper has six side by side.
 const MAX_DEPTH: usize = 8;
 
@@ -106,7 +109,7 @@ pub(super) fn merge_rows(segments: Vec<Line>) -> Vec<Line> {
 
 /// Where a page is divided into a left and a right column of running text.
 fn gutter(segments: &[Line]) -> Option<f64> {
-    if segments.len() < 2 * MIN_LINES {
+    if segments.len() < 2 * MIN_LINES || segments.len() > MAX_LINES {
         return None;
     }
     let mut sizes: Vec<f64> = segments.iter().map(|line| line.size).collect();
