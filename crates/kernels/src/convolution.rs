@@ -464,7 +464,14 @@ mod tests {
     }
 
     /// The definition: one chain from the bias over the window, then the channels; `groups` 1 or C.
-    fn reference(x: &[f32], [b, h, w, c]: [usize; 4], weights: &[f32], bias: &[f32], window: &Window, own: bool) -> Vec<f32> {
+    fn reference(
+        x: &[f32],
+        [b, h, w, c]: [usize; 4],
+        weights: &[f32],
+        bias: &[f32],
+        window: &Window,
+        own: bool,
+    ) -> Vec<f32> {
         let ([kh, kw], n) = (window.size, bias.len());
         let [oh, ow] = window.output([h, w]).unwrap();
         let inner = if own { 1 } else { c };
@@ -501,7 +508,8 @@ mod tests {
     #[test]
     fn every_window_gives_the_reference_chain_at_every_level() {
         for (seed, window) in (1..).zip(WINDOWS) {
-            for [b, h, w, c, n] in [[1, 3, 3, 1, 1], [2, 4, 9, 3, 17], [1, 5, 14, 5, 80], [1, 3, 8, 16, 112]] {
+            for [b, h, w, c, n] in [[1, 3, 3, 1, 1], [2, 4, 9, 3, 17], [1, 5, 14, 5, 80], [1, 3, 8, 16, 112]]
+            {
                 let x = values(b * h * w * c, seed);
                 let weights = values(n * c * window.size[0] * window.size[1], seed + 7);
                 let bias = values(n, seed + 9);

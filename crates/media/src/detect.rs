@@ -189,7 +189,9 @@ mod tests {
             };
             let expected = thick.unclipped(UNCLIP);
             assert!(found.centre.distance(expected.centre) < 1e-3, "{found:?}");
-            assert!((found.half[0] - expected.half[0]).abs() + (found.half[1] - expected.half[1]).abs() < 1e-3);
+            assert!(
+                (found.half[0] - expected.half[0]).abs() + (found.half[1] - expected.half[1]).abs() < 1e-3
+            );
         }
     }
 

@@ -74,7 +74,8 @@ impl Rectangle {
             let (mut low, mut high) = ([f32::MAX; 2], [f32::MIN; 2]);
             for point in &hull {
                 let (x, y) = (point.x - first.x, point.y - first.y);
-                for (at, value) in [x * axis.x + y * axis.y, y * axis.x - x * axis.y].into_iter().enumerate() {
+                for (at, value) in [x * axis.x + y * axis.y, y * axis.x - x * axis.y].into_iter().enumerate()
+                {
                     low[at] = low[at].min(value);
                     high[at] = high[at].max(value);
                 }
@@ -125,7 +126,8 @@ impl Rectangle {
 
 /// Of the four directions of a rectangle's sides the one nearest to the right.
 fn pointing_right(axis: Point) -> Point {
-    let turns = [axis, Point::new(-axis.y, axis.x), Point::new(-axis.x, -axis.y), Point::new(axis.y, -axis.x)];
+    let turns =
+        [axis, Point::new(-axis.y, axis.x), Point::new(-axis.x, -axis.y), Point::new(axis.y, -axis.x)];
     turns.into_iter().max_by(|a, b| a.x.total_cmp(&b.x)).unwrap_or(axis)
 }
 
@@ -205,7 +207,10 @@ mod tests {
             // Points inside change nothing.
             points.extend((0..9).map(|i| Point::new(48.0 + 0.5 * i as f32, 40.0)));
             let found = Rectangle::around(points).unwrap();
-            assert!(near(found.centre, expected.centre) && near(found.axis, expected.axis), "{angle}: {found:?}");
+            assert!(
+                near(found.centre, expected.centre) && near(found.axis, expected.axis),
+                "{angle}: {found:?}"
+            );
             for (a, b) in found.quad().0.into_iter().zip(expected.quad().0) {
                 assert!(near(a, b), "{angle}: {found:?}");
             }
@@ -255,7 +260,8 @@ mod tests {
     fn perspective_takes_corners_to_corners_and_lines_to_lines() {
         let points = [(3.0, 2.0), (60.0, 9.0), (55.0, 40.0), (1.0, 30.0)].map(|(x, y)| Point::new(x, y));
         let map = perspective(30.0, 10.0, &Quad(points));
-        for ((x, y), expected) in [(0.0, 0.0), (30.0, 0.0), (30.0, 10.0), (0.0, 10.0)].into_iter().zip(points) {
+        for ((x, y), expected) in [(0.0, 0.0), (30.0, 0.0), (30.0, 10.0), (0.0, 10.0)].into_iter().zip(points)
+        {
             assert!(near(map.apply(x, y), expected));
         }
         let [a, b, c] = [0.0, 13.0, 30.0].map(|x| map.apply(x, x / 3.0));

@@ -26,4 +26,3 @@ pub mod recognise;
 
 pub use error::{Error, Result};
 pub use ocr::{OcrLine, OcrModel};
-

@@ -84,7 +84,8 @@ impl OcrModel {
 
     /// Reads each box the way up that gives the surest text. Only what is unsure is read twice.
     fn read_turned(&self, picture: &Picture<'_>, boxes: Vec<Quad>) -> Result<Vec<(Quad, Reading)>> {
-        let mut quads: Vec<Quad> = boxes.into_iter().map(|quad| if is_tall(&quad) { quad.turned(1) } else { quad }).collect();
+        let mut quads: Vec<Quad> =
+            boxes.into_iter().map(|quad| if is_tall(&quad) { quad.turned(1) } else { quad }).collect();
         if self.is_upside_down(picture, &quads)? {
             quads.iter_mut().for_each(|quad| *quad = quad.turned(2));
         }

@@ -103,7 +103,8 @@ mod tests {
         let (quads, expected) = page();
         for angle in (-180..180).step_by(3) {
             let (sin, cos) = (angle as f32).to_radians().sin_cos();
-            let turn = |point: Point| Point::new(point.x * cos - point.y * sin, point.x * sin + point.y * cos);
+            let turn =
+                |point: Point| Point::new(point.x * cos - point.y * sin, point.x * sin + point.y * cos);
             let turned: Vec<Quad> = quads.iter().map(|quad| quad.map(turn)).collect();
             assert_eq!(reading_order(&turned), expected, "{angle} degrees");
         }

@@ -144,7 +144,8 @@ impl<'a> Picture<'a> {
                 let (left, top) = (x as usize, y as usize);
                 let (right, low) = ((left + 1).min(self.width - 1), (top + 1).min(self.height - 1));
                 let (across, down) = (x.fract(), y.fract());
-                let corners = [(left, top), (right, top), (left, low), (right, low)].map(|(x, y)| self.pixel(x, y));
+                let corners =
+                    [(left, top), (right, top), (left, low), (right, low)].map(|(x, y)| self.pixel(x, y));
                 for channel in 0..RGB {
                     let [a, b, c, d] = corners.map(|pixel| f32::from(pixel[channel]));
                     let (upper, lower) = (a + (b - a) * across, c + (d - c) * across);

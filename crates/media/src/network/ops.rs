@@ -23,27 +23,54 @@ const SCORED: usize = 12;
 
 #[derive(Debug)]
 pub(super) enum Op {
-    Convolve { filter: Filter, activation: Activation },
-    ConvolveEach { filter: DepthFilter, activation: Activation },
+    Convolve {
+        filter: Filter,
+        activation: Activation,
+    },
+    ConvolveEach {
+        filter: DepthFilter,
+        activation: Activation,
+    },
     /// A convolution transposed whose windows tile the output.
-    Upsample { filter: Filter, size: [usize; 2], activation: Activation },
+    Upsample {
+        filter: Filter,
+        size: [usize; 2],
+        activation: Activation,
+    },
     /// Best class and its probability for each row of a softmax over classes: `[…, C]` to `[…, 2]`.
-    Classify { filter: Filter },
+    Classify {
+        filter: Filter,
+    },
     MatMul,
     Unary(Unary),
     Binary(Binary),
     MaxPool(Window),
     AveragePool(Window),
-    Mean { axes: Vec<i64>, keep: bool },
-    Repeat { times: [usize; 2] },
-    Concat { axis: i64 },
-    Transpose { order: Vec<i64> },
-    Squeeze { axes: Vec<i64> },
-    Unsqueeze { axes: Vec<i64> },
+    Mean {
+        axes: Vec<i64>,
+        keep: bool,
+    },
+    Repeat {
+        times: [usize; 2],
+    },
+    Concat {
+        axis: i64,
+    },
+    Transpose {
+        order: Vec<i64>,
+    },
+    Squeeze {
+        axes: Vec<i64>,
+    },
+    Unsqueeze {
+        axes: Vec<i64>,
+    },
     Slice,
     Reshape,
     Shape,
-    Softmax { axis: i64 },
+    Softmax {
+        axis: i64,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -141,9 +168,7 @@ fn picture(x: Tensor) -> Result<(Tensor, [usize; 4])> {
 }
 
 fn output_of(window: &Window, [height, width]: [usize; 2]) -> Result<[usize; 2]> {
-    window
-        .output([height, width])
-        .ok_or_else(|| format!("a window of {:?} in {height}x{width}", window.size))
+    window.output([height, width]).ok_or_else(|| format!("a window of {:?} in {height}x{width}", window.size))
 }
 
 fn check_channels(expected: usize, got: usize) -> Result<()> {
@@ -230,7 +255,8 @@ fn classify(pool: &Pool, x: &Tensor, filter: &Filter) -> Result<Tensor> {
 /// a `[…, M, K]`, b `[K, N]` or `[…, K, N]`
 fn mat_mul(pool: &Pool, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let bad = || format!("shapes {:?} and {:?} don't multiply", a.shape, b.shape);
-    let (&[ref batch @ .., m, k], &[ref others @ .., inner, n]) = (a.shape.as_slice(), b.shape.as_slice()) else {
+    let (&[ref batch @ .., m, k], &[ref others @ .., inner, n]) = (a.shape.as_slice(), b.shape.as_slice())
+    else {
         return Err(bad());
     };
     if k != inner || k == 0 || !(others.is_empty() || others == batch) {
@@ -330,7 +356,13 @@ impl Binary {
     }
 
     /// `a` in chunks, each value with what `other` says for its chunk and place.
-    fn in_place(self, pool: &Pool, a: Tensor, chunk: usize, other: impl Fn(usize, usize) -> f32 + Sync) -> Tensor {
+    fn in_place(
+        self,
+        pool: &Pool,
+        a: Tensor,
+        chunk: usize,
+        other: impl Fn(usize, usize) -> f32 + Sync,
+    ) -> Tensor {
         let (shape, channels_last) = (a.shape.clone(), a.channels_last);
         let mut values = a.into_values();
         pool.for_each_chunk(&mut values, chunk, |index, values| {
@@ -360,7 +392,8 @@ fn fold_windows(
                 let from_y = (y * window.stride[0] + tap / window.size[1]).wrapping_sub(window.before[0]);
                 let from_x = (x0 * window.stride[1] + tap % window.size[1]).wrapping_sub(window.before[1]);
                 if from_y < height && from_x < width {
-                    let from = &x.values[((image * height + from_y) * width + from_x) * channels..][..channels];
+                    let from =
+                        &x.values[((image * height + from_y) * width + from_x) * channels..][..channels];
                     out.iter_mut().zip(from).for_each(|(out, &value)| *out = fold(*out, value));
                 }
             }
@@ -420,8 +453,10 @@ fn concat(parts: Vec<Tensor>, axis: i64) -> Result<Tensor> {
     let rank = parts[0].shape.len();
     let axis = axis_of(axis, rank)?;
     let is_pictures = rank == 4 && axis == 1;
-    let parts: Vec<Tensor> =
-        parts.into_iter().map(|part| if is_pictures { part.to_channels_last() } else { part.to_plain() }).collect();
+    let parts: Vec<Tensor> = parts
+        .into_iter()
+        .map(|part| if is_pictures { part.to_channels_last() } else { part.to_plain() })
+        .collect();
     let mut shape = parts[0].shape.clone();
     shape[axis] = 0;
     for part in &parts {
@@ -501,7 +536,8 @@ fn slice(x: &Tensor, inputs: &[Tensor]) -> Result<Tensor> {
     }
     let mut x = x.clone();
     for (index, (&start, &end)) in starts.values.iter().zip(ends.values.iter()).enumerate() {
-        let axis = rest.first().map_or(index as i64, |axes| axes.values.get(index).map_or(0, |&axis| axis as i64));
+        let axis =
+            rest.first().map_or(index as i64, |axes| axes.values.get(index).map_or(0, |&axis| axis as i64));
         let axis = axis_of(axis, x.shape.len())?;
         let size = x.shape[axis];
         let clamp = |at: f32| (if at < 0.0 { at + size as f32 } else { at }).clamp(0.0, size as f32) as usize;

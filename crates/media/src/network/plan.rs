@@ -74,7 +74,8 @@ impl Builder {
         if let Some(&slot) = self.slots.get(name) {
             return Ok(slot);
         }
-        let weight = weight.ok_or_else(|| format!("`{reader}` reads `{name}`, which nothing before it makes"))?;
+        let weight =
+            weight.ok_or_else(|| format!("`{reader}` reads `{name}`, which nothing before it makes"))?;
         let slot = self.define(name);
         self.constants[slot] = Some(Tensor::plain(weight.shape.clone(), weight.values.clone()));
         Ok(slot)
@@ -119,7 +120,9 @@ impl<'a> Planner<'a> {
             }
         }
         match graph.nodes.iter().find(|node| node.op == "Constant") {
-            Some(node) => Err(format!("`{}` is a Constant node; weights are read as initialisers", node.outputs[0])),
+            Some(node) => {
+                Err(format!("`{}` is a Constant node; weights are read as initialisers", node.outputs[0]))
+            }
             None => Ok(planner),
         }
     }
@@ -183,7 +186,10 @@ impl<'a> Planner<'a> {
         let node = &self.graph.nodes[index];
         let inputs = self.inputs(node);
         let what = |reason: &str| format!("`{}` ({}): {reason}", node.outputs[0], node.op);
-        let weight = inputs.get(1).and_then(|name| self.weight(name)).ok_or_else(|| what("its weights aren't in the file"))?;
+        let weight = inputs
+            .get(1)
+            .and_then(|name| self.weight(name))
+            .ok_or_else(|| what("its weights aren't in the file"))?;
         let &[first, second, height, width] = weight.shape.as_slice() else {
             return Err(what("its weights don't have four dimensions"));
         };
@@ -209,7 +215,8 @@ impl<'a> Planner<'a> {
             } else if let Some((next, norm)) = self.next(output, "BatchNormalization")
                 && !is_up
             {
-                self.fold(norm, &mut values, &mut bias).ok_or_else(|| what("its batch norm has another size"))?;
+                self.fold(norm, &mut values, &mut bias)
+                    .ok_or_else(|| what("its batch norm has another size"))?;
                 (covers.push(next), output = &norm.outputs[0]);
             } else {
                 break;
@@ -220,7 +227,11 @@ impl<'a> Planner<'a> {
         let window = window(node, [height, width]).map_err(|reason| what(&reason))?;
         let groups = node.int("group", 1);
         let op = if is_up {
-            if groups != 1 || window.stride != window.size || window.before != [0; 2] || window.after != [0; 2] {
+            if groups != 1
+                || window.stride != window.size
+                || window.before != [0; 2]
+                || window.after != [0; 2]
+            {
                 return Err(what("only windows that tile the output are run"));
             }
             Op::Upsample { filter: tiles(&values, &bias, first, window), size: window.size, activation }
@@ -270,7 +281,8 @@ impl<'a> Planner<'a> {
     fn fork(&self, name: &str, op: &str) -> Option<[usize; 2]> {
         let &[a, b] = self.readers.get(name)?.as_slice() else { return None };
         let [a, b] = if self.graph.nodes[a].op == op { [a, b] } else { [b, a] };
-        (self.graph.nodes[a].op == op && self.graph.nodes[b].op == "Mul" && !self.is_output(name)).then_some([a, b])
+        (self.graph.nodes[a].op == op && self.graph.nodes[b].op == "Mul" && !self.is_output(name))
+            .then_some([a, b])
     }
 
     /// `x · sigmoid(x)`.
@@ -306,7 +318,8 @@ impl<'a> Planner<'a> {
         let (add, sum) = self.next(&node.outputs[0], "Add")?;
         let bias = self.beside(sum, &node.outputs[0]).filter(|bias| bias.values.len() == classes)?;
         let (end, softmax) = self.next(&sum.outputs[0], "Softmax")?;
-        if !self.is_output(&softmax.outputs[0]) || ![-1, 2].contains(&softmax.int("axis", 1)) || classes == 0 {
+        if !self.is_output(&softmax.outputs[0]) || ![-1, 2].contains(&softmax.int("axis", 1)) || classes == 0
+        {
             return None;
         }
         let mut rows = vec![0.0; weight.values.len()];
@@ -411,11 +424,16 @@ fn simple(node: &Node, inputs: &[&str], planner: &Planner<'_>) -> Result<Op, Pro
         "Shape" => Op::Shape,
         "Softmax" => Op::Softmax { axis: node.int("axis", 1) },
         "Resize" => {
-            let scales = inputs.get(2).and_then(|name| planner.weight(name)).map(|weight| weight.values.as_slice());
-            let modes = (node.text("mode"), node.text("coordinate_transformation_mode"), node.text("nearest_mode"));
+            let scales =
+                inputs.get(2).and_then(|name| planner.weight(name)).map(|weight| weight.values.as_slice());
+            let modes =
+                (node.text("mode"), node.text("coordinate_transformation_mode"), node.text("nearest_mode"));
             match (scales, modes) {
                 (Some(&[1.0, 1.0, down, across]), ("nearest", "asymmetric", "floor"))
-                    if down.fract() == 0.0 && across.fract() == 0.0 && down.min(across) >= 1.0 && down.max(across) <= 64.0 =>
+                    if down.fract() == 0.0
+                        && across.fract() == 0.0
+                        && down.min(across) >= 1.0
+                        && down.max(across) <= 64.0 =>
                 {
                     Op::Repeat { times: [down as usize, across as usize] }
                 }
