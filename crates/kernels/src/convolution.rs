@@ -250,11 +250,14 @@ impl Places<'_> {
         let strips = self.filter.outputs.div_ceil(STRIP);
         let mut strip = 0;
         while strip < strips {
-            // SAFETY (all): that many strips are left; the caller's promise.
             let count = match strips - strip {
+                // SAFETY: that many strips are left; the caller's promise.
                 1 => unsafe { self.strips::<L, 1>(strip, out) },
+                // SAFETY: that many strips are left; the caller's promise.
                 2 => unsafe { self.strips::<L, 2>(strip, out) },
+                // SAFETY: that many strips are left; the caller's promise.
                 3 => unsafe { self.strips::<L, 3>(strip, out) },
+                // SAFETY: that many strips are left; the caller's promise.
                 _ => unsafe { self.strips::<L, STRIPS>(strip, out) },
             };
             strip += count;

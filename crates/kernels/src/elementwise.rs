@@ -170,7 +170,7 @@ multiversion! {
         }
     }
 
-    /// SiLU: `x / (1 + e⁻ˣ)`, in place.
+    /// `SiLU`: `x / (1 + e⁻ˣ)`, in place.
     pub fn silu(values: &mut [f32]) {
         for value in values {
             *value *= sigmoid(*value);

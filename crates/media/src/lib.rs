@@ -7,7 +7,7 @@
 //! * [`onnx`] — the container of the models
 //! * [`network`] — a graph of it, channels last, over the kernels' convolutions
 //! * [`geometry`] — hulls, smallest rectangles, perspective
-//! * [`detect`] — where lines of text are (DBNet, Liao et al. 2020)
+//! * [`detect`] — where lines of text are (`DBNet`, Liao et al. 2020)
 //! * [`recognise`] — what a line says (CTC, Graves et al. 2006)
 //! * [`order`] — which way up the page is, and the order of its lines
 //! * [`ocr`] — all of it

@@ -53,7 +53,7 @@ impl Network {
         let node = || self.steps.last().map_or_else(String::new, |step| step.name.clone());
         let output = output.ok_or_else(|| Error::NotANumber { node: node() })?;
         match output.values.iter().all(|value| value.is_finite()) {
-            true => Ok(output.to_plain()),
+            true => Ok(output.into_plain()),
             false => Err(Error::NotANumber { node: node() }),
         }
     }

@@ -87,7 +87,9 @@ impl OcrModel {
         let mut quads: Vec<Quad> =
             boxes.into_iter().map(|quad| if is_tall(&quad) { quad.turned(1) } else { quad }).collect();
         if self.is_upside_down(picture, &quads)? {
-            quads.iter_mut().for_each(|quad| *quad = quad.turned(2));
+            for quad in &mut quads {
+                *quad = quad.turned(2);
+            }
         }
         let readings = self.read_quads(picture, &quads)?;
         let mut lines: Vec<(Quad, Reading)> = quads.into_iter().zip(readings).collect();

@@ -26,7 +26,7 @@ pub fn reading_order(quads: &[Quad]) -> Vec<usize> {
         let (place, height) = upright[index];
         let fits = |row: &Vec<usize>| {
             let (last, other) = upright[row[row.len() - 1]];
-            let overlap = (height + other) / 2.0 - (place.y - last.y).abs();
+            let overlap = f32::midpoint(height, other) - (place.y - last.y).abs();
             overlap > SIDE_BY_SIDE * height.min(other).max(1.0)
         };
         match rows.last_mut().filter(|row| fits(row)) {

@@ -106,7 +106,10 @@ static FOLDER: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     }
 });
 
-fn model(threads: usize) -> Option<OcrModel> {
+/// One for all tests of the process, which then take turns instead of crowding the cores.
+static MODEL: LazyLock<Option<OcrModel>> = LazyLock::new(|| open(2));
+
+fn open(threads: usize) -> Option<OcrModel> {
     let folder = FOLDER.as_ref()?;
     Some(OcrModel::open_with(folder, Arc::new(Pool::new(threads))).unwrap())
 }
@@ -122,8 +125,8 @@ fn expected() -> Vec<String> {
 
 #[test]
 fn a_page_gives_its_lines_where_they_stand() {
-    let Some(model) = model(2) else { return };
-    let lines = page().read(&model);
+    let Some(model) = MODEL.as_ref() else { return };
+    let lines = page().read(model);
     assert_eq!(texts(&lines), expected());
     for (index, line) in lines.iter().enumerate() {
         assert!(line.score > 0.85 && line.score <= 1.0, "{line:?}");
@@ -138,11 +141,11 @@ fn a_page_gives_its_lines_where_they_stand() {
 
 #[test]
 fn a_page_on_its_side_or_head_is_read_as_if_upright() {
-    let Some(model) = model(2) else { return };
+    let Some(model) = MODEL.as_ref() else { return };
     let mut page = page();
     for quarters in 1..4 {
         page = page.turned();
-        let lines = page.read(&model);
+        let lines = page.read(model);
         assert_eq!(texts(&lines), expected(), "{quarters} quarters");
         // Text begins where the page's upper left corner has gone.
         let [x, y] = lines[0].quad[0];
@@ -153,37 +156,37 @@ fn a_page_on_its_side_or_head_is_read_as_if_upright() {
 
 #[test]
 fn threads_change_no_bit() {
-    let (Some(one), Some(three)) = (model(1), model(3)) else { return };
-    assert_eq!(page().read(&one), page().read(&three));
+    let (Some(one), Some(two)) = (open(1), MODEL.as_ref()) else { return };
+    assert_eq!(page().read(&one), page().read(two));
 }
 
 #[test]
 fn pictures_without_text_have_no_lines() {
-    let Some(model) = model(2) else { return };
+    let Some(model) = MODEL.as_ref() else { return };
     for (width, height) in [(0, 0), (0, 9), (1, 1), (1, 900), (900, 1), (300, 200)] {
-        assert_eq!(Page::blank(width, height).read(&model), [], "{width}x{height}");
+        assert_eq!(Page::blank(width, height).read(model), [], "{width}x{height}");
     }
     let noise = (0..200 * 100 * 3_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    assert_eq!(Page(noise, 200, 100).read(&model), []);
+    assert_eq!(Page(noise, 200, 100).read(model), []);
 }
 
 #[test]
 fn bytes_of_another_size_are_refused() {
-    let Some(model) = model(1) else { return };
+    let Some(model) = MODEL.as_ref() else { return };
     let error = model.read(&[0; 30], 4, 3).unwrap_err();
     assert!(matches!(error, Error::PictureSize { bytes: 30, expected: 36, .. }), "{error}");
 }
 
 #[test]
 fn a_huge_picture_is_read_too() {
-    let Some(model) = model(2) else { return };
+    let Some(model) = MODEL.as_ref() else { return };
     let small = page();
     let mut page = Page::blank(6400, 4000);
     for (at, pixel) in page.0.chunks_exact_mut(3).enumerate() {
         let from = (at / 6400 / 10 * small.1 + at % 6400 / 10) * 3;
         pixel.copy_from_slice(&small.0[from..from + 3]);
     }
-    assert_eq!(texts(&page.read(&model)), expected());
+    assert_eq!(texts(&page.read(model)), expected());
 }
 
 #[test]

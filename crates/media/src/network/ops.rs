@@ -3,6 +3,8 @@
 //! Pictures stay channels last as long as nothing but convolutions, pools and elementwise operators touches them; an
 //! operator that moves dimensions works on values in the order of their shape.
 
+mod dimensions;
+
 use std::fmt;
 
 use hearth_kernels::convolution::{self, Activation, DepthFilter, Filter, Window};
@@ -11,6 +13,7 @@ use hearth_kernels::gemm::{Accumulate, gemm_nn};
 use hearth_kernels::pool::Pool;
 
 use super::Tensor;
+use dimensions::{concat, reshape, slice, softmax, squeeze, transpose, unsqueeze};
 
 type Result<T, E = String> = std::result::Result<T, E>;
 
@@ -107,8 +110,8 @@ impl Op {
             Self::Convolve { filter, activation } => convolve(pool, x, filter, *activation),
             Self::ConvolveEach { filter, activation } => convolve_each(pool, x, filter, *activation),
             Self::Upsample { filter, size, activation } => upsample(pool, x, filter, *size, *activation),
-            Self::Classify { filter } => classify(pool, &x.to_plain(), filter),
-            Self::MatMul => mat_mul(pool, &x.to_plain(), &second(inputs)?.to_plain()),
+            Self::Classify { filter } => classify(pool, &x.into_plain(), filter),
+            Self::MatMul => mat_mul(pool, &x.into_plain(), &second(inputs)?.into_plain()),
             Self::Unary(unary) => Ok(unary.run(pool, x)),
             Self::Binary(binary) => binary.run(pool, x, second(inputs)?),
             Self::MaxPool(window) => fold_windows(pool, x, window, f32::NEG_INFINITY, f32::max, 1.0),
@@ -122,16 +125,16 @@ impl Op {
                 inputs.insert(0, x);
                 concat(inputs, *axis)
             }
-            Self::Transpose { order } => transpose(&x.to_plain(), order),
-            Self::Squeeze { axes } => squeeze(x.to_plain(), axes),
-            Self::Unsqueeze { axes } => unsqueeze(x.to_plain(), axes),
-            Self::Slice => slice(&x.to_plain(), &inputs),
-            Self::Reshape => reshape(x.to_plain(), &second(inputs)?),
+            Self::Transpose { order } => transpose(&x.into_plain(), order),
+            Self::Squeeze { axes } => squeeze(x.into_plain(), axes),
+            Self::Unsqueeze { axes } => unsqueeze(x.into_plain(), axes),
+            Self::Slice => slice(&x.into_plain(), &inputs),
+            Self::Reshape => reshape(x.into_plain(), &second(inputs)?),
             Self::Shape => {
                 let shape: Vec<f32> = x.shape.iter().map(|&size| size as f32).collect();
                 Ok(Tensor::plain(vec![shape.len()], shape))
             }
-            Self::Softmax { axis } => softmax(x.to_plain(), *axis),
+            Self::Softmax { axis } => softmax(x.into_plain(), *axis),
         }
     }
 }
@@ -164,7 +167,7 @@ fn picture(x: Tensor) -> Result<(Tensor, [usize; 4])> {
     if x.values.is_empty() {
         return Err(format!("shape {:?} holds nothing", x.shape));
     }
-    Ok((x.to_channels_last(), [batch, height, width, channels]))
+    Ok((x.into_channels_last(), [batch, height, width, channels]))
 }
 
 fn output_of(window: &Window, [height, width]: [usize; 2]) -> Result<[usize; 2]> {
@@ -240,7 +243,9 @@ fn classify(pool: &Pool, x: &Tensor, filter: &Filter) -> Result<Tensor> {
                     (best, top) = (class, score);
                 }
             }
-            scores.iter_mut().for_each(|score| *score -= top);
+            for score in scores.iter_mut() {
+                *score -= top;
+            }
             elementwise::exp_lanes(scores);
             (out[0], out[1]) = (best as f32, 1.0 / scores.iter().sum::<f32>());
         }
@@ -287,7 +292,9 @@ impl Unary {
             Self::Sigmoid => elementwise::logistic(values),
             Self::Sqrt => values.iter_mut().for_each(|value| *value = value.sqrt()),
             Self::HardSigmoid { slope, shift } => {
-                values.iter_mut().for_each(|value| *value = (*value * slope + shift).clamp(0.0, 1.0));
+                for value in values.iter_mut() {
+                    *value = (*value * slope + shift).clamp(0.0, 1.0);
+                }
             }
         });
         Tensor::of_shape(shape, channels_last, values)
@@ -319,7 +326,7 @@ impl Binary {
         if a.shape == b.shape {
             let (a, b) = match a.channels_last == b.channels_last {
                 true => (a, b),
-                false => (a.to_plain(), b.to_plain()),
+                false => (a.into_plain(), b.into_plain()),
             };
             let (shape, channels_last) = (a.shape.clone(), a.channels_last);
             let mut values = a.into_values();
@@ -334,7 +341,7 @@ impl Binary {
             && same == channels
             && (others == batch || others == 1)
         {
-            let a = a.to_channels_last();
+            let a = a.into_channels_last();
             let picture = height * width;
             let (shape, mut values) = (a.shape.clone(), a.into_values());
             pool.for_each_chunk(&mut values, channels, |place, values| {
@@ -343,7 +350,7 @@ impl Binary {
             });
             return Ok(Tensor::of_shape(shape, true, values));
         }
-        let (a, b) = (a.to_plain(), b.to_plain());
+        let (a, b) = (a.into_plain(), b.into_plain());
         let last = a.shape.last().copied().unwrap_or(1).max(1);
         // One value for each place of the last dimension, or one for each row of it.
         if b.shape.as_slice() == [last] {
@@ -397,8 +404,8 @@ fn fold_windows(
                     out.iter_mut().zip(from).for_each(|(out, &value)| *out = fold(*out, value));
                 }
             }
-            if share != 1.0 {
-                out.iter_mut().for_each(|out| *out *= share);
+            for out in out {
+                *out *= share;
             }
         }
     });
@@ -422,7 +429,7 @@ fn mean(x: Tensor, axes: &[i64], keep: bool) -> Result<Tensor> {
         let means = sums.iter().map(|sum| (sum / (height * width) as f64) as f32).collect();
         return Ok(Tensor::pictures([batch, 1, 1, channels], means));
     }
-    let x = x.to_plain();
+    let x = x.into_plain();
     if axes != [rank - 1] || x.values.is_empty() {
         return Err(format!("a mean over axes {axes:?} of {rank} dimensions isn't run"));
     }
@@ -447,154 +454,4 @@ fn repeat(pool: &Pool, x: Tensor, [down, across]: [usize; 2]) -> Result<Tensor> 
         }
     });
     Ok(Tensor::pictures(shape, out))
-}
-
-fn concat(parts: Vec<Tensor>, axis: i64) -> Result<Tensor> {
-    let rank = parts[0].shape.len();
-    let axis = axis_of(axis, rank)?;
-    let is_pictures = rank == 4 && axis == 1;
-    let parts: Vec<Tensor> = parts
-        .into_iter()
-        .map(|part| if is_pictures { part.to_channels_last() } else { part.to_plain() })
-        .collect();
-    let mut shape = parts[0].shape.clone();
-    shape[axis] = 0;
-    for part in &parts {
-        let fits = part.shape.len() == rank && (0..rank).all(|at| at == axis || part.shape[at] == shape[at]);
-        if !fits {
-            return Err(format!("shapes {:?} and {:?} don't join along {axis}", parts[0].shape, part.shape));
-        }
-        shape[axis] += part.shape[axis];
-    }
-    // Channels of pictures lie last: there each place is a row.
-    let inner = if is_pictures { 1 } else { shape[axis + 1..].iter().product() };
-    let width = shape[axis] * inner;
-    let mut out = zeros(&shape)?;
-    let mut start = 0;
-    for part in &parts {
-        let length = part.shape[axis] * inner;
-        if length > 0 {
-            for (to, from) in out.chunks_exact_mut(width).zip(part.values.chunks_exact(length)) {
-                to[start..start + length].copy_from_slice(from);
-            }
-        }
-        start += length;
-    }
-    Ok(Tensor::of_shape(shape, is_pictures, out))
-}
-
-fn transpose(x: &Tensor, order: &[i64]) -> Result<Tensor> {
-    let rank = x.shape.len();
-    let order = order.iter().map(|&axis| axis_of(axis, rank)).collect::<Result<Vec<_>>>()?;
-    if (0..rank).any(|axis| !order.contains(&axis)) || order.len() != rank {
-        return Err(format!("order {order:?} of {rank} dimensions"));
-    }
-    let steps: Vec<usize> = (0..rank).map(|axis| x.shape[axis + 1..].iter().product()).collect();
-    let shape: Vec<usize> = order.iter().map(|&axis| x.shape[axis]).collect();
-    let mut out = Vec::with_capacity(x.values.len());
-    let mut place = vec![0; rank];
-    for _ in 0..x.values.len() {
-        out.push(x.values[order.iter().zip(&place).map(|(&axis, &at)| steps[axis] * at).sum::<usize>()]);
-        for axis in (0..rank).rev() {
-            place[axis] += 1;
-            if place[axis] < shape[axis] {
-                break;
-            }
-            place[axis] = 0;
-        }
-    }
-    Ok(Tensor::plain(shape, out))
-}
-
-fn squeeze(x: Tensor, axes: &[i64]) -> Result<Tensor> {
-    let rank = x.shape.len();
-    let axes = axes.iter().map(|&axis| axis_of(axis, rank)).collect::<Result<Vec<_>>>()?;
-    if let Some(&axis) = axes.iter().find(|&&axis| x.shape[axis] != 1) {
-        return Err(format!("axis {axis} of shape {:?} isn't 1", x.shape));
-    }
-    let kept = |axis: &usize| if axes.is_empty() { x.shape[*axis] != 1 } else { !axes.contains(axis) };
-    let shape = (0..rank).filter(kept).map(|axis| x.shape[axis]).collect();
-    Ok(Tensor::of_shape(shape, false, x.into_values()))
-}
-
-fn unsqueeze(x: Tensor, axes: &[i64]) -> Result<Tensor> {
-    let mut shape = x.shape.clone();
-    let rank = shape.len() + axes.len();
-    let mut axes = axes.iter().map(|&axis| axis_of(axis, rank)).collect::<Result<Vec<_>>>()?;
-    axes.sort_unstable();
-    for axis in axes {
-        shape.insert(axis.min(shape.len()), 1);
-    }
-    Ok(Tensor::of_shape(shape, false, x.into_values()))
-}
-
-/// `starts`, `ends`, `axes` and steps, of which only 1 is run.
-fn slice(x: &Tensor, inputs: &[Tensor]) -> Result<Tensor> {
-    let [starts, ends, rest @ ..] = inputs else { return Err("starts or ends are missing".into()) };
-    if rest.get(1).is_some_and(|steps| steps.values.iter().any(|&step| step != 1.0)) {
-        return Err("steps other than 1 aren't run".into());
-    }
-    let mut x = x.clone();
-    for (index, (&start, &end)) in starts.values.iter().zip(ends.values.iter()).enumerate() {
-        let axis =
-            rest.first().map_or(index as i64, |axes| axes.values.get(index).map_or(0, |&axis| axis as i64));
-        let axis = axis_of(axis, x.shape.len())?;
-        let size = x.shape[axis];
-        let clamp = |at: f32| (if at < 0.0 { at + size as f32 } else { at }).clamp(0.0, size as f32) as usize;
-        let (start, end) = (clamp(start), clamp(end));
-        let count = end.saturating_sub(start);
-        let inner: usize = x.shape[axis + 1..].iter().product();
-        let mut values = Vec::new();
-        for block in x.values.chunks_exact((size * inner).max(1)) {
-            values.extend_from_slice(&block[start * inner..(start + count) * inner]);
-        }
-        let mut shape = x.shape.clone();
-        shape[axis] = count;
-        x = Tensor::plain(shape, values);
-    }
-    Ok(x)
-}
-
-/// 0 keeps the size at its place, -1 is what is left.
-fn reshape(x: Tensor, wanted: &Tensor) -> Result<Tensor> {
-    let mut shape = Vec::new();
-    let mut open = None;
-    for (at, &size) in wanted.values.iter().enumerate() {
-        shape.push(match size {
-            0.0 => *x.shape.get(at).ok_or_else(|| format!("dimension {at} of shape {:?}", x.shape))?,
-            size if size < 0.0 => {
-                open = Some(at);
-                1
-            }
-            size => size as usize,
-        });
-    }
-    let known = shape.iter().try_fold(1_usize, |product, &size| product.checked_mul(size)).unwrap_or(0);
-    if let Some(open) = open
-        && known > 0
-    {
-        shape[open] = x.values.len() / known;
-    }
-    match shape.iter().try_fold(1_usize, |product, &size| product.checked_mul(size)) {
-        Some(count) if count == x.values.len() => Ok(Tensor::of_shape(shape, false, x.into_values())),
-        _ => Err(format!("shape {:?} doesn't become {:?}", x.shape, wanted.values)),
-    }
-}
-
-fn softmax(x: Tensor, axis: i64) -> Result<Tensor> {
-    let rank = x.shape.len();
-    let axis = axis_of(axis, rank)?;
-    let last = x.shape[axis];
-    if axis != rank - 1 || last == 0 {
-        return Err(format!("a softmax over axis {axis} of shape {:?} isn't run", x.shape));
-    }
-    let (shape, mut values) = (x.shape.clone(), x.into_values());
-    for row in values.chunks_exact_mut(last) {
-        let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        row.iter_mut().for_each(|value| *value -= top);
-        elementwise::exp_lanes(row);
-        let sum: f32 = row.iter().sum();
-        row.iter_mut().for_each(|value| *value /= sum);
-    }
-    Ok(Tensor::plain(shape, values))
 }

@@ -211,13 +211,15 @@ impl<'a> Planner<'a> {
                 for (channel, bias) in bias.iter_mut().enumerate() {
                     *bias += more.values[channel % more.values.len()];
                 }
-                (covers.push(next), output = &add.outputs[0]);
+                covers.push(next);
+                output = &add.outputs[0];
             } else if let Some((next, norm)) = self.next(output, "BatchNormalization")
                 && !is_up
             {
                 self.fold(norm, &mut values, &mut bias)
                     .ok_or_else(|| what("its batch norm has another size"))?;
-                (covers.push(next), output = &norm.outputs[0]);
+                covers.push(next);
+                output = &norm.outputs[0];
             } else {
                 break;
             }

@@ -48,7 +48,7 @@ impl Tensor {
         self.dims().is_some_and(|[_, channels, height, width]| channels == 1 || height * width == 1)
     }
 
-    pub(super) fn to_plain(self) -> Self {
+    pub(super) fn into_plain(self) -> Self {
         let Some([batch, channels, height, width]) = self.dims().filter(|_| self.channels_last) else {
             return self;
         };
@@ -59,7 +59,7 @@ impl Tensor {
         Self::of_shape(self.shape, false, values)
     }
 
-    pub(super) fn to_channels_last(self) -> Self {
+    pub(super) fn into_channels_last(self) -> Self {
         let Some([batch, channels, height, width]) = self.dims().filter(|_| !self.channels_last) else {
             return self;
         };
@@ -97,12 +97,12 @@ mod tests {
         for [b, c, h, w] in [[1, 1, 1, 1], [2, 3, 4, 5], [1, 7, 1, 3], [3, 1, 2, 2], [1, 0, 2, 2]] {
             let values: Vec<f32> = (0..b * c * h * w).map(|value| value as f32).collect();
             let plain = Tensor::plain(vec![b, c, h, w], values.clone());
-            let last = plain.to_channels_last();
+            let last = plain.into_channels_last();
             for (at, &value) in last.values.iter().enumerate() {
                 let (image, y, x, channel) = (at / (h * w * c), at / (w * c) % h, at / c % w, at % c);
                 assert_eq!(value as usize, ((image * c + channel) * h + y) * w + x);
             }
-            assert_eq!(*last.to_plain().values, values);
+            assert_eq!(*last.into_plain().values, values);
         }
     }
 }
