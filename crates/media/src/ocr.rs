@@ -86,12 +86,13 @@ impl OcrModel {
     fn read_turned(&self, picture: &Picture<'_>, boxes: Vec<Quad>) -> Result<Vec<(Quad, Reading)>> {
         let mut quads: Vec<Quad> =
             boxes.into_iter().map(|quad| if is_tall(&quad) { quad.turned(1) } else { quad }).collect();
-        if self.is_upside_down(picture, &quads)? {
+        let mut readings = self.read_quads(picture, &quads)?;
+        if self.is_upside_down(picture, &quads, &readings)? {
             for quad in &mut quads {
                 *quad = quad.turned(2);
             }
+            readings = self.read_quads(picture, &quads)?;
         }
-        let readings = self.read_quads(picture, &quads)?;
         let mut lines: Vec<(Quad, Reading)> = quads.into_iter().zip(readings).collect();
         for quarters in [2, 3] {
             let unsure = |(quad, reading): &(Quad, Reading)| {
@@ -109,23 +110,18 @@ impl OcrModel {
         Ok(lines)
     }
 
-    /// Whether the longest lines are read with more certainty from their other end.
-    fn is_upside_down(&self, picture: &Picture<'_>, quads: &[Quad]) -> Result<bool> {
-        let mut longest: Vec<Quad> = quads.to_vec();
-        longest.sort_by(|a, b| b.size()[0].total_cmp(&a.size()[0]));
-        // The middle of them: short enough to be cheap, long enough to tell.
-        let from = longest.len().saturating_sub(SAMPLE) / 2;
-        let sample: Vec<Quad> = longest.into_iter().skip(from).take(SAMPLE).collect();
-        let score = |quads: &[Quad]| -> Result<f32> {
-            let readings = self.read_quads(picture, quads)?;
-            Ok(readings.iter().map(|reading| reading.score).sum::<f32>() / quads.len().max(1) as f32)
-        };
-        let straight = score(&sample)?;
-        if straight >= SURE || sample.is_empty() {
+    /// Whether the longest lines, where they aren't read with certainty, are read better from their other end.
+    fn is_upside_down(&self, picture: &Picture<'_>, quads: &[Quad], readings: &[Reading]) -> Result<bool> {
+        let mut sample: Vec<usize> = (0..quads.len()).collect();
+        sample.sort_by(|&a, &b| quads[b].size()[0].total_cmp(&quads[a].size()[0]));
+        sample.truncate(SAMPLE);
+        let straight: f32 = sample.iter().map(|&index| readings[index].score).sum();
+        if straight >= SURE * sample.len() as f32 {
             return Ok(false);
         }
-        let turned: Vec<Quad> = sample.iter().map(|quad| quad.turned(2)).collect();
-        Ok(score(&turned)? > straight)
+        let turned: Vec<Quad> = sample.iter().map(|&index| quads[index].turned(2)).collect();
+        let turned = self.read_quads(picture, &turned)?;
+        Ok(turned.iter().map(|reading| reading.score).sum::<f32>() > straight)
     }
 }
 
