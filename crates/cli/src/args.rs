@@ -26,6 +26,8 @@ pub(crate) use serving::ServeArgs;
 pub(crate) const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";
 /// The embedder: it knows English, Chinese and some hundred other languages.
 pub(crate) const DEFAULT_EMBEDDER: &str = "multilingual-e5-small";
+/// Reads text in pictures: Chinese, English, Japanese and Latin scripts.
+pub(crate) const DEFAULT_OCR_MODEL: &str = "pp-ocr-v6-small";
 
 /// One program for the whole life of a large model, on your own machine.
 #[derive(Debug, Parser)]
@@ -94,6 +96,9 @@ pub(crate) enum Command {
     /// Knowledge bases: create, search, judge the search
     #[command(subcommand)]
     Kb(KbCommand),
+    /// Read the text in pictures: PNG, JPEG, WebP, BMP, TIFF
+    #[command(after_help = "Example:\n  hearth ocr scan.png\n  hearth ocr page-1.jpg page-2.jpg --json")]
+    Ocr(OcrArgs),
     /// Serve a model over an OpenAI-compatible API
     #[command(after_help = "Example:\n  hearth serve --model smollm2-135m --port 8686")]
     Serve(ServeArgs),
@@ -114,6 +119,16 @@ pub(crate) enum Command {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ModelArg {
     /// Short name, `hf:org/name#file`, `pypi:package#path`, `file:/path`, or a path
+    pub(crate) model: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct OcrArgs {
+    /// Picture files
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<PathBuf>,
+    /// OCR model: short name, or a folder with a detector's and a recogniser's ONNX file
+    #[arg(long, default_value = DEFAULT_OCR_MODEL)]
     pub(crate) model: String,
 }
 

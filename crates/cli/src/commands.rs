@@ -12,6 +12,7 @@ mod imatrix;
 mod kb;
 mod keys;
 mod models;
+mod ocr;
 mod serve;
 mod show;
 mod tokenizer;
@@ -67,6 +68,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Generate(args) => generate::run(&context, &args),
         Command::Chat(args) => chat::run(&context, args),
         Command::Kb(command) => kb::run(&context, &command),
+        Command::Ocr(args) => ocr::run(&context, &args),
         Command::Serve(args) => serve::run(&context, &args),
         Command::Keys(command) => keys::run(&context, &command),
         Command::Usage => keys::usage(&context),

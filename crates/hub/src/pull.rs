@@ -310,6 +310,7 @@ fn entry_of(source: Source) -> Entry {
         bytes: None,
         sha256: None,
         weights_sha256: None,
+        members: Vec::new(),
         licence: None,
         sources: vec![source],
     }
@@ -326,6 +327,7 @@ fn entry_of_card(card: Card) -> Entry {
         bytes: Some(card.bytes),
         sha256: Some(card.sha256),
         weights_sha256: None,
+        members: Vec::new(),
         licence: card.licence,
     }
 }

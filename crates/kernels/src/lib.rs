@@ -4,6 +4,7 @@
 //! * [`quant`] — the block formats of GGUF files and their scalar decoding: the reference
 //! * [`matmul`] — weights packed for the SIMD width; `y = x Wᵀ` with 16-bit activations, and its transpose
 //! * [`gemm`] — dense f32 products
+//! * [`convolution`] — windows over pictures, channels side by side
 //! * [`attention`] — causal grouped-query attention over pages of keys and values
 //! * [`attention_backward`] — its gradients, probabilities recomputed
 //! * [`encoder_attention`] — attention of encoders: every token of a text sees every other
@@ -23,6 +24,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod attention_backward;
+pub mod convolution;
 pub mod cpu;
 mod dispatch;
 pub mod elementwise;

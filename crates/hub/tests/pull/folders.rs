@@ -60,6 +60,7 @@ fn entry(file: &[u8], sources: &[&str]) -> Entry {
         bytes: Some(file.len() as u64),
         sha256: Some(sha256(file)),
         weights_sha256: None,
+        members: Vec::new(),
         licence: Some("MIT".into()),
         sources: sources.iter().map(|text| text.parse().unwrap()).collect(),
     }
@@ -173,5 +174,49 @@ fn what_is_no_folder_of_safetensors_says_what_there_is() {
         put(listing);
         let message = world.client().pull_entry(&entry, &Silent).unwrap_err().to_string();
         assert!(message.contains(expected) && message.contains(HUB_SOURCE), "{message}");
+    }
+}
+
+/// An OCR model: two networks, in a wheel that holds more.
+fn entry_of_members(detector: &[u8], recogniser: &[u8]) -> Entry {
+    let member = |name: &str, bytes: &[u8]| (name.to_owned(), sha256(bytes));
+    Entry {
+        kind: Some(Kind::Ocr),
+        file: "model".into(),
+        bytes: None,
+        sha256: None,
+        members: vec![member("det.onnx", detector), member("rec.onnx", recogniser)],
+        ..entry(b"", &[WHEEL_SOURCE])
+    }
+}
+
+#[test]
+fn a_folder_of_named_files_is_those_files_and_no_others() {
+    let (world, detector, recogniser) = (World::new(), content(3000), content(4000));
+    let members: [(&str, &[u8]); 3] = [
+        ("embedder/files/det.onnx", &detector),
+        ("embedder/files/cls.onnx", b"not needed"),
+        ("embedder/files/rec.onnx", &recogniser),
+    ];
+    let bytes = wheel(&members);
+    world.registry.publish("embedder", "embedder-1.0-py3-none-any.whl", &bytes, &sha256(&bytes));
+    let local = world.client().pull_entry(&entry_of_members(&detector, &recogniser), &Silent).unwrap();
+    assert_eq!((local.kind, local.bytes), (Some(Kind::Ocr), 7000));
+    assert_eq!(fs_err::read(local.path.join("rec.onnx")).unwrap(), recogniser);
+    assert!(!local.path.join("cls.onnx").exists());
+}
+
+#[test]
+fn a_folder_of_named_files_with_a_wrong_or_missing_one_is_refused() {
+    let (detector, recogniser) = (content(3000), content(4000));
+    for (rec, expected) in [("rec.onnx", "sha256"), ("other.onnx", "rec.onnx")] {
+        let world = World::new();
+        let path = format!("embedder/files/{rec}");
+        let members: [(&str, &[u8]); 2] = [("embedder/files/det.onnx", &detector), (&path, &detector)];
+        let bytes = wheel(&members);
+        world.registry.publish("embedder", "embedder-1.0-py3-none-any.whl", &bytes, &sha256(&bytes));
+        let pulled = world.client().pull_entry(&entry_of_members(&detector, &recogniser), &Silent);
+        let error = pulled.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
     }
 }

@@ -55,6 +55,7 @@ fn entry(content: &[u8], sources: &[&str]) -> Entry {
         bytes: Some(content.len() as u64),
         sha256: Some(sha256(content)),
         weights_sha256: None,
+        members: Vec::new(),
         licence: Some("MIT".into()),
         sources: sources.iter().map(|text| text.parse().unwrap()).collect(),
     }
