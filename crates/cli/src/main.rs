@@ -11,6 +11,7 @@ mod args;
 mod commands;
 mod memory;
 mod models;
+mod pictures;
 mod rerank;
 mod terminal;
 mod up;

@@ -31,7 +31,7 @@ use hearth_hub::Local;
 use hearth_knowledge::chunk::ChunkConfig;
 use hearth_knowledge::document::Corpus;
 use hearth_knowledge::embed::Embedder;
-use hearth_knowledge::folder::read_folder;
+use hearth_knowledge::folder::read_folder_with;
 use hearth_knowledge::knowledge_base::{Config, KnowledgeBase};
 use hearth_serve::{Assistant, Ledger, Server, State};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,7 @@ use serde::{Deserialize, Serialize};
 use crate::args::{AddressArgs, UpArgs};
 use crate::commands::Context;
 use crate::models::TextEmbedder;
+use crate::pictures::Pictures;
 use run_folder::RunFolder;
 
 /// Projections that get an adapter: all of them, as QLoRA (Dettmers et al. 2023) found best.
@@ -83,7 +84,8 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<()> {
     if server.is_some() {
         warn_of_guests(context, &args.address, &ledger)?;
     }
-    let corpus = read_folder(&args.folder, &context.terminal)?;
+    let pictures = Pictures::new(&context.machine, &context.terminal);
+    let corpus = read_folder_with(&args.folder, &pictures.options(), &context.terminal)?;
     if let Some(questions) = &args.questions {
         questions::check_file(questions, &corpus)?;
     }

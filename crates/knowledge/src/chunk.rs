@@ -104,6 +104,7 @@ fn pieces(
     count: &dyn Fn(&str) -> usize,
 ) -> Vec<Piece> {
     let mut path: Vec<(u8, String)> = Vec::new();
+    let mut columns: Option<&str> = None;
     let mut pieces = Vec::new();
     for (block, range) in document.blocks.iter().zip(document.block_ranges()) {
         let heading = match block.kind {
@@ -114,7 +115,13 @@ fn pieces(
             path.retain(|(above, _)| *above < level);
             path.push((level, block.text.clone()));
         }
-        let headings: Vec<String> = path.iter().map(|(_, text)| text.clone()).collect();
+        columns = columns.filter(|_| block.kind == BlockKind::TableRow);
+        // A row that is cut off from its table still says what its cells are.
+        let above = path.iter().map(|(_, text)| text.as_str()).chain(columns);
+        let headings: Vec<String> = above.map(str::to_owned).collect();
+        if block.kind == BlockKind::TableHeader {
+            columns = Some(&block.text);
+        }
         // At least half of a chunk is for its text, however long the headings are.
         let before = count(&context(&document.title, &headings));
         let room = config.max_tokens.saturating_sub(before).max(config.max_tokens / 2).max(1);

@@ -117,3 +117,29 @@ fn text_without_any_space_is_cut_too() {
     let chunks = chunk_document(&document, &CONFIG, &per_char);
     assert!(chunks.len() >= 12 && chunks.iter().all(|chunk| chunk.num_tokens <= CONFIG.max_tokens));
 }
+
+#[test]
+fn rows_cut_off_from_their_table_keep_the_names_of_its_columns() {
+    let mut blocks =
+        vec![Block::new(BlockKind::Heading(1), "Prices"), Block::new(BlockKind::TableHeader, "part | price")];
+    blocks.extend(
+        (0..30).map(|row| Block::new(BlockKind::TableRow, format!("valve number {row} | {row} EUR"))),
+    );
+    blocks.push(Block::new(BlockKind::Paragraph, "All prices of this list hold until the end of the year."));
+    let document = Document {
+        id: DocumentId(0),
+        path: "prices.csv".into(),
+        title: "Prices".into(),
+        kind: DocumentKind::Csv,
+        blocks,
+        notes: Vec::new(),
+    };
+    let config = ChunkConfig { target_tokens: 30, max_tokens: 40 };
+    let chunks = chunk_document(&document, &config, &|text| text.split_whitespace().count());
+    assert!(chunks.len() > 4);
+    for chunk in &chunks {
+        let has_rows = chunk.text.contains("valve number");
+        let passage = chunk.passage(&document.title);
+        assert_eq!(passage.matches("part | price").count(), usize::from(has_rows), "{passage}");
+    }
+}

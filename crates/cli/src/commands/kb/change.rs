@@ -15,6 +15,7 @@ use crate::args::{
     ChunkArgs, KbAddArgs, KbCreateArgs, KbNameArgs, KbReEmbedArgs, KbRemoveArgs, KbTransferArgs, KbWatchArgs,
 };
 use crate::models::TextEmbedder;
+use crate::pictures::Pictures;
 
 /// Passages embedded, and kept, at once.
 const EMBED_BATCH: usize = 16;
@@ -45,7 +46,9 @@ pub(super) fn create(context: &Context, args: &KbCreateArgs) -> Result<()> {
         format!("hint: `hearth kb add {0} PATH` adds to a base, `hearth kb delete {0}` deletes it", args.name)
     })?;
     let paths: Vec<PathBuf> = args.folder.iter().cloned().collect();
-    let done = put(context, &mut base, embedder.as_ref(), &paths, &Options::default())?;
+    let pictures = Pictures::new(&context.machine, &context.terminal);
+    let options = Options { extract: pictures.options(), ..Options::default() };
+    let done = put(context, &mut base, embedder.as_ref(), &paths, &options)?;
     report(context, &args.name, &base, &done);
     Ok(())
 }
@@ -57,7 +60,9 @@ pub(super) fn add(context: &Context, args: &KbAddArgs) -> Result<()> {
         bail!("`{}` isn't there", path.display());
     }
     let embedder = embedder_of(context, &base)?;
-    let options = Options { metadata: metadata(&args.meta)?, prune: args.prune, ..Options::default() };
+    let pictures = Pictures::new(&context.machine, &context.terminal);
+    let (metadata, prune) = (metadata(&args.meta)?, args.prune);
+    let options = Options { metadata, prune, extract: pictures.options() };
     let done = put(context, &mut base, embedder.as_ref(), &args.paths, &options)?;
     report(context, &args.name, &base, &done);
     let read = done.changes.added + done.changes.changed + done.changes.unchanged + done.report.unchanged;
@@ -149,7 +154,8 @@ pub(super) fn watch(context: &Context, args: &KbWatchArgs) -> Result<()> {
     let mut base = open(context, &args.name)?;
     let embedder = embedder_of(context, &base)?;
     let progress: &dyn Progress = &context.terminal;
-    let options = Options { prune: true, ..Options::default() };
+    let pictures = Pictures::new(&context.machine, progress);
+    let options = Options { prune: true, extract: pictures.options(), ..Options::default() };
     loop {
         let mut writer = base.writer(as_dyn(embedder.as_ref()), &hearth_artifacts::progress::Silent)?;
         let mut all = Report::default();

@@ -3,13 +3,13 @@
 use anyhow::{Result, bail};
 use hearth_knowledge::chunk::{Chunk, chunk_corpus};
 use hearth_knowledge::embed::Embedder;
-use hearth_knowledge::extract::ExtractOptions;
 use hearth_knowledge::folder::read_path;
 use hearth_knowledge::knowledge_base::KnowledgeBase;
 use serde_json::{Value, json};
 
 use super::{Context, change, embedder, open};
 use crate::args::{KbListArgs, KbPreviewArgs};
+use crate::pictures::Pictures;
 
 pub(super) fn run(context: &Context, args: &KbListArgs) -> Result<()> {
     match &args.name {
@@ -89,7 +89,8 @@ pub(super) fn preview(context: &Context, args: &KbPreviewArgs) -> Result<()> {
     }
     let embedder = embedder(context, &args.embedder)?;
     let config = change::config(args.chunk, embedder.as_ref())?;
-    let corpus = read_path(&args.path, &ExtractOptions::default(), &context.terminal)?;
+    let pictures = Pictures::new(&context.machine, &context.terminal);
+    let corpus = read_path(&args.path, &pictures.options(), &context.terminal)?;
     let count = |text: &str| match &embedder {
         Some(embedder) => embedder.count_tokens(text),
         None => hearth_knowledge::words::plain_words(text).len(),
