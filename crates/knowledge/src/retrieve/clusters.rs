@@ -35,8 +35,7 @@ pub(super) fn rerank(sources: &[Source<'_>], ranking: Vec<(Key, f64)>) -> Vec<(K
     });
     let smooth = spread(smooth.collect());
     // Where the first stands out, the question has one answer, and its neighbours say nothing.
-    let km: i32 = std::env::var("KM").ok().and_then(|v| v.parse().ok()).unwrap_or(1);
-    let share = NEIGHBOURS * (own[0] - own[1]).mul_add(-1.0, 1.0).powi(km);
+    let share = NEIGHBOURS * (1.0 - (own[0] - own[1]).clamp(0.0, 1.0));
     let scores = own.iter().zip(&smooth).map(|(own, smooth)| own + share * smooth);
     let mut order: Vec<(Key, f64)> = best.iter().map(|&(key, _)| key).zip(scores).collect();
     order.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
