@@ -10,6 +10,7 @@
 //! * `words` — the integers of a row and block, to and from panels
 //! * [`activations`] — f32 rows to blocks of integers
 //! * `blocks` — the inner loops over few and over many rows, for the `registers` of AVX2 and AVX-512
+//! * [`fine`] — dense weights as 12-bit integers
 //! * `wide` — products with many rows; `bytes`, its inner loop for 8-bit activations with AVX-512
 //! * `scalar` — the reference the loops are equal to, to the bit
 
@@ -18,6 +19,7 @@ mod activations;
 mod blocks;
 #[cfg(target_arch = "x86_64")]
 mod bytes;
+pub mod fine;
 mod pack;
 #[cfg(target_arch = "x86_64")]
 mod registers;

@@ -37,9 +37,9 @@ use prompts::Prompts;
 use tensors::Tensors;
 use weights::Weights;
 
-/// Tokens of one forward pass at most, unless one text alone has more: the intermediate activations of 1,024
-/// tokens of multilingual-e5-small are 6 MiB.
-const TOKENS_PER_PASS: usize = 1024;
+/// Tokens of one forward pass at most, unless one text alone has more: the intermediate activations of 512 tokens
+/// of multilingual-e5-small are 3 MiB.
+const TOKENS_PER_PASS: usize = 512;
 
 /// What became of a list of texts. All lists but `truncated` follow the order of the texts.
 #[derive(Debug, Clone, Default, PartialEq)]

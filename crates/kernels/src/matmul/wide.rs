@@ -144,7 +144,7 @@ unsafe fn widen(
 
 /// # Safety
 /// As of the levels' `wide`.
-unsafe fn run(path: (Level, bool), job: WideJob<'_>) {
+pub(super) unsafe fn run(path: (Level, bool), job: WideJob<'_>) {
     match path {
         // SAFETY: the level was detected; the caller's promise.
         (Level::Avx512, true) => unsafe { bytes::rows(job) },

@@ -5,7 +5,6 @@
 
 use hearth_kernels::elementwise::{add_assign, gelu};
 use hearth_kernels::encoder_attention::{EncoderAttentionShape, encoder_attention};
-use hearth_kernels::matmul::matmul;
 use hearth_kernels::norm::layer_norm;
 use hearth_kernels::pool::Pool;
 use hearth_tokenizer::TokenId;
@@ -23,6 +22,15 @@ struct Pass<'a> {
     text_lens: Vec<usize>,
 }
 
+/// What a layer computes on the way, reused by the next.
+#[derive(Default)]
+struct Scratch {
+    /// Queries, keys and values, or what stands between the two products of the feed-forward part.
+    wide: Vec<f32>,
+    mixed: Vec<f32>,
+    y: Vec<f32>,
+}
+
 impl Weights {
     /// The last layer's rows of each text, pooled as the model wants them.
     ///
@@ -33,8 +41,9 @@ impl Weights {
         assert!(!text_lens.contains(&0), "a text without tokens");
         let pass = Pass { pool, weights: self, text_lens };
         let mut x = pass.embed(texts);
+        let mut scratch = Scratch::default();
         for layer in &self.layers {
-            pass.layer(layer, &mut x);
+            pass.layer(layer, &mut x, &mut scratch);
         }
         match self.config.pooling {
             Pooling::Mean => pass.mean(&x),
@@ -66,7 +75,7 @@ impl Pass<'_> {
         x
     }
 
-    fn layer(&self, layer: &Layer, x: &mut [f32]) {
+    fn layer(&self, layer: &Layer, x: &mut [f32], scratch: &mut Scratch) {
         let config = &self.weights.config;
         let head_dim = config.hidden_size / config.num_heads;
         let shape = EncoderAttentionShape {
@@ -74,32 +83,37 @@ impl Pass<'_> {
             head_dim,
             scale: (head_dim as f32).sqrt().recip(),
         };
-        let qkv = self.linear(&layer.qkv, x, |_| {});
-        let mut mixed = vec![0.0; x.len()];
-        encoder_attention(self.pool, &shape, &self.text_lens, &qkv, &mut mixed);
-        drop(qkv);
-        self.add_and_norm(&layer.attention_output, &mixed, &layer.attention_norm, x);
-        let inner = self.linear(&layer.intermediate, x, gelu);
-        self.add_and_norm(&layer.output, &inner, &layer.output_norm, x);
+        let Scratch { wide, mixed, y } = scratch;
+        self.linear(&layer.qkv, x, wide, |_| {});
+        mixed.resize(x.len(), 0.0);
+        encoder_attention(self.pool, &shape, &self.text_lens, wide, mixed);
+        self.add_and_norm((&layer.attention_output, &layer.attention_norm), mixed, x, y);
+        self.linear(&layer.intermediate, x, wide, gelu);
+        self.add_and_norm((&layer.output, &layer.output_norm), wide, x, y);
     }
 
-    /// `activation(x Wᵀ + bias)`.
-    fn linear(&self, linear: &Linear, x: &[f32], activation: impl Fn(&mut [f32]) + Sync) -> Vec<f32> {
+    /// `y = activation(x Wᵀ + bias)`.
+    fn linear(&self, linear: &Linear, x: &[f32], y: &mut Vec<f32>, activation: impl Fn(&mut [f32]) + Sync) {
         let (rows, cols) = (linear.weight.rows(), linear.weight.cols());
-        let mut y = vec![0.0; x.len() / cols * rows];
-        matmul(self.pool, x, &linear.weight, &mut y);
-        self.pool.for_each_chunk(&mut y, ROWS_PER_TASK * rows, |_, y| {
+        y.resize(x.len() / cols * rows, 0.0);
+        linear.weight.multiply(self.pool, x, y);
+        self.pool.for_each_chunk(y, ROWS_PER_TASK * rows, |_, y| {
             y.chunks_exact_mut(rows).for_each(|row| add_assign(row, &linear.bias));
             activation(y);
         });
-        y
     }
 
     /// `x = norm(x + input Wᵀ + bias)`.
-    fn add_and_norm(&self, linear: &Linear, input: &[f32], norm: &LayerNorm, x: &mut [f32]) {
+    fn add_and_norm(
+        &self,
+        (linear, norm): (&Linear, &LayerNorm),
+        input: &[f32],
+        x: &mut [f32],
+        y: &mut Vec<f32>,
+    ) {
         let hidden_size = self.hidden_size();
-        let mut y = vec![0.0; x.len()];
-        matmul(self.pool, input, &linear.weight, &mut y);
+        y.resize(x.len(), 0.0);
+        linear.weight.multiply(self.pool, input, y);
         let chunk_len = ROWS_PER_TASK * hidden_size;
         self.pool.for_each_chunk(x, chunk_len, |task, x| {
             let mut sum = y[task * chunk_len..][..x.len()].to_vec();

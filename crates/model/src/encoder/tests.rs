@@ -16,8 +16,8 @@ use fixture::{Fixture, HIDDEN, POSITIONS, Random, Storage, write};
 const QUERY_PREFIX: &str = "query: ";
 const PASSAGE_PREFIX: &str = "passage: ";
 
-/// f32 against f64 through two layers.
-const DENSE_TOLERANCE: f64 = 1e-5;
+/// Weights of twelve bits against f64 through two layers of one or two blocks a row, a value of a vector.
+const DENSE_TOLERANCE: f64 = 1e-3;
 /// Quantised products round activations to 16 bits per block; two layers.
 const FOUR_BIT_COSINE: f64 = 0.999_999;
 
@@ -128,7 +128,7 @@ fn long_texts_are_cut_and_named() {
     assert_eq!(embedded.vectors[0], embedded.vectors[1]);
     assert_eq!(embedded.vectors[0], embedded.vectors[3]);
     let expected = reference::embed(&fixture, &encoder.encode(PASSAGE_PREFIX, &fits));
-    assert!(cosine(&embedded.vectors[0], &expected) > 1.0 - DENSE_TOLERANCE);
+    assert!(cosine(&embedded.vectors[0], &expected) > 1.0 - 1e-5);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn encoders_are_shared_between_threads_and_renamed() {
 #[test]
 fn passes_hold_as_many_texts_as_fit() {
     for (counts, expected) in
-        [(&[1024, 1][..], 1), (&[2000, 1], 1), (&[512, 512, 1], 2), (&[3], 1), (&[1000, 25], 1)]
+        [(&[512, 1][..], 1), (&[2000, 1], 1), (&[256, 256, 1], 2), (&[3], 1), (&[500, 13], 1)]
     {
         let order: Vec<usize> = (0..counts.len()).collect();
         assert_eq!(texts_of_pass(&order, counts), expected, "{counts:?}");
