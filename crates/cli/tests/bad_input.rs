@@ -42,7 +42,7 @@ fn wrong_arguments_say_what_would_be_right() {
         (&["up", &docs, "--time-budget", "NaN"], 1, &["`--time-budget` NaN must be"]),
         (&["up", &docs, "--num-questions", "0"], 1, &["`--num-questions` 0"]),
         (&["up", &empty, "--no-serve"], 1, &["/empty`", "holds no document", "Markdown (.md"]),
-        (&["up", &pictures, "--no-serve"], 1, &["a.png", "unknown type `png`"]),
+        (&["up", &pictures, "--no-serve"], 1, &["a.png", "image format could not be determined"]),
         (&["up", &missing, "--no-serve"], 1, &["/none` isn't a folder"]),
         (&["up", &file, "--no-serve"], 1, &["kiln.md` isn't a folder"]),
         (
@@ -66,7 +66,7 @@ fn wrong_arguments_say_what_would_be_right() {
         (&["bench", "infer", "--model", &model, "--pp", "99999"], 1, &["99999 tokens at depth 0", "`--pp`"]),
         (&["bench", "infer", "--model", &model, "--pp", "0", "--tg", "0"], 1, &["nothing to measure"]),
         (&["bench", "infer", "--model", &model, "--repeat", "0"], 1, &["`--repeat` is 0"]),
-        (&["kb", "search", "nonesuch", "x", "--embedder", &scene.text("embedder.bin")], 1, &["nonesuch"]),
+        (&["kb", "search", "nonesuch", "x"], 1, &["nonesuch"]),
     ];
     for (args, code, expected) in cases {
         let outcome = run(scene.hearth(args));
@@ -94,7 +94,7 @@ fn files_that_cannot_be_read_are_named_with_the_reason_and_the_rest_goes_on() {
         ("truncated.pdf", ""),
         ("noise.txt", "binary"),
         ("hollow.docx", "damaged"),
-        ("picture.png", "unknown type `png`"),
+        ("picture.png", "image format could not be determined"),
     ] {
         let line = outcome.stderr.lines().find(|line| line.contains(&format!("skipped {name}: ")));
         assert!(line.is_some_and(|line| line.contains(reason)), "{name}: {}", outcome.stderr);

@@ -11,6 +11,7 @@ use crate::document::{BlockKind, Document};
 use crate::knowledge_base::Hit;
 use crate::pairs::Language;
 use crate::sentences::sentences;
+use crate::untrusted::without_commands;
 
 /// What the model is told to say when the documents don't hold the answer.
 pub const NOT_FOUND_ENGLISH: &str = "Not in the documents.";
@@ -41,6 +42,9 @@ pub struct Prompt {
     pub used: Vec<usize>,
     /// Hits for which there was no room.
     pub num_left_out: usize,
+    /// Sentences of the passages that spoke to the model and were left out.
+    #[serde(default)]
+    pub num_commands: usize,
     /// True if the only passage was too long and its end is missing.
     pub cut: bool,
 }
@@ -91,6 +95,7 @@ pub fn rag_prompt(
         system: system.into(),
         user: format!("{open}{passages}{question}"),
         num_left_out: hits.len() - used.len(),
+        num_commands: used.iter().map(|&index| without_commands(&hits[index].chunk.text).1).sum(),
         used,
         cut,
     }
@@ -100,7 +105,8 @@ fn passage(number: usize, hit: &Hit<'_>, text: &str) -> String {
     // Heading and page only: a small model takes more words for part of the answer.
     let heading = hit.chunk.headings.last().unwrap_or(&hit.document.title);
     let page = hit.chunk.page.map(|page| format!(", p. {page}")).unwrap_or_default();
-    format!("[{number}] {}{page}\n{}\n\n", quoted(heading), quoted(text.trim()))
+    let (heading, text) = (without_commands(heading).0, without_commands(text.trim()).0);
+    format!("[{number}] {}{page}\n{}\n\n", quoted(&heading), quoted(&text))
 }
 
 /// Keeps untrusted text from looking like the start of another passage: `[7]` at the start of a line gets a space.
@@ -159,11 +165,10 @@ pub fn long_prompt(
         let around = count(&open) + count(close);
         let mut body = String::new();
         for block in &document.blocks {
+            let text = quoted(&without_commands(&block.text).0);
             let line = match block.kind {
-                BlockKind::Heading(level) => {
-                    format!("{} {}\n", "#".repeat(level as usize), quoted(&block.text))
-                }
-                _ => format!("{}\n", quoted(&block.text)),
+                BlockKind::Heading(level) => format!("{} {text}\n", "#".repeat(level as usize)),
+                _ => format!("{text}\n"),
             };
             let needed = count(&line) + if body.is_empty() { around } else { 0 };
             full |= needed > left;

@@ -15,6 +15,7 @@
 //! * [`retrieve`] — a question to the passages of its answer, stage by stage
 //! * [`rephrase`], [`evidence`] — what a model is asked before a search, and whether what was found can answer
 //! * [`questions`], [`pairs`], [`facts`] — questions from a file, from a chat model, by rule; held out without leaks
+//! * [`untrusted`] — what retrieved text may not say to a model
 //! * [`answer`], [`cite`] — prompts over passages or documents, and citations that are checked
 
 pub mod document;
@@ -42,6 +43,8 @@ pub mod retrieve;
 pub mod facts;
 pub mod pairs;
 pub mod questions;
+
+pub mod untrusted;
 
 pub mod answer;
 pub mod cite;
