@@ -309,7 +309,7 @@ fn settings(config: &Config, embedder: Option<&dyn Embedder>) -> Vec<(&'static s
         ("config", serde_json::to_string(config).expect("numbers become JSON")),
         ("embedder", embedder.map_or(String::new(), |embedder| embedder.name().to_string())),
         ("embedder_source", embedder.map_or(String::new(), |embedder| embedder.source().to_string())),
-        ("dim", embedder.map_or(0, |embedder| embedder.dim()).to_string()),
+        ("dim", embedder.map_or(0, super::embed::Embedder::dim).to_string()),
         ("epoch", format!("{}.{}", now.as_nanos(), std::process::id())),
     ]
 }

@@ -1,6 +1,6 @@
 //! What a chat model is asked before a search: a question made to stand alone, other forms of it, a made-up answer.
 //!
-//! Multi-query and HyDE (Gao et al. 2022) search by more than the user's words; the question itself always stays
+//! Multi-query and `HyDE` (Gao et al. 2022) search by more than the user's words; the question itself always stays
 //! among the queries, so that a model that rambles can add to the search but not spoil it.
 
 use crate::pairs::Language;

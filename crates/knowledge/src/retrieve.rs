@@ -166,7 +166,7 @@ pub fn retrieve<'a>(
             ranking = watch.run("rerank", || Ok(clusters::rerank(sources, ranking)), Vec::len)?;
         }
         (Rerank::Model(reranker), Some(query)) => {
-            let run = || rerank(query, sources, reranker, ranking, &mut reranked);
+            let run = || rerank(query, sources, reranker, &ranking, &mut reranked);
             ranking = watch.run("rerank", run, Vec::len)?;
         }
     }
@@ -259,7 +259,7 @@ fn rerank(
     query: &str,
     sources: &[Source<'_>],
     reranker: &dyn Reranker,
-    ranking: Vec<(Key, f64)>,
+    ranking: &[(Key, f64)],
     scores: &mut Vec<(Key, f32)>,
 ) -> Result<Vec<(Key, f64)>> {
     let (best, rest) = ranking.split_at(ranking.len().min(RERANKED));

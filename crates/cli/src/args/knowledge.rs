@@ -188,7 +188,7 @@ pub(crate) struct KbAskArgs {
     /// Ask the model for other forms of the question and search by all of them
     #[arg(long)]
     pub(crate) multi_query: bool,
-    /// Ask the model for a made-up answer and search by it, too (HyDE)
+    /// Ask the model for a made-up answer and search by it, too (`HyDE`)
     #[arg(long)]
     pub(crate) hyde: bool,
     /// What was said before, a JSON Lines file of `role` and `content`: the question is first made to stand alone

@@ -63,13 +63,13 @@ fn measure(context: &Context, args: &KbBenchArgs, folder: &std::path::Path) -> R
     let chunks = base.chunks().len();
     progress.event(Event::Finish { stage: STAGE, summary: &format!("{chunks} in {seconds:.1} s") });
     let line = json!({ "what": "kb", "test": "add", "chunks": chunks, "seconds": seconds, "chunks_per_s": chunks as f64 / seconds });
-    show(context, line, &format!("add     {:.0} chunks a second", chunks as f64 / seconds));
+    show(context, &line, &format!("add     {:.0} chunks a second", chunks as f64 / seconds));
     drop(base);
     let start = Instant::now();
     let base = KnowledgeBase::open(folder)?;
     let seconds = start.elapsed().as_secs_f64();
     let line = json!({ "what": "kb", "test": "open", "chunks": chunks, "seconds": seconds });
-    show(context, line, &format!("open    {seconds:.2} s"));
+    show(context, &line, &format!("open    {seconds:.2} s"));
     for (name, method) in [("bm25", Method::Bm25), ("dense", Method::Dense), ("hybrid", Method::Hybrid)] {
         search(context, args, (&base, &synthetic), (name, method))?;
     }
@@ -98,12 +98,12 @@ fn search(
         "what": "kb", "test": name, "chunks": base.chunks().len(), "dim": args.dim, "queries": args.queries,
         "ms_p50": p50, "ms_p99": p99, "peak_mib": peak_mib(),
     });
-    show(context, line, &format!("{name:7} {p50:.2} ms median, {p99:.2} ms at the 99th percentile"));
+    show(context, &line, &format!("{name:7} {p50:.2} ms median, {p99:.2} ms at the 99th percentile"));
     Ok(())
 }
 
-fn show(context: &Context, line: serde_json::Value, text: &str) {
-    if context.json { context.print_json(&line) } else { context.print(text) }
+fn show(context: &Context, line: &serde_json::Value, text: &str) {
+    if context.json { context.print_json(line) } else { context.print(text) }
 }
 
 fn document(first: usize, chunks: usize, random: &mut Random) -> Document {

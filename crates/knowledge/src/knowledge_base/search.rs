@@ -154,7 +154,7 @@ impl KnowledgeBase {
 
     /// The vector of a query; the embedder must be the base's own.
     pub fn embed_query(&self, text: &str, embedder: Option<&dyn Embedder>) -> Result<Vec<f32>> {
-        let given = embedder.map(|embedder| embedder.name());
+        let given = embedder.map(super::super::embed::Embedder::name);
         match embedder {
             Some(embedder) if given == self.embedder() => {
                 let vectors = check_shape(embedder, embedder.embed_queries(&[text]), 1)?;

@@ -90,7 +90,7 @@ impl KnowledgeBase {
         embedder: Option<&'a dyn Embedder>,
         progress: &'a dyn Progress,
     ) -> Result<Writer<'a>> {
-        let given = embedder.map(|embedder| embedder.name());
+        let given = embedder.map(super::super::embed::Embedder::name);
         if given != self.embedder() {
             return Err(other_embedder(self.embedder(), given));
         }
@@ -219,7 +219,7 @@ impl Writer<'_> {
             plan.new.iter().map(|new| cut(new.document, &config, self.embedder)).collect();
         if let Some(embedder) = self.embedder {
             let job = EmbedJob { embedder, progress: self.progress, batch: config.embed_batch.max(1) };
-            job.run(chunks.iter().flatten(), &mut *self.base.store())?;
+            job.run(chunks.iter().flatten(), &mut self.base.store())?;
         }
         let chunks: Vec<Vec<NewChunk>> =
             chunks.into_iter().map(|list| list.into_iter().map(|(chunk, _)| chunk).collect()).collect();
@@ -397,7 +397,9 @@ impl EmbedJob<'_> {
             let passages: Vec<&str> = batch.iter().map(|(_, passage)| *passage).collect();
             let made = self.embedder.embed_passages(&passages);
             let mut vectors = check_shape(self.embedder, made, passages.len())?;
-            vectors.iter_mut().for_each(|vector| normalize(vector));
+            for vector in &mut vectors {
+                normalize(vector);
+            }
             let rows: Vec<(&str, Vec<f32>)> = batch.iter().map(|(hash, _)| *hash).zip(vectors).collect();
             store.add_vectors(name, &rows)?;
             done += batch.len() as u64;

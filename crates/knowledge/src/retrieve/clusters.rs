@@ -48,7 +48,9 @@ fn spread(mut values: Vec<f64>) -> Vec<f64> {
     let (low, high) =
         values.iter().fold((f64::MAX, f64::MIN), |(low, high), &value| (low.min(value), high.max(value)));
     let width = f64::max(high - low, 1e-12);
-    values.iter_mut().for_each(|value| *value = (*value - low) / width);
+    for value in &mut values {
+        *value = (*value - low) / width;
+    }
     values
 }
 

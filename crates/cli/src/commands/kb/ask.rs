@@ -45,9 +45,9 @@ pub(super) fn run(context: &Context, args: &KbAskArgs) -> Result<()> {
     } else {
         match args.long_context {
             Some(tokens) => {
-                chat.from_documents(&queries[0], &found.passages, &sources, tokens, args.max_tokens)?
+                chat.over_documents(&queries[0], &found.passages, &sources, tokens, args.max_tokens)?
             }
-            None => chat.from_passages(&queries[0], &found.passages, args.max_tokens)?,
+            None => chat.over_passages(&queries[0], &found.passages, args.max_tokens)?,
         }
     };
     show(context, args, &queries, &found, signs, &answered);
@@ -115,7 +115,7 @@ impl Chat {
         self.model.tokenizer().encode(text).len()
     }
 
-    fn from_passages(&self, question: &str, passages: &[Passage<'_>], max_tokens: usize) -> Result<Answered> {
+    fn over_passages(&self, question: &str, passages: &[Passage<'_>], max_tokens: usize) -> Result<Answered> {
         let hits: Vec<Hit<'_>> =
             passages.iter().enumerate().map(|(index, passage)| passage.hit(index + 1)).collect();
         let prompt = rag_prompt(question, &hits, PROMPT_TOKENS, &|text| self.count(text));
@@ -125,7 +125,7 @@ impl Chat {
     }
 
     /// The whole documents of the best passages, the best first, as far as they fit.
-    fn from_documents(
+    fn over_documents(
         &self,
         question: &str,
         passages: &[Passage<'_>],
@@ -147,7 +147,7 @@ impl Chat {
         let mut hits = Vec::new();
         for (name, document) in documents {
             let base = sources.iter().find(|source| source.name == name).map(|source| source.base);
-            let chunks = base.into_iter().flat_map(|base| base.chunks());
+            let chunks = base.into_iter().flat_map(hearth_knowledge::knowledge_base::KnowledgeBase::chunks);
             for chunk in chunks.filter(|chunk: &&Chunk| chunk.document == document.id) {
                 hits.push(Hit {
                     rank: hits.len() + 1,

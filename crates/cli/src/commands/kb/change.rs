@@ -173,7 +173,7 @@ pub(super) fn watch(context: &Context, args: &KbWatchArgs) -> Result<()> {
         }
         let until = Instant::now() + Duration::from_secs(args.every.max(1));
         while Instant::now() < until && !args.once && !progress.cancelled() {
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::park_timeout(Duration::from_millis(50));
         }
         if args.once || progress.cancelled() {
             return Ok(());

@@ -15,7 +15,7 @@ use crate::rerank;
 
 /// Bases with the embedders their vectors were made by.
 pub(super) struct Bases {
-    bases: Vec<(String, KnowledgeBase)>,
+    named: Vec<(String, KnowledgeBase)>,
     /// For each base the place of its embedder.
     places: Vec<Option<usize>>,
     embedders: Vec<TextEmbedder>,
@@ -25,13 +25,13 @@ impl Bases {
     /// Opens bases by their names, with commas between; each embedder is loaded once, and only if it is asked.
     pub(super) fn open(context: &Context, names: &str, with_embedders: bool) -> Result<Self> {
         let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
-        let mut all = Self { bases: Vec::new(), places: Vec::new(), embedders: Vec::new() };
+        let mut all = Self { named: Vec::new(), places: Vec::new(), embedders: Vec::new() };
         for name in names {
-            if all.bases.iter().any(|(other, _)| other == name) {
+            if all.named.iter().any(|(other, _)| other == name) {
                 bail!("`{name}` is named twice");
             }
             let base = open(context, name)?;
-            let same = all.bases.iter().position(|(_, other)| other.embedder() == base.embedder());
+            let same = all.named.iter().position(|(_, other)| other.embedder() == base.embedder());
             let place = match (same, with_embedders) {
                 (Some(at), _) => all.places[at],
                 (None, false) => None,
@@ -41,9 +41,9 @@ impl Bases {
                 }),
             };
             all.places.push(place);
-            all.bases.push((name.to_owned(), base));
+            all.named.push((name.to_owned(), base));
         }
-        if all.bases.is_empty() {
+        if all.named.is_empty() {
             bail!("no knowledge base is named");
         }
         Ok(all)
@@ -51,12 +51,12 @@ impl Bases {
 
     pub(super) fn sources(&self) -> Vec<Source<'_>> {
         let embedder = |place: &Option<usize>| place.map(|at| &self.embedders[at]);
-        let all = self.bases.iter().zip(&self.places);
+        let all = self.named.iter().zip(&self.places);
         all.map(|((name, base), place)| Source { name, base, embedder: as_dyn(embedder(place)) }).collect()
     }
 
     pub(super) fn have_vectors(&self) -> bool {
-        self.bases.iter().any(|(_, base)| base.embedder().is_some())
+        self.named.iter().any(|(_, base)| base.embedder().is_some())
     }
 
     /// The method that these bases can serve: by words alone where no base has vectors and none was asked for.

@@ -14,11 +14,14 @@ use crate::pictures::Pictures;
 pub(super) fn run(context: &Context, args: &KbListArgs) -> Result<()> {
     match &args.name {
         Some(name) => documents(context, &open(context, name)?),
-        None => bases(context),
+        None => {
+            bases(context);
+            Ok(())
+        }
     }
 }
 
-fn bases(context: &Context) -> Result<()> {
+fn bases(context: &Context) {
     let home = context.machine.home.knowledge();
     let mut folders: Vec<_> = match fs_err::read_dir(&home) {
         Ok(entries) => entries.filter_map(Result::ok).map(|entry| entry.path()).collect(),
@@ -51,7 +54,6 @@ fn bases(context: &Context) -> Result<()> {
     if lines.is_empty() && !context.json {
         context.print("no knowledge bases; make one with: hearth kb create NAME FOLDER");
     }
-    Ok(())
 }
 
 fn text(value: &Value) -> &str {
