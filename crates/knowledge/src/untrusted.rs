@@ -55,10 +55,21 @@ const COMMANDS: [(&[&str], &[&str]); 5] = [
         &["you are", "act as", "pretend", "as an", "if you are", "behave as"],
         &["ai", "assistant", "language model", "chatbot", "llm", "developer mode", "jailbroken", "dan"],
     ),
-    (&["system prompt", "developer mode", "new policy", "new instructions", "system message"], &[""]),
+    (
+        &[
+            "system prompt",
+            "developer mode",
+            "new policy",
+            "new instructions",
+            "system message",
+            "new task",
+            "end of document",
+        ],
+        &[""],
+    ),
 ];
 
-const CHINESE_COMMANDS: [(&[&str], &[&str]); 4] = [
+const CHINESE_COMMANDS: [(&[&str], &[&str]); 5] = [
     (
         &["忽略", "无视", "忘记", "忘掉", "不要理会"],
         &["指令", "提示", "要求", "规则", "以上", "之前", "上面", "前面"],
