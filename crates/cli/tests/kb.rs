@@ -270,3 +270,45 @@ fn a_server_makes_fills_searches_and_answers_from_bases() {
     running.interrupt();
     running.wait().expect(0);
 }
+
+#[test]
+fn pages_of_the_web_are_documents_and_those_that_fail_are_named() {
+    let scene = Scene::new("kb-web");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        for stream in listener.incoming().take(5) {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 2048];
+            let count = stream.read(&mut head).unwrap();
+            let request = String::from_utf8_lossy(&head[..count]).into_owned();
+            let (status, kind, body) = match request.split(' ').nth(1).unwrap() {
+                "/tide?x=1" => {
+                    ("200 OK", "text/html; charset=utf-8", "<h1>Tides</h1><p>High water comes at nine.</p>")
+                }
+                "/notes.md" => ("200 OK", "application/octet-stream", "# Notes\n\nLow water comes at three."),
+                _ => ("404 Not Found", "text/plain", "no such page"),
+            };
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            )
+            .unwrap();
+        }
+    });
+    run(scene.hearth(&["kb", "create", "web", "--embedder", "none"])).expect(0);
+    let tide = format!("http://{address}/tide?x=1");
+    scene.write("urls.txt", format!("# pages\nhttp://{address}/notes.md\nhttp://{address}/gone.html\n"));
+    let urls = scene.text("urls.txt");
+    let report = run(scene.hearth(&["kb", "add", "web", &tide, "--urls", &urls, "--json"])).expect(0).json();
+    assert_eq!((&report["added"], report["skipped"].as_array().unwrap().len()), (&2.into(), 1), "{report}");
+    assert!(report["skipped"][0]["reason"].as_str().unwrap().contains("404"), "{report}");
+    let found = run(scene.hearth(&["kb", "search", "web", "high water", "-k", "1", "--json"])).expect(0);
+    assert_eq!(lines(&found.stdout)[0]["document"], tide);
+    let again =
+        run(scene.hearth(&["kb", "add", "web", &tide, &format!("http://{address}/notes.md"), "--json"]));
+    let again = again.expect(0).json();
+    assert_eq!((&again["added"], &again["unchanged"]), (&0.into(), &2.into()), "{again}");
+    server.join().unwrap();
+}

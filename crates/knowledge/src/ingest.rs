@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 use hearth_artifacts::hash::sha256;
 use hearth_artifacts::progress::{Event, Progress, Unit};
 
-use crate::document::{Document, Skipped};
+use crate::document::{Document, DocumentKind, Skipped};
 use crate::error::{Error, ExtractError, Result};
 use crate::extract::{self, ExtractOptions, MAX_FILE_BYTES};
 use crate::folder::{document_path, list_files};
@@ -84,6 +84,25 @@ pub fn add_path(
         format!("{} files, {} unchanged, {} skipped", report.files, report.unchanged, report.skipped.len());
     progress.event(Event::Finish { stage: STAGE, summary: &summary });
     Ok(report)
+}
+
+/// Adds what was fetched from elsewhere under the name it has there. True if it is new or has changed.
+pub fn add_bytes(
+    writer: &mut Writer<'_>,
+    name: &str,
+    (kind, bytes): (DocumentKind, &[u8]),
+    options: &Options<'_>,
+) -> Result<bool> {
+    let sha256 = sha256(bytes);
+    if writer.file(name)?.is_some_and(|known| known.sha256 == sha256) {
+        return Ok(false);
+    }
+    let documents = extract::extract_all(name, kind, bytes, &options.extract)
+        .map_err(|reason| Error::Unreadable { path: name.into(), reason })?;
+    let (root, length) = ("web".to_owned(), bytes.len() as u64);
+    let state = FileState { path: name.into(), root, sha256, bytes: length, modified: 0, skipped: None };
+    writer.put(state, documents, &options.metadata)?;
+    Ok(true)
 }
 
 /// A file is named by its path in its folder; where another folder's file has that name, the folder stands before it.

@@ -13,7 +13,7 @@ pub(crate) enum KbCommand {
         after_help = "Example:\n  hearth kb create handbook examples/handbook\n  hearth kb create words --embedder none"
     )]
     Create(KbCreateArgs),
-    /// Add folders and files; what is there already and has not changed is left alone
+    /// Add folders, files and web pages; what is there already and has not changed is left alone
     #[command(
         after_help = "Example:\n  hearth kb add handbook docs report.pdf --meta year=2026\n  hearth kb add scifact corpus.jsonl"
     )]
@@ -83,8 +83,12 @@ pub(crate) struct KbCreateArgs {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct KbAddArgs {
     pub(crate) name: String,
-    #[arg(required = true)]
+    /// Folders, files and addresses (http:// or https://)
+    #[arg(required_unless_present = "urls")]
     pub(crate) paths: Vec<PathBuf>,
+    /// A file with an address a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) urls: Option<PathBuf>,
     /// Given to every document, to be asked for with `--filter`
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) meta: Vec<String>,

@@ -5,6 +5,7 @@ mod change;
 mod eval;
 mod find;
 mod list;
+mod web;
 
 use std::path::PathBuf;
 

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use hearth_artifacts::progress::Progress;
 use hearth_knowledge::chunk::ChunkConfig;
+use hearth_knowledge::document::Skipped;
 use hearth_knowledge::ingest::{self, Options, Report};
-use hearth_knowledge::knowledge_base::{Changes, Config, KnowledgeBase, Metadata};
+use hearth_knowledge::knowledge_base::{Changes, Config, KnowledgeBase, Metadata, Writer};
 use serde_json::json;
 
-use super::{Context, as_dyn, embedder, embedder_of, folder, open};
+use super::{Context, as_dyn, embedder, embedder_of, folder, open, web};
 use crate::args::{
     ChunkArgs, KbAddArgs, KbCreateArgs, KbNameArgs, KbReEmbedArgs, KbRemoveArgs, KbTransferArgs, KbWatchArgs,
 };
@@ -55,7 +56,12 @@ pub(super) fn create(context: &Context, args: &KbCreateArgs) -> Result<()> {
 
 pub(super) fn add(context: &Context, args: &KbAddArgs) -> Result<()> {
     let mut base = open(context, &args.name)?;
-    let missing = args.paths.iter().find(|path| !path.exists());
+    let named: Vec<PathBuf> = match &args.urls {
+        Some(file) => web::list(file)?.into_iter().map(PathBuf::from).collect(),
+        None => Vec::new(),
+    };
+    let paths: Vec<PathBuf> = args.paths.iter().cloned().chain(named).collect();
+    let missing = paths.iter().find(|path| url(path).is_none() && !path.exists());
     if let Some(path) = missing {
         bail!("`{}` isn't there", path.display());
     }
@@ -63,7 +69,7 @@ pub(super) fn add(context: &Context, args: &KbAddArgs) -> Result<()> {
     let pictures = Pictures::new(&context.machine, &context.terminal);
     let (metadata, prune) = (metadata(&args.meta)?, args.prune);
     let options = Options { metadata, prune, extract: pictures.options() };
-    let done = put(context, &mut base, embedder.as_ref(), &args.paths, &options)?;
+    let done = put(context, &mut base, embedder.as_ref(), &paths, &options)?;
     report(context, &args.name, &base, &done);
     let read = done.changes.added + done.changes.changed + done.changes.unchanged + done.report.unchanged;
     if read == 0 && !done.report.skipped.is_empty() {
@@ -102,6 +108,18 @@ fn put(
     let mut writer = base.writer(as_dyn(embedder), progress)?;
     let mut report = Report::default();
     for path in paths {
+        if let Some(url) = url(path) {
+            report.files += 1;
+            match page(&mut writer, url, options) {
+                Ok(new) => report.unchanged += usize::from(!new),
+                Err(error) => {
+                    let reason = format!("{error:#}");
+                    context.terminal.say(&format!("skipped {url}: {reason}"));
+                    report.skipped.push(Skipped { path: path.clone(), reason });
+                }
+            }
+            continue;
+        }
         let of_path = ingest::add_path(&mut writer, path, options, progress)
             .with_context(|| format!("`{}` can't be added", path.display()))?;
         report.files += of_path.files;
@@ -110,6 +128,16 @@ fn put(
     }
     let changes = writer.finish()?;
     Ok(Done { changes, report, seconds: start.elapsed().as_secs_f64() })
+}
+
+/// The address, if it is one.
+fn url(path: &Path) -> Option<&str> {
+    path.to_str().filter(|text| web::is_url(text))
+}
+
+fn page(writer: &mut Writer<'_>, url: &str, options: &Options<'_>) -> Result<bool> {
+    let page = web::fetch(url)?;
+    Ok(ingest::add_bytes(writer, url, (page.kind, &page.bytes), options)?)
 }
 
 fn report(context: &Context, name: &str, base: &KnowledgeBase, done: &Done) {
