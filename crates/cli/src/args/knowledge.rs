@@ -128,7 +128,7 @@ pub(crate) struct KbPreviewArgs {
 /// How passages are found.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct FindArgs {
-    /// Share of meaning in a hybrid search, 0 to 1 [default: 0.4]
+    /// Share of meaning in a hybrid search, 0 to 1 [default: 0.5]
     #[arg(long, value_name = "SHARE")]
     pub(crate) dense_share: Option<f64>,
     /// Join the two rankings of a hybrid search by ranks instead of scores

@@ -35,8 +35,8 @@ pub enum Method {
 
 /// How the two rankings of a hybrid search become one.
 ///
-/// By default words weigh a little more than meaning: better than ranks alone on every collection that was judged
-/// (LOG.md).
+/// By default words and meaning weigh the same: better than ranks alone on every judged collection, worse on
+/// questions in everyday words (LOG.md).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fusion {
@@ -49,7 +49,7 @@ pub enum Fusion {
 
 impl Default for Fusion {
     fn default() -> Self {
-        Self::Weighted { dense: 0.4 }
+        Self::Weighted { dense: 0.5 }
     }
 }
 
@@ -85,7 +85,8 @@ pub struct Hit<'a> {
 }
 
 impl KnowledgeBase {
-    /// The `k` best chunks for a query, the best first.
+    /// The `k` best chunks for a question, the best first; the two rankings of [`Method::Hybrid`] are joined by ranks,
+    /// which finds more for questions in everyday words.
     pub fn search(
         &self,
         query: &str,
@@ -93,7 +94,8 @@ impl KnowledgeBase {
         k: usize,
         embedder: &dyn Embedder,
     ) -> Result<Vec<Hit<'_>>> {
-        self.find(&Query::new(query, method, k), Some(embedder))
+        let query = Query { fusion: Fusion::ReciprocalRank, ..Query::new(query, method, k) };
+        self.find(&query, Some(embedder))
     }
 
     /// The best chunks for a query, the best first; equal scores by id. `embedder` is needed for meaning alone.
