@@ -45,6 +45,19 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// Opens or makes the file of a base that is made anew from its documents: one of an older version is replaced, one
+    /// of a newer version is an error.
+    pub(crate) fn open_or_replace(folder: &Path) -> Result<Self> {
+        let path = folder.join(FILE);
+        let found = if path.is_file() { Self::connect(&path)?.version()? } else { None };
+        let is_older =
+            found.and_then(|found| found.parse::<u32>().ok()).is_some_and(|it| it < FORMAT_VERSION);
+        if is_older {
+            fs_err::remove_file(&path)?;
+        }
+        Self::open_or_create(folder)
+    }
+
     /// Opens or makes the file. What stands there must be of this version, or without settings yet.
     pub(crate) fn open_or_create(folder: &Path) -> Result<Self> {
         fs_err::create_dir_all(folder)?;

@@ -173,9 +173,15 @@ fn a_base_of_another_format_or_embedder_is_refused() {
     let file = folder.0.join(crate::store::FILE);
     let connection = rusqlite::Connection::open(&file).unwrap();
     connection.execute("UPDATE settings SET value = '99' WHERE name = 'format_version'", []).unwrap();
-    drop(connection);
     let error = KnowledgeBase::open(&folder.0).unwrap_err();
     assert!(error.to_string().contains("has format version 99"), "{error}");
+    let error = KnowledgeBase::build(&corpus(1), &config(), &embedder, &Silent, &folder.0).unwrap_err();
+    assert!(error.to_string().contains("has format version 99"), "{error}");
+    // What an older program built is made anew, since its documents are at hand.
+    connection.execute("UPDATE settings SET value = '1' WHERE name = 'format_version'", []).unwrap();
+    drop(connection);
+    assert!(KnowledgeBase::open(&folder.0).is_err());
+    KnowledgeBase::build(&corpus(1), &config(), &embedder, &Silent, &folder.0).unwrap();
     fs_err::write(&file, "not a database").unwrap();
     assert!(KnowledgeBase::open(&folder.0).is_err());
 }

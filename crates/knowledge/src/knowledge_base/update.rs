@@ -110,7 +110,7 @@ impl KnowledgeBase {
         folder: &Path,
     ) -> Result<Self> {
         let _lock = Lock::try_acquire(&folder.join(LOCK))?;
-        let mut store = Store::open_or_create(folder)?;
+        let mut store = Store::open_or_replace(folder)?;
         let chunks = corpus.documents.iter().map(|document| cut(document, config, Some(embedder)));
         let chunks: Vec<Vec<(NewChunk, String)>> = chunks.collect();
         let job = EmbedJob { embedder, progress, batch: config.embed_batch.max(1) };
