@@ -281,7 +281,14 @@ impl KnowledgeBase {
         for left in ["importing.sqlite", "importing.sqlite-wal", "importing.sqlite-shm"] {
             let _ = fs_err::remove_file(folder.join(left));
         }
-        moved?;
+        // The copy is gone: what is wrong is the user's file.
+        let path = file.to_path_buf();
+        moved.map_err(|error| match error {
+            Error::Sqlite { source, .. } => Error::Sqlite { path, source },
+            Error::Damaged { reason, .. } => Error::Damaged { path, reason },
+            Error::Format { found, supported, .. } => Error::Format { path, found, supported },
+            other => other,
+        })?;
         Self::open(folder)
     }
 }

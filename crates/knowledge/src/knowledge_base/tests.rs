@@ -292,7 +292,8 @@ fn an_exported_base_is_imported_whole_or_not_at_all() {
     let bytes = fs_err::read(&file).unwrap();
     for length in [0, 100, 4096, bytes.len() / 2, bytes.len() - 1] {
         fs_err::write(&file, &bytes[..length]).unwrap();
-        assert!(KnowledgeBase::import(&file, &other.0).is_err(), "{length} of {} bytes", bytes.len());
+        let error = KnowledgeBase::import(&file, &other.0).expect_err("a cut file");
+        assert!(error.to_string().contains("five.hearth-kb"), "{length} of {} bytes: {error}", bytes.len());
         assert!(matches!(KnowledgeBase::open(&other.0), Err(Error::Missing { .. })));
     }
 }
