@@ -93,7 +93,7 @@ pub(crate) enum Command {
         after_help = "Example:\n  hearth chat --model smollm2-135m --temperature 0.7\n  echo \"What is a kiln?\" | hearth chat"
     )]
     Chat(ChatArgs),
-    /// Knowledge bases: create, search, judge the search
+    /// Knowledge bases: make, fill, search, ask, judge
     #[command(subcommand)]
     Kb(KbCommand),
     /// Read the text in pictures: PNG, JPEG, WebP, BMP, TIFF
