@@ -12,7 +12,7 @@
 mod announce;
 mod compare;
 mod finetune;
-mod grounding;
+pub(crate) mod grounding;
 mod questions;
 mod run_folder;
 mod ways;

@@ -66,11 +66,7 @@ pub struct KnowledgeBase {
 impl KnowledgeBase {
     /// Makes an empty base under `folder`. Without an embedder it is searched by words alone.
     pub fn create(folder: &Path, config: &Config, embedder: Option<&dyn Embedder>) -> Result<Self> {
-        match Self::open(folder) {
-            Err(Error::Missing { .. }) => {}
-            Ok(_) => return Err(Error::Exists { path: folder.into() }),
-            Err(error) => return Err(error),
-        }
+        Self::check_free(folder)?;
         let mut store = Store::open_or_create(folder)?;
         store.transaction(|writing| {
             for (name, value) in settings(config, embedder) {
@@ -79,6 +75,14 @@ impl KnowledgeBase {
             writing.next_generation()
         })?;
         Self::open(folder)
+    }
+
+    fn check_free(folder: &Path) -> Result<()> {
+        match Store::open(folder) {
+            Err(Error::Missing { .. }) => Ok(()),
+            Ok(_) => Err(Error::Exists { path: folder.into() }),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens the base under `folder`.
@@ -261,11 +265,7 @@ impl KnowledgeBase {
 
     /// Makes a base under `folder` from the file that [`KnowledgeBase::export`] wrote.
     pub fn import(file: &Path, folder: &Path) -> Result<Self> {
-        match Self::open(folder) {
-            Err(Error::Missing { .. }) => {}
-            Ok(_) => return Err(Error::Exists { path: folder.into() }),
-            Err(error) => return Err(error),
-        }
+        Self::check_free(folder)?;
         if !file.is_file() {
             return Err(Error::Missing { path: file.into() });
         }

@@ -7,9 +7,7 @@
 //!
 //! * `segment` — the rows in memory
 //! * `query` — a query as integers, and how far a row's product can be off
-//! * `nearest` — the best `k` of what was seen
 
-mod nearest;
 mod query;
 mod segment;
 #[cfg(test)]
@@ -20,7 +18,8 @@ use std::sync::Arc;
 
 use hearth_kernels::scan;
 
-use nearest::Nearest;
+use crate::top_k::Nearest;
+
 use query::Query;
 use segment::{SEGMENT_ROWS, Segment};
 

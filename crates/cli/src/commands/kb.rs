@@ -36,9 +36,14 @@ pub(super) fn run(context: &Context, command: &KbCommand) -> Result<()> {
     }
 }
 
-fn folder(context: &Context, name: &str) -> Result<PathBuf> {
+/// May a base be called so? The name becomes a folder.
+pub(super) fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(plain)
+}
+
+fn folder(context: &Context, name: &str) -> Result<PathBuf> {
+    if !is_name(name) {
         bail!("`{name}` can't name a knowledge base: use letters, digits, `-`, `_` and `.`");
     }
     Ok(context.machine.home.knowledge().join(name))

@@ -69,18 +69,7 @@ fn hits<'a>(base: &'a KnowledgeBase, chunks: &[ChunkId]) -> Vec<Hit<'a>> {
         let chunk = base.chunk(id)?;
         Some((chunk, base.document(chunk.document)?))
     });
-    found
-        .enumerate()
-        .map(|(index, (chunk, document))| Hit {
-            rank: index + 1,
-            score: 0.0,
-            chunk,
-            document,
-            bm25_rank: None,
-            dense_rank: None,
-            cosine: None,
-        })
-        .collect()
+    found.enumerate().map(|(index, (chunk, document))| Hit::of(index + 1, chunk, document)).collect()
 }
 
 fn last_question(conversation: &Conversation) -> Result<&str, String> {
@@ -90,7 +79,7 @@ fn last_question(conversation: &Conversation) -> Result<&str, String> {
 }
 
 /// The system message, what was said before, and the question in its new form.
-fn with_history(conversation: &Conversation, system: String, user: String) -> Conversation {
+pub(crate) fn with_history(conversation: &Conversation, system: String, user: String) -> Conversation {
     let said: Vec<&Message> =
         conversation.messages.iter().filter(|message| message.role != Role::System).collect();
     let before = &said[..said.len().saturating_sub(1)];
@@ -101,8 +90,13 @@ fn with_history(conversation: &Conversation, system: String, user: String) -> Co
 }
 
 fn citations(base: &KnowledgeBase, answer: &str, chunks: &[ChunkId]) -> Vec<Citation> {
+    cited(answer, &hits(base, chunks))
+}
+
+/// The citations of an answer as the server shows them; `hits` are the passages in the order of their numbers.
+pub(crate) fn cited(answer: &str, hits: &[Hit<'_>]) -> Vec<Citation> {
     let end = answer.chars().count();
-    cite::cite(answer, &hits(base, chunks))
+    cite::cite(answer, hits)
         .into_iter()
         .map(|citation| Citation {
             index: citation.index,

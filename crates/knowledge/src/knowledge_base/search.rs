@@ -84,6 +84,13 @@ pub struct Hit<'a> {
     pub cosine: Option<f32>,
 }
 
+impl<'a> Hit<'a> {
+    /// A chunk that is given without having been searched for.
+    pub fn of(rank: usize, chunk: &'a Chunk, document: &'a Document) -> Self {
+        Self { rank, score: 0.0, chunk, document, bm25_rank: None, dense_rank: None, cosine: None }
+    }
+}
+
 impl KnowledgeBase {
     /// The `k` best chunks for a question, the best first; the two rankings of [`Method::Hybrid`] are joined by ranks,
     /// which finds more for questions in everyday words.

@@ -149,15 +149,7 @@ impl Chat {
             let base = sources.iter().find(|source| source.name == name).map(|source| source.base);
             let chunks = base.into_iter().flat_map(hearth_knowledge::knowledge_base::KnowledgeBase::chunks);
             for chunk in chunks.filter(|chunk: &&Chunk| chunk.document == document.id) {
-                hits.push(Hit {
-                    rank: hits.len() + 1,
-                    score: 0.0,
-                    chunk,
-                    document,
-                    bm25_rank: None,
-                    dense_rank: None,
-                    cosine: None,
-                });
+                hits.push(Hit::of(hits.len() + 1, chunk, document));
             }
         }
         Ok(answered(completion, &hits))

@@ -8,7 +8,6 @@ use hearth_artifacts::hash::sha256;
 use hearth_artifacts::progress::Silent;
 use hearth_knowledge::answer::{NOT_FOUND_CHINESE, NOT_FOUND_ENGLISH, rag_prompt};
 use hearth_knowledge::chunk::{Chunk, ChunkConfig};
-use hearth_knowledge::cite;
 use hearth_knowledge::document::{Block, BlockKind, Document, DocumentId, DocumentKind};
 use hearth_knowledge::embed::Embedder;
 use hearth_knowledge::evidence::{self, evidence, signs};
@@ -23,16 +22,15 @@ use hearth_tokenizer::{Conversation, Message, Role};
 use serde_json::{Value, json};
 
 use crate::args::DEFAULT_EMBEDDER;
-use crate::commands::kb::passage_json;
+use crate::commands::kb::{is_name, passage_json};
 use crate::models::{Machine, TextEmbedder};
+use crate::up::grounding::{cited, with_history};
 use crate::up::knowledge_config;
 
 /// Passages put before a question.
 const NUM_PASSAGES: usize = 3;
 /// Tokens of a prompt with passages at most.
 const PROMPT_TOKENS: usize = 1536;
-/// Earlier messages that stay in a conversation.
-const HISTORY: usize = 4;
 
 type Shared = Arc<RwLock<KnowledgeBase>>;
 
@@ -91,8 +89,7 @@ impl Bases {
     }
 
     fn folder(&self, name: &str) -> Result<PathBuf, KnowledgeError> {
-        let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-        if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        if !is_name(name) {
             return Err(invalid(
                 "name",
                 format!("`{name}` can't name a base: use letters, digits, `-`, `_`, `.`"),
@@ -355,20 +352,10 @@ impl Grounding for Answers {
         let used: Vec<(Chunk, Document)> =
             prompt.passages(&hits).iter().map(|hit| (hit.chunk.clone(), hit.document.clone())).collect();
         Ok(Grounded {
-            conversation: with_history(conversation, &prompt.system, prompt.user),
+            conversation: with_history(conversation, prompt.system, prompt.user),
             cite: Box::new(move |answer| citations(answer, &used)),
         })
     }
-}
-
-/// The system message, what was said before, and the question in its new form.
-fn with_history(conversation: &Conversation, system: &str, user: String) -> Conversation {
-    let said: Vec<&Message> =
-        conversation.messages.iter().filter(|message| message.role != Role::System).collect();
-    let before = &said[..said.len().saturating_sub(1)];
-    let recent = before[before.len().saturating_sub(HISTORY)..].iter().map(|&message| message.clone());
-    let messages = [Message::system(system)].into_iter().chain(recent).chain([Message::user(user)]);
-    Conversation { messages: messages.collect(), ..Conversation::default() }
 }
 
 /// What is asked where the documents hold no answer: to say so.
@@ -388,28 +375,7 @@ fn citations(answer: &str, used: &[(Chunk, Document)]) -> Vec<Citation> {
     let hits: Vec<Hit<'_>> = used
         .iter()
         .enumerate()
-        .map(|(index, (chunk, document))| Hit {
-            rank: index + 1,
-            score: 0.0,
-            chunk,
-            document,
-            bm25_rank: None,
-            dense_rank: None,
-            cosine: None,
-        })
+        .map(|(index, (chunk, document))| Hit::of(index + 1, chunk, document))
         .collect();
-    let end = answer.chars().count();
-    let found = cite::cite(answer, &hits).into_iter();
-    found
-        .map(|citation| Citation {
-            index: citation.index,
-            document: citation.path,
-            title: citation.title,
-            page: citation.page,
-            heading: citation.heading,
-            chunk: citation.chunk.0.to_string(),
-            quote: citation.quote,
-            marks: if citation.marked { Vec::new() } else { vec![end] },
-        })
-        .collect()
+    cited(answer, &hits)
 }
