@@ -2,6 +2,10 @@
 //!
 //! Three forms, as linear layers need them: `x Wᵀ` (forward), `dy W` (input gradient) and `dyᵀ x` (weight
 //! gradient). The right-hand side is read in strips of sixteen columns, one lane each.
+//!
+//! * `blocked` — products of many rows: both sides packed for the caches
+
+mod blocked;
 
 use crate::cpu::Level;
 use crate::dispatch::level;
@@ -30,6 +34,10 @@ pub fn gemm_nt(pool: &Pool, a: &[f32], b: &[f32], c: &mut [f32], k: usize, mode:
     }
     let (m, n) = (a.len() / k, b.len() / k);
     assert_eq!((a.len(), b.len(), c.len()), (m * k, n * k, m * n), "a bᵀ over k {k}");
+    if blocked::pays([m, n, k]) {
+        let left = Left { data: a, row: k, col: 1 };
+        return blocked::product(pool, left, &blocked::Rows { data: b, k }, c, [m, n, k], mode);
+    }
     let strips = pack_strips(b, n, k);
     product(
         pool,
@@ -65,6 +73,9 @@ pub fn gemm_nn(pool: &Pool, a: &[f32], b: &[f32], c: &mut [f32], k: usize, mode:
     let (m, n) = (a.len() / k, b.len() / k);
     assert_eq!((a.len(), b.len(), c.len()), (m * k, n * k, m * n), "a b over k {k}");
     let left = Left { data: a, row: k, col: 1 };
+    if blocked::pays([m, n, k]) {
+        return blocked::product(pool, left, &blocked::Columns { data: b, n }, c, [m, n, k], mode);
+    }
     with_padded(b, k, n, |right| product(pool, left, right, c, [m, n, k], mode));
 }
 
@@ -79,6 +90,9 @@ pub fn gemm_tn(pool: &Pool, a: &[f32], b: &[f32], c: &mut [f32], k: usize, mode:
     let (m, n) = (a.len() / k, b.len() / k);
     assert_eq!((a.len(), b.len(), c.len()), (m * k, n * k, m * n), "aᵀ b over k {k}");
     let left = Left { data: a, row: 1, col: m };
+    if blocked::pays([m, n, k]) {
+        return blocked::product(pool, left, &blocked::Columns { data: b, n }, c, [m, n, k], mode);
+    }
     with_padded(b, k, n, |right| product(pool, left, right, c, [m, n, k], mode));
 }
 
@@ -272,6 +286,7 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::at_every_level;
 
     fn values(len: usize, seed: u32) -> Vec<f32> {
         let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
@@ -298,19 +313,38 @@ mod tests {
         }
     }
 
+    /// One value, narrow and wide, below and above what is packed; beside it edges of tiles, of blocks of K and of
+    /// what is packed at a time, and rows that share their places of a cache.
+    const SHAPES: [[usize; 3]; 11] = [
+        [1, 1, 1],
+        [3, 17, 5],
+        [16, 16, 16],
+        [9, 40, 33],
+        [70, 48, 20],
+        [16, 49, 42],
+        [33, 700, 3],
+        [61, 65, 257],
+        [130, 97, 1024],
+        [17, 16, 4100],
+        [16, 1100, 4097],
+    ];
+
     #[test]
     fn all_forms_equal_the_reference_chain_for_any_thread_count() {
-        for [m, n, k] in [[1, 1, 1], [3, 17, 5], [16, 16, 16], [9, 40, 33], [70, 48, 20]] {
+        for [m, n, k] in SHAPES {
             let (a, b) = (values(m * k, 1), values(n * k, 2));
             let start = values(m * n, 3);
             let mut expected = start.clone();
             reference(&a, &b, &mut expected, [m, n, k]);
-            for threads in [1, 2] {
+            for threads in [1, 3] {
                 let pool = Pool::new(threads);
                 let run = |form: &dyn Fn(&mut [f32])| {
-                    let mut c = start.clone();
-                    form(&mut c);
-                    assert_eq!(c, expected, "{m} {n} {k}, {threads} threads");
+                    let c = at_every_level(|| {
+                        let mut c = start.clone();
+                        form(&mut c);
+                        c
+                    });
+                    assert!(c == expected, "{m} {n} {k}, {threads} threads");
                 };
                 run(&|c| gemm_nt(&pool, &a, &b, c, k, Accumulate::Add));
                 run(&|c| gemm_nn(&pool, &a, &transposed(&b, n, k), c, k, Accumulate::Add));

@@ -10,6 +10,9 @@
 pub(crate) unsafe trait Lanes: Copy {
     /// How many rows of `x` a tile takes, so that accumulators stay in registers.
     const TILE: usize;
+    /// Rows and strips of sixteen columns of a tile whose both sides are packed.
+    const ROWS: usize;
+    const STRIPS: usize;
 
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
@@ -25,6 +28,8 @@ pub(crate) unsafe trait Lanes: Copy {
 // SAFETY: plain Rust, correct on every processor.
 unsafe impl Lanes for [f32; 16] {
     const TILE: usize = 2;
+    const ROWS: usize = 2;
+    const STRIPS: usize = 1;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -83,6 +88,9 @@ mod x86 {
     unsafe impl Lanes for Avx2Lanes {
         // 16 registers: 4 rows of two accumulators, two operands, one broadcast.
         const TILE: usize = 4;
+        // 6 rows of two accumulators, two operands, one broadcast: 15 of 16 registers.
+        const ROWS: usize = 6;
+        const STRIPS: usize = 1;
 
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {
@@ -156,6 +164,9 @@ mod x86 {
     // SAFETY: needs AVX-512 F, as the trait's contract says.
     unsafe impl Lanes for Avx512Lanes {
         const TILE: usize = 8;
+        // 8 rows of three accumulators, three operands, one broadcast: 28 of 32 registers.
+        const ROWS: usize = 8;
+        const STRIPS: usize = 3;
 
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {

@@ -250,6 +250,13 @@ impl<T> Parts<T> {
         // SAFETY: in bounds; the caller promises that no other slice overlaps.
         unsafe { std::slice::from_raw_parts_mut(from, len) }
     }
+
+    /// Where `start` lies, for writers whose rows are far apart; `len` values from there are inside.
+    pub(crate) fn pointer(&self, start: usize, len: usize) -> *mut T {
+        assert!(start <= self.len && len <= self.len - start, "{start}+{len} of {}", self.len);
+        // SAFETY: in bounds by the assertion above.
+        unsafe { self.start.add(start) }
+    }
 }
 
 #[cfg(test)]
