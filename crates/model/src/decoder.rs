@@ -260,7 +260,7 @@ impl Decoder {
             };
             router + layer.modules().map(|module| layer.module(module).weight.bytes()).sum::<usize>()
         };
-        let is_tied = std::sync::Arc::ptr_eq(&self.head.weight, &self.embedding.weight);
+        let is_tied = self.head.weight.is_same(&self.embedding.weight);
         let head = if is_tied { 0 } else { self.head.weight.bytes() };
         self.layers.iter().map(of_layer).sum::<usize>() + self.embedding.weight.bytes() + head
     }

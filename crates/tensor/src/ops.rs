@@ -14,7 +14,7 @@ use hearth_kernels::routing;
 
 use crate::graph::{Activation, AttentionSpec, Rope, Routing};
 use crate::tensor::{Arena, Tensor};
-use crate::weight::{Linear, Lora, Param};
+use crate::weight::{Linear, Lora, Matrix, Param};
 
 /// Values one task works on: a few microseconds, well above the cost of handing a task out.
 const VALUES_PER_TASK: usize = 1 << 14;
@@ -79,8 +79,17 @@ pub fn linears<const N: usize>(compute: Compute<'_>, x: &Tensor, layers: [&Linea
     if x.rows() == 0 {
         return outs;
     }
-    let weights = layers.iter().map(|layer| &*layer.weight);
-    matmul_each(compute.pool, x.data(), weights.zip(outs.iter_mut().map(Tensor::data_mut)));
+    let mut packed = Vec::with_capacity(N);
+    for (layer, out) in layers.iter().zip(&mut outs) {
+        match &layer.weight {
+            Matrix::Packed(weight) => packed.push((&**weight, out.data_mut())),
+            Matrix::Dense(weight) => {
+                let (pool, mode) = (compute.pool, Accumulate::Overwrite);
+                gemm_nt(pool, x.data(), &weight.data, out.data_mut(), weight.cols, mode);
+            }
+        }
+    }
+    matmul_each(compute.pool, x.data(), packed);
     for (layer, out) in layers.into_iter().zip(&mut outs) {
         add_bias_and_lora(compute, x, layer, out);
     }

@@ -36,6 +36,8 @@ pub enum Keep {
     /// The residual stream and attention's output; projections are recomputed (checkpointing, Chen et
     /// al. 2016): about a fifth of the memory for two thirds of a forward more.
     Little,
+    /// Nothing: a forward without a backward, as for validation.
+    Nothing,
 }
 
 /// A value on the tape. The tape itself holds it only if the backward needs it, so drop it when done.
@@ -79,7 +81,9 @@ struct Node {
 /// An operation with its inputs' places on the tape.
 #[derive(Debug, Clone)]
 enum Op {
-    Embedding,
+    /// Nothing below it is trained.
+    Constant,
+    Embedding { table: Param, ids: Arc<[u32]> },
     RmsNorm { x: usize, weight: Param, eps: f32 },
     Linear { x: usize, layer: Linear },
     Attention { qkv: [usize; 3], spec: AttentionSpec, log_sum_exp: Arc<[f32]> },
@@ -95,7 +99,7 @@ enum Op {
 impl Op {
     fn inputs(&self) -> Vec<usize> {
         match *self {
-            Self::Embedding => vec![],
+            Self::Constant | Self::Embedding { .. } => vec![],
             Self::RmsNorm { x, .. }
             | Self::Linear { x, .. }
             | Self::Scale { x, .. }
@@ -140,6 +144,7 @@ impl<'a> Tape<'a> {
     }
 
     fn record(&mut self, op: Op, needs_grad: bool, value: Tensor) -> Var {
+        let needs_grad = needs_grad && self.keep != Keep::Nothing;
         let value = Arc::new(value);
         let weak = Arc::downgrade(&value);
         self.nodes.push(Node { op, needs_grad, value: weak, kept: None });
@@ -154,8 +159,9 @@ impl<'a> Tape<'a> {
     fn recomputes(&self, index: usize) -> bool {
         match self.nodes[index].op {
             Op::RmsNorm { .. } | Op::Gated { .. } | Op::Route { .. } => true,
-            Op::Linear { .. } => self.keep == Keep::Little,
-            Op::Embedding
+            Op::Linear { .. } => self.keep != Keep::Projections,
+            Op::Constant
+            | Op::Embedding { .. }
             | Op::Attention { .. }
             | Op::Scale { .. }
             | Op::SoftCap { .. }
@@ -183,7 +189,9 @@ impl<'a> Tape<'a> {
 
     /// [`Self::keep`] for a value that the caller holds.
     fn keep_held(&mut self, var: &Var) {
-        assert!(self.keep(var.index), "a value of another tape");
+        if self.keep != Keep::Nothing {
+            assert!(self.keep(var.index), "a value of another tape");
+        }
     }
 }
 
@@ -193,7 +201,10 @@ impl Graph for Tape<'_> {
     fn embedding(&mut self, table: &Linear, ids: &[u32]) -> Var {
         assert_eq!(ids.len(), self.positions.len(), "ids vs. the sequences' lengths");
         let value = ops::embedding(self.compute(), table, ids);
-        self.record(Op::Embedding, false, value)
+        match table.weight.trained() {
+            Some(table) => self.record(Op::Embedding { table: table.clone(), ids: ids.into() }, true, value),
+            None => self.record(Op::Constant, false, value),
+        }
     }
 
     fn rms_norm(&mut self, x: &Var, weight: &Param, eps: f32) -> Var {
@@ -209,9 +220,9 @@ impl Graph for Tape<'_> {
     fn linear(&mut self, x: &Var, layer: &Linear) -> Var {
         let trained = |param: &Param| param.id.is_some();
         let lora_trained = layer.lora.as_ref().is_some_and(|l| trained(&l.a) || trained(&l.b));
-        let needs_grad =
-            lora_trained || layer.bias.as_ref().is_some_and(trained) || self.needs_grad(&[x.index]);
-        if lora_trained {
+        let x_needed = lora_trained || layer.weight.trained().is_some();
+        let needs_grad = x_needed || layer.bias.as_ref().is_some_and(trained) || self.needs_grad(&[x.index]);
+        if x_needed {
             self.keep_held(x);
         }
         let value = ops::linear(self.compute(), &x.value, layer);

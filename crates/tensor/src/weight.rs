@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use hearth_kernels::matmul::PackedMatrix;
+use hearth_kernels::gemm::{Accumulate, gemm_nn};
+use hearth_kernels::matmul::{InputBits, PackedMatrix, matmul_transposed};
+use hearth_kernels::pool::Pool;
 
 /// Names a trained parameter within one model, so that a tape can hand out its gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,11 +30,98 @@ pub struct Lora {
     pub scale: f32,
 }
 
-/// A linear layer `y = x Wᵀ + bias (+ LoRA)`. The matrix may be quantised; it is frozen.
+/// A linear layer's matrix, `[out_features, in_features]`.
+#[derive(Debug, Clone)]
+pub enum Matrix {
+    /// Laid out for products, dense or quantised; frozen.
+    Packed(Arc<PackedMatrix>),
+    /// As a trainer updates it. Products have the bits of the same values packed.
+    Dense(Param),
+}
+
+impl Matrix {
+    pub fn packed(matrix: PackedMatrix) -> Self {
+        Self::Packed(Arc::new(matrix))
+    }
+
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Packed(packed) => packed.rows(),
+            Self::Dense(param) => param.rows,
+        }
+    }
+
+    pub fn cols(&self) -> usize {
+        match self {
+            Self::Packed(packed) => packed.cols(),
+            Self::Dense(param) => param.cols,
+        }
+    }
+
+    /// A whole row, decoded: an embedding.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        match self {
+            Self::Packed(packed) => packed.row(row, out),
+            Self::Dense(param) => out.copy_from_slice(&param.data[row * param.cols..][..param.cols]),
+        }
+    }
+
+    /// Bytes it takes in memory.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Packed(packed) => packed.bytes(),
+            Self::Dense(param) => size_of_val(param.data.as_slice()),
+        }
+    }
+
+    pub fn is_finite(&self) -> bool {
+        match self {
+            Self::Packed(packed) => packed.is_finite(),
+            Self::Dense(param) => param.data.iter().all(|value| value.is_finite()),
+        }
+    }
+
+    /// What inputs are rounded to where they are rounded.
+    pub fn input_bits(&self) -> InputBits {
+        match self {
+            Self::Packed(packed) => packed.input_bits(),
+            Self::Dense(_) => InputBits::default(),
+        }
+    }
+
+    /// Whether both are one matrix in memory: a tied head.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Packed(a), Self::Packed(b)) => Arc::ptr_eq(a, b),
+            (Self::Dense(a), Self::Dense(b)) => Arc::ptr_eq(&a.data, &b.data),
+            _ => false,
+        }
+    }
+
+    /// The parameter, if it is one that is trained.
+    pub fn trained(&self) -> Option<&Param> {
+        match self {
+            Self::Dense(param) if param.id.is_some() => Some(param),
+            _ => None,
+        }
+    }
+
+    /// `dx = dy W`.
+    ///
+    /// # Shapes
+    /// dy `[T, out]`, dx `[T, in]`
+    pub fn transposed(&self, pool: &Pool, dy: &[f32], dx: &mut [f32]) {
+        match self {
+            Self::Packed(packed) => matmul_transposed(pool, dy, packed, dx),
+            Self::Dense(param) => gemm_nn(pool, dy, &param.data, dx, param.rows, Accumulate::Overwrite),
+        }
+    }
+}
+
+/// A linear layer `y = x Wᵀ + bias (+ LoRA)`.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    /// `[out_features, in_features]`
-    pub weight: Arc<PackedMatrix>,
+    pub weight: Matrix,
     pub bias: Option<Param>,
     pub lora: Option<Lora>,
 }

@@ -176,7 +176,7 @@ impl Block<'_> {
             Level::Avx2 => unsafe { task_avx2(self, rows, columns) },
             // SAFETY: plain Rust, correct on every processor.
             _ => unsafe {
-                self.task_at::<[f32; 16], { <[f32; 16]>::ROWS }, { <[f32; 16]>::STRIPS }>(rows, columns)
+                self.task_at::<[f32; 16], { <[f32; 16]>::ROWS }, { <[f32; 16]>::STRIPS }>(rows, columns);
             },
         }
     }
@@ -254,13 +254,14 @@ impl Block<'_> {
         while column < columns.end {
             let width = columns.end - column;
             let strips = width.div_ceil(STRIP).min(W);
-            // SAFETY: the caller's promise.
-            unsafe {
-                match strips {
-                    1 => self.tile::<L, M, 1>(a, place, column, width.min(STRIP)),
-                    2 => self.tile::<L, M, 2>(a, place, column, width.min(2 * STRIP)),
-                    _ => self.tile::<L, M, W>(a, place, column, width.min(W * STRIP)),
-                }
+            let width = width.min(strips * STRIP);
+            match strips {
+                // SAFETY: the caller's promise.
+                1 => unsafe { self.tile::<L, M, 1>(a, place, column, width) },
+                // SAFETY: the caller's promise.
+                2 => unsafe { self.tile::<L, M, 2>(a, place, column, width) },
+                // SAFETY: the caller's promise.
+                _ => unsafe { self.tile::<L, M, W>(a, place, column, width) },
             }
             column += strips * STRIP;
         }
@@ -293,8 +294,9 @@ impl Block<'_> {
         let beside = whole.as_mut_ptr().cast::<f32>();
         let copy = |from: *const f32, from_row: usize, to: *mut f32, to_row: usize| {
             for row in 0..place.rows {
+                let (from, to) = (from.wrapping_add(row * from_row), to.wrapping_add(row * to_row));
                 // SAFETY: `rows` rows of `width` values lie in the output and in the tile beside it.
-                unsafe { from.add(row * from_row).copy_to_nonoverlapping(to.add(row * to_row), width) };
+                unsafe { from.copy_to_nonoverlapping(to, width) };
             }
         };
         if place.add {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hearth_kernels::matmul::{InputBits, PackedMatrix};
 use hearth_kernels::pool::Pool;
 use hearth_tensor::graph::KvOptions;
-use hearth_tensor::weight::{Linear, Param};
+use hearth_tensor::weight::{Linear, Matrix, Param};
 
 use crate::config::names::{ExpertNames, Names, Place, numbered};
 use crate::config::{Family, ModelConfig};
@@ -291,7 +291,7 @@ fn part<'a>(view: &TensorView<'a>, rows: Range<usize>) -> TensorView<'a> {
 }
 
 fn plain(weight: PackedMatrix) -> Linear {
-    Linear { weight: Arc::new(weight), bias: None, lora: None }
+    Linear { weight: Matrix::packed(weight), bias: None, lora: None }
 }
 
 fn finite(name: &str, linear: Linear) -> Result<Linear> {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use hearth_kernels::elementwise;
 use hearth_kernels::gemm::{Accumulate, gemm_nn, gemm_tn};
-use hearth_kernels::matmul::matmul_transposed;
 use hearth_kernels::norm;
 use hearth_kernels::routing;
 
@@ -31,7 +30,7 @@ impl Tape<'_> {
     pub fn backward_into(mut self, scale: f32, gradients: &mut Gradients) {
         let mut pass = Pass { outputs: (0..self.nodes.len()).map(|_| None).collect(), gradients };
         for loss in std::mem::take(&mut self.losses) {
-            let (index, gradient) = self.loss_backward(loss, scale);
+            let (index, gradient) = self.loss_backward(loss, scale, pass.gradients);
             self.pass_down(&mut pass, index, gradient);
         }
         for index in (0..self.nodes.len()).rev() {
@@ -44,7 +43,14 @@ impl Tape<'_> {
 
     fn node_backward(&mut self, pass: &mut Pass<'_>, index: usize, dout: Tensor) {
         match self.nodes[index].op.clone() {
-            Op::Embedding => {}
+            Op::Constant => {}
+            Op::Embedding { table, ids } => {
+                if let Some(dtable) = pass.gradients.of(&table) {
+                    for (&id, dout) in ids.iter().zip(dout.data().chunks_exact(table.cols)) {
+                        elementwise::add_assign(&mut dtable[id as usize * table.cols..][..table.cols], dout);
+                    }
+                }
+            }
             Op::RmsNorm { x, weight, eps } => {
                 self.rms_norm_backward(pass, x, (&weight, eps), &dout);
             }
@@ -122,9 +128,15 @@ impl Tape<'_> {
                 elementwise::add_assign(dbias, row);
             }
         }
+        if let Some(weight) = layer.weight.trained() {
+            let value = self.value(x);
+            if let Some(dweight) = pass.gradients.of(weight) {
+                gemm_tn(self.pool, dout.data(), value.data(), dweight, dout.rows(), Accumulate::Add);
+            }
+        }
         let mut dx = self.nodes[x].needs_grad.then(|| {
             let mut dx = self.arena.take(dout.rows(), layer.in_features());
-            matmul_transposed(self.pool, dout.data(), &layer.weight, dx.data_mut());
+            layer.weight.transposed(self.pool, dout.data(), dx.data_mut());
             dx
         });
         if let Some(lora) = &layer.lora {
@@ -256,7 +268,8 @@ impl Tape<'_> {
                 let logits = self.value(logits);
                 ops::route(self.compute(), &logits, routing)
             }
-            op @ (Op::Embedding
+            op @ (Op::Constant
+            | Op::Embedding { .. }
             | Op::Attention { .. }
             | Op::Scale { .. }
             | Op::SoftCap { .. }

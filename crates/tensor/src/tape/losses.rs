@@ -7,23 +7,23 @@ use std::sync::Arc;
 
 use hearth_kernels::elementwise;
 use hearth_kernels::loss;
-use hearth_kernels::matmul::matmul_transposed;
+use hearth_kernels::gemm::{Accumulate, gemm_tn};
 
-use super::{Tape, Var};
+use super::{Gradients, Keep, Tape, Var};
 use crate::ops;
 use crate::tensor::Tensor;
-use crate::weight::Linear;
+use crate::weight::{Linear, Param};
 
-/// Logits held at a time, in values: 128 MiB. Tests cross this border with a few rows.
-const LOGITS_AT_A_TIME: usize = if cfg!(test) { 64 } else { 1 << 25 };
+/// Logits held at a time, in values: 16 MiB, half of a third-level cache. Tests cross this border with a few rows.
+const LOGITS_AT_A_TIME: usize = if cfg!(test) { 64 } else { 1 << 22 };
 
 /// What a loss left for the backward.
 #[derive(Debug)]
 pub(super) enum Loss {
     /// The gradient is a function of the logits.
     Logits { index: usize, value: Arc<Tensor>, targets: Vec<u32>, log_sums: Vec<f64>, factors: Vec<f32> },
-    /// The gradient of the head's input.
-    Input { index: usize, gradient: Tensor },
+    /// The gradients of the head's input, and of the head where it is trained.
+    Input { index: usize, gradient: Tensor, head: Option<(Param, Tensor)> },
 }
 
 impl Loss {
@@ -63,44 +63,58 @@ impl Tape<'_> {
     /// taken through the head, the loss and back to x's gradient some at a time.
     ///
     /// # Panics
-    /// If the head has something to train: its gradient would need the logits'.
+    /// If the head has an adapter or a bias to train: their gradients would need the logits'.
     ///
     /// # Shapes
     /// x `[R, C]`; targets, weights `[R]`
     pub fn cross_entropy_of_head(&mut self, x: &Var, head: &Linear, targets: &[u32], weights: &[f32]) -> f64 {
         assert!(
             head.lora.is_none() && head.bias.as_ref().is_none_or(|bias| bias.id.is_none()),
-            "the head isn't frozen"
+            "the head has an adapter or a trained bias"
         );
         let factors = factors(x.value.rows(), targets, weights);
-        let needs_grad = self.nodes[x.index].needs_grad;
+        let x_needs_grad = self.nodes[x.index].needs_grad;
+        let trained = head.weight.trained().filter(|_| self.keep != Keep::Nothing);
         let (cols, vocab_size) = (x.value.cols(), head.out_features());
-        let mut gradient = self.arena.take(if needs_grad { x.value.rows() } else { 0 }, cols);
+        let mut dhead = trained.map(|_| self.arena.zeros(vocab_size, cols));
+        let mut gradient = self.arena.take(if x_needs_grad { x.value.rows() } else { 0 }, cols);
         let chunk = (LOGITS_AT_A_TIME / vocab_size).max(1);
         let mut all_losses = Vec::with_capacity(targets.len());
         for start in (0..targets.len()).step_by(chunk) {
             let rows: Vec<usize> = (start..targets.len().min(start + chunk)).collect();
             let (targets, factors) = (&targets[start..][..rows.len()], &factors[start..][..rows.len()]);
-            let mut logits =
-                ops::linear(self.compute(), &ops::take_rows(self.compute(), &x.value, &rows), head);
+            let of_rows = ops::take_rows(self.compute(), &x.value, &rows);
+            let mut logits = ops::linear(self.compute(), &of_rows, head);
             let losses = loss::cross_entropy(self.pool, logits.data(), targets);
-            if needs_grad {
+            if x_needs_grad || dhead.is_some() {
                 let log_sums: Vec<f64> = losses.iter().map(|&(_, log_sum)| log_sum).collect();
                 let (factors, dlogits) = (narrow(factors), logits.data_mut());
                 loss::cross_entropy_backward(self.pool, dlogits, targets, &log_sums, &factors);
+            }
+            if let Some(dhead) = &mut dhead {
+                let (dlogits, dhead) = (logits.data(), dhead.data_mut());
+                gemm_tn(self.pool, dlogits, of_rows.data(), dhead, rows.len(), Accumulate::Add);
+            }
+            if x_needs_grad {
                 let dx = &mut gradient.data_mut()[start * cols..(start + rows.len()) * cols];
-                matmul_transposed(self.pool, logits.data(), &head.weight, dx);
+                head.weight.transposed(self.pool, logits.data(), dx);
             }
             all_losses.extend(losses);
         }
-        if needs_grad {
-            self.losses.push(Loss::Input { index: x.index, gradient });
+        let head = trained.cloned().zip(dhead);
+        if x_needs_grad || head.is_some() {
+            self.losses.push(Loss::Input { index: x.index, gradient, head });
         }
         weighted_sum(&all_losses, &factors)
     }
 
-    /// Where the gradient of `scale` times the loss goes, and the gradient.
-    pub(super) fn loss_backward(&self, loss: Loss, scale: f32) -> (usize, Tensor) {
+    /// Where the gradient of `scale` times the loss goes, and the gradient. A head's own is added to `gradients`.
+    pub(super) fn loss_backward(
+        &self,
+        loss: Loss,
+        scale: f32,
+        gradients: &mut Gradients,
+    ) -> (usize, Tensor) {
         match loss {
             Loss::Logits { index, value, targets, log_sums, mut factors } => {
                 elementwise::scale(&mut factors, scale);
@@ -110,8 +124,13 @@ impl Tape<'_> {
                 loss::cross_entropy_backward(self.pool, rows, &targets, &log_sums, &factors);
                 (index, dlogits)
             }
-            Loss::Input { index, mut gradient } => {
+            Loss::Input { index, mut gradient, head } => {
                 elementwise::scale(gradient.data_mut(), scale);
+                if let Some((param, dhead)) = head
+                    && let Some(sum) = gradients.of(&param)
+                {
+                    elementwise::add_scaled(sum, scale, dhead.data());
+                }
                 (index, gradient)
             }
         }

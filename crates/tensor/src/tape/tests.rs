@@ -69,6 +69,16 @@ fn training_and_generation_compute_equal_bits() {
     }
 }
 
+#[test]
+fn trained_matrices_compute_the_bits_of_packed_ones() {
+    let sequences = two_sequences();
+    let packed = Decoder::new(6, false);
+    let expected = tape_logits(&packed, &sequences);
+    let thawed = packed.thawed();
+    assert_eq!(expected, tape_logits(&thawed, &sequences));
+    assert_eq!(expected[..8 * VOCAB_SIZE], eager_logits(&thawed, &sequences[0], 3));
+}
+
 /// Mean loss and gradients of predicting each token's successor.
 fn next_token(decoder: &Decoder, sequences: &[Vec<u32>], scale: f32) -> (f64, Gradients) {
     let (pool, lens) = (Pool::new(2), sequences.iter().map(Vec::len).collect::<Vec<_>>());
@@ -170,6 +180,38 @@ fn a_loss_without_all_logits_has_the_bits_of_one_with_them() {
         (loss.to_bits(), tape.backward(1.0))
     };
     assert_eq!(run(false), run(true));
+}
+
+#[test]
+fn a_trained_head_learns_the_same_without_all_logits() {
+    let run = |without: bool, keep: Keep| {
+        let decoder = Decoder::new(2, false).thawed();
+        let pool = Pool::new(2);
+        let mut tape = Tape::new(&pool, &Arena::default(), &[5], keep);
+        let (targets, weights) = ([2, 3, 4], [1.0, 0.25, 3.0]);
+        let ids = [1, 2, 3, 4, 5];
+        let loss = if without {
+            let x = decoder.normed(&mut tape, &ids, &[0, 1, 4]);
+            tape.cross_entropy_of_head(&x, &decoder.embedding, &targets, &weights)
+        } else {
+            let logits = decoder.forward(&mut tape, &ids, &[0, 1, 4]);
+            tape.cross_entropy(logits, &targets, &weights)
+        };
+        (loss.to_bits(), tape.backward(0.5))
+    };
+    let ((loss, with_all), (same, without)) = (run(false, Keep::Projections), run(true, Keep::Projections));
+    assert_eq!(loss, same);
+    assert_eq!((with_all.len(), without.len()), (15, 15));
+    for (id, gradient) in with_all.iter() {
+        let largest = gradient.iter().fold(0.0f32, |max, g| max.max(g.abs()));
+        for (a, b) in gradient.iter().zip(without.get(id).unwrap()) {
+            assert!((a - b).abs() <= 1e-6 * largest, "{id:?}: {a} vs. {b}");
+        }
+    }
+    for without in [false, true] {
+        let (of_validation, none) = run(without, Keep::Nothing);
+        assert_eq!((of_validation, none.len()), (loss, 0));
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use hearth_tensor::eager::{Eager, Rows, Workspace};
 use hearth_tensor::graph::{Activation, AttentionSpec, Graph, Part, Routing};
 use hearth_tensor::kv::KvCache;
 use hearth_tensor::tensor::Tensor;
-use hearth_tensor::weight::{Linear, Param};
+use hearth_tensor::weight::{Linear, Matrix, Param};
 
 use crate::config::names::ExpertNames;
 use crate::decoder::{Decoder, Layer, Mlp, Module, Projection};
@@ -137,7 +137,9 @@ fn add_places(
     let names = decoder.config.family.gguf_names();
     let mut place = |linear: &Linear, name: String, expert: usize, num_experts: usize| {
         let num_cols = linear.weight.cols();
-        places.insert(&raw const *linear.weight, (name.clone(), expert));
+        if let Matrix::Packed(packed) = &linear.weight {
+            places.insert(&raw const **packed, (name.clone(), expert));
+        }
         sums.entry(name).or_insert_with(|| Sums {
             num_cols,
             counts: vec![0; num_experts],
@@ -182,7 +184,8 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     fn see(&mut self, x: &Tensor, layer: &Linear) {
-        let Some((name, expert)) = self.places.get(&(&raw const *layer.weight)) else { return };
+        let Matrix::Packed(packed) = &layer.weight else { return };
+        let Some((name, expert)) = self.places.get(&(&raw const **packed)) else { return };
         let Some(sums) = self.sums.get_mut(name) else { return };
         sums.counts[*expert] += x.rows() as u64;
         let squares = &mut sums.squares[expert * sums.num_cols..][..sums.num_cols];

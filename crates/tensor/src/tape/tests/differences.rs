@@ -9,7 +9,7 @@ use super::super::{Gradients, Keep, Tape, Var};
 use super::toy::{Decoder, Random, adapted, attention_spec};
 use crate::graph::{Activation, AttentionSpec, Graph, Part, Rope, Routing};
 use crate::tensor::Arena;
-use crate::weight::{Linear, Param};
+use crate::weight::{Linear, Matrix, Param};
 
 /// Differences of f32 forwards: rounding of about 1e-7 over a step of 0.06 and a truncation of h⁴.
 const DIFFERENCE_TOLERANCE: f64 = 4e-5;
@@ -101,6 +101,34 @@ fn linear_passes_finite_differences() {
         tape.linear(&x, &Linear { bias: Some(params[2].clone()), ..head(7) })
     };
     Problem { sequence_lens: &[4, 1], params, forward: &forward }.check("linear");
+}
+
+fn dense(param: &Param) -> Linear {
+    Linear { weight: Matrix::Dense(param.clone()), bias: None, lora: None }
+}
+
+#[test]
+fn trained_matrices_and_embeddings_pass_finite_differences() {
+    let mut random = Random(74);
+    let params = vec![random.param(11, 6, Some(3)), random.param(9, 6, Some(1)), random.param(13, 9, Some(2))];
+    let forward = |tape: &mut Tape<'_>, ids: &[u32], params: &[Param]| {
+        let x = tape.embedding(&dense(&params[0]), ids);
+        let hidden = tape.linear(&x, &dense(&params[1]));
+        tape.linear(&hidden, &dense(&params[2]))
+    };
+    Problem { sequence_lens: &[4, 3], params, forward: &forward }.check("trained matrices");
+}
+
+#[test]
+fn an_embedding_that_is_the_head_too_passes_finite_differences() {
+    let mut random = Random(75);
+    let params = vec![random.param(11, 6, Some(0)), random.param(1, 6, Some(1))];
+    let forward = |tape: &mut Tape<'_>, ids: &[u32], params: &[Param]| {
+        let x = tape.embedding(&dense(&params[0]), ids);
+        let normed = tape.rms_norm(&x, &params[1], 1e-5);
+        tape.linear(&normed, &dense(&params[0]))
+    };
+    Problem { sequence_lens: &[5], params, forward: &forward }.check("tied embedding");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use hearth_kernels::matmul::PackedMatrix;
 use hearth_kernels::quant::Format;
 
 use crate::graph::{Activation, AttentionSpec, Graph, KvOptions, KvType, Rope};
-use crate::weight::{Linear, Lora, Param, ParamId};
+use crate::weight::{Linear, Lora, Matrix, Param, ParamId};
 
 /// Values that look random and are the same on every run (`SplitMix64`, Steele et al. 2014).
 pub(super) struct Random(pub(super) u64);
@@ -34,7 +34,7 @@ impl Random {
     /// A frozen dense matrix `[rows, cols]`.
     pub(super) fn frozen(&mut self, rows: usize, cols: usize) -> Linear {
         let values = self.values(rows * cols, 1.7 / (cols as f32).sqrt());
-        let weight = Arc::new(PackedMatrix::from_f32(rows, cols, &values));
+        let weight = Matrix::packed(PackedMatrix::from_f32(rows, cols, &values));
         Linear { weight, bias: None, lora: None }
     }
 
@@ -46,7 +46,7 @@ impl Random {
             bytes.extend([0x00, 0x1c]);
             bytes.extend((0..32).map(|_| self.next() as u8));
         }
-        let weight = Arc::new(PackedMatrix::from_blocks(Format::Q8_0, rows, cols, &bytes));
+        let weight = Matrix::packed(PackedMatrix::from_blocks(Format::Q8_0, rows, cols, &bytes));
         Linear { weight, bias: None, lora: None }
     }
 }
@@ -137,6 +137,23 @@ impl Decoder {
                 *linear = adapted(linear.clone(), &a, &b);
             }
         }
+    }
+
+    /// Everything that is dense becomes a trained parameter of the same values.
+    pub(super) fn thawed(mut self) -> Self {
+        let mut next_id = 100..;
+        let mut thaw = |linear: &mut Linear| {
+            let (rows, cols) = (linear.out_features(), linear.in_features());
+            let mut data = vec![0.0; rows * cols];
+            data.chunks_exact_mut(cols).enumerate().for_each(|(row, out)| linear.weight.row(row, out));
+            let id = next_id.next().map(ParamId);
+            linear.weight = Matrix::Dense(Param { data: Arc::new(data), rows, cols, id });
+        };
+        thaw(&mut self.embedding);
+        for Layer { q, k, v, o, gate, up, down, .. } in &mut self.layers {
+            [q, k, v, o, gate, up, down].into_iter().for_each(&mut thaw);
+        }
+        self
     }
 
     /// The trained parameters, in the order of their ids.
