@@ -3,7 +3,7 @@
 //! `exp` is our own polynomial, not the C library's: equal bits on every machine, and it vectorises.
 //! GELU uses the error function's approximation 7.1.26 of Abramowitz & Stegun (1964), absolute error below 1.5e-7.
 
-use crate::dispatch::multiversion;
+use crate::dispatch::{LANES, multiversion};
 
 /// `eˣ`, relative error below 2e-7. Below the smallest normal number (x < -87.336) it is 0; above
 /// 88.7228 it is infinite; NaN stays NaN.
@@ -204,6 +204,22 @@ multiversion! {
         for (out, &x) in out.iter_mut().zip(x) {
             *out = factor.mul_add(x, *out);
         }
+    }
+
+    /// `Σ x²` in f64, by sixteen lanes that are added in one fixed order.
+    pub fn sum_of_squares(values: &[f32]) -> f64 {
+        let mut lanes = [0.0f64; LANES];
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        for chunk in chunks {
+            for i in 0..LANES {
+                let x = f64::from(chunk[i]);
+                lanes[i] = x.mul_add(x, lanes[i]);
+            }
+        }
+        for (lane, &x) in lanes.iter_mut().zip(rest) {
+            *lane += f64::from(x) * f64::from(x);
+        }
+        lanes.iter().sum()
     }
 
     /// `values *= factor`.

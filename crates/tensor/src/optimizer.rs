@@ -1,15 +1,25 @@
 //! AdamW over the trained parameters: clipping by the global norm, moments, one update a step.
 //!
-//! Sums run in the order of parameter ids, so a run and its resumption agree to the bit. A gradient that isn't
-//! finite stops the step before anything has changed. Schedules live with the trainer: it hands in the lr.
+//! Sums run in the order of parameter ids, in pieces of fixed size, so a run and its resumption agree to the bit with
+//! any number of threads. A gradient that isn't finite stops the step before anything has changed. Schedules live
+//! with the trainer: it hands in the lr.
+//!
+//! * [`muon`] — updates of hidden matrices by their direction alone
+
+pub mod muon;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hearth_kernels::adamw::{AdamWSlices, AdamWStep, adamw};
+use hearth_kernels::elementwise::sum_of_squares;
+use hearth_kernels::pool::Pool;
 
 use crate::tape::Gradients;
 use crate::weight::{Param, ParamId};
+
+/// Values of a parameter that one task updates: 256 KiB.
+const PIECE: usize = 1 << 16;
 
 /// What stays the same from step to step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,8 +27,10 @@ pub struct AdamWConfig {
     pub beta1: f32,
     pub beta2: f32,
     pub eps: f32,
-    /// Applied to every trained parameter, apart from the gradient.
+    /// Applied to every trained matrix, apart from the gradient.
     pub weight_decay: f32,
+    /// Applied to vectors too: norms and biases.
+    pub decay_vectors: bool,
     /// Gradients whose norm over all parameters is larger are scaled down to it (Pascanu et al. 2013).
     pub max_gradient_norm: Option<f32>,
 }
@@ -90,41 +102,54 @@ impl AdamW {
     /// a parameter's data first if somebody else holds it too.
     pub fn step<'a>(
         &mut self,
+        pool: &Pool,
         params: impl IntoIterator<Item = &'a mut Param>,
         gradients: &Gradients,
         lr: f32,
     ) -> Result<StepReport, OptimizerError> {
-        let mut by_id = BTreeMap::new();
-        for param in params {
-            let Some(id) = param.id else { continue };
-            if by_id.insert(id, param).is_some() {
-                return Err(OptimizerError::GivenTwice { param: id });
-            }
-        }
+        let gradient_norm = gradient_norm(pool, gradients)?;
+        let gradient_scale = clip(gradient_norm, self.config.max_gradient_norm);
+        let num_updated = self.update(pool, params, gradients, (lr, gradient_scale))?;
+        Ok(StepReport { gradient_norm, gradient_scale, num_updated })
+    }
+
+    /// [`Self::step`] without looking at the norm: gradients, known to be finite, count `gradient_scale` times.
+    pub fn update<'a>(
+        &mut self,
+        pool: &Pool,
+        params: impl IntoIterator<Item = &'a mut Param>,
+        gradients: &Gradients,
+        (lr, gradient_scale): (f32, f32),
+    ) -> Result<usize, OptimizerError> {
+        let mut by_id = by_id(params)?;
         self.check(&by_id, gradients)?;
-        let gradient_norm = global_norm(gradients)?;
-        let gradient_scale = match self.config.max_gradient_norm {
-            Some(max) if gradient_norm > f64::from(max) => (f64::from(max) / gradient_norm) as f32,
-            _ => 1.0,
-        };
         self.num_steps += 1;
-        let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
+        let AdamWConfig { beta1, beta2, eps, weight_decay, decay_vectors, .. } = self.config;
         let step = self.num_steps;
-        let settings = AdamWStep { lr, beta1, beta2, eps, weight_decay, gradient_scale, step };
         for (id, gradient) in gradients.iter() {
             let param = by_id.get_mut(&id).expect("`check` has found every gradient's parameter");
+            let decays = decay_vectors || param.rows > 1;
+            let weight_decay = if decays { weight_decay } else { 0.0 };
+            let settings = AdamWStep { lr, beta1, beta2, eps, weight_decay, gradient_scale, step };
             let moments = self.moments.entry(id).or_insert_with(|| Moments {
                 first: vec![0.0; gradient.len()],
                 second: vec![0.0; gradient.len()],
             });
-            let mut slices = AdamWSlices {
-                weight: Arc::make_mut(&mut param.data).as_mut_slice(),
-                first_moment: &mut moments.first,
-                second_moment: &mut moments.second,
-            };
-            adamw(&mut slices, gradient, &settings);
+            let weight = Arc::make_mut(&mut param.data).as_mut_slice();
+            let pieces = pieces(weight).zip(pieces(&mut moments.first)).zip(pieces(&mut moments.second));
+            let pieces: Vec<_> = pieces
+                .zip(gradient.chunks(PIECE))
+                .map(|(((weight, first_moment), second_moment), gradient)| {
+                    Mutex::new((AdamWSlices { weight, first_moment, second_moment }, gradient))
+                })
+                .collect();
+            pool.run(pieces.len(), &|index| {
+                let mut piece = pieces[index].lock().unwrap_or_else(PoisonError::into_inner);
+                let (slices, gradient) = &mut *piece;
+                adamw(slices, gradient, &settings);
+            });
         }
-        Ok(StepReport { gradient_norm, gradient_scale, num_updated: gradients.len() })
+        Ok(gradients.len())
     }
 
     fn check(
@@ -147,14 +172,43 @@ impl AdamW {
     }
 }
 
-/// The root of the sum of all squares, added in f64 in the order of ids.
-fn global_norm(gradients: &Gradients) -> Result<f64, OptimizerError> {
+fn pieces(values: &mut [f32]) -> std::slice::ChunksMut<'_, f32> {
+    values.chunks_mut(PIECE)
+}
+
+/// Trained parameters by their ids.
+pub(crate) fn by_id<'a>(
+    params: impl IntoIterator<Item = &'a mut Param>,
+) -> Result<BTreeMap<ParamId, &'a mut Param>, OptimizerError> {
+    let mut by_id = BTreeMap::new();
+    for param in params {
+        let Some(id) = param.id else { continue };
+        if by_id.insert(id, param).is_some() {
+            return Err(OptimizerError::GivenTwice { param: id });
+        }
+    }
+    Ok(by_id)
+}
+
+/// What gradients of this norm are multiplied by so that the norm is at most `max`.
+pub fn clip(gradient_norm: f64, max: Option<f32>) -> f32 {
+    match max {
+        Some(max) if gradient_norm > f64::from(max) => (f64::from(max) / gradient_norm) as f32,
+        _ => 1.0,
+    }
+}
+
+/// The root of the sum of all squares: pieces in parallel, their sums in f64 in the order of ids. A gradient that
+/// isn't finite is an error that names it.
+pub fn gradient_norm(pool: &Pool, gradients: &Gradients) -> Result<f64, OptimizerError> {
     let mut total = 0.0;
     for (param, gradient) in gradients.iter() {
-        let mut of_param = 0.0;
-        for &value in gradient {
-            of_param += f64::from(value) * f64::from(value);
-        }
+        let mut sums = vec![0.0; gradient.len().div_ceil(PIECE)];
+        pool.for_each_chunk(&mut sums, 1, |index, sum| {
+            let start = index * PIECE;
+            sum[0] = sum_of_squares(&gradient[start..(start + PIECE).min(gradient.len())]);
+        });
+        let of_param: f64 = sums.iter().sum();
         // Squares of finite f32 values never overflow f64, so this finds every NaN and infinity.
         if !of_param.is_finite() {
             let index = gradient.iter().position(|value| !value.is_finite()).unwrap_or(0);

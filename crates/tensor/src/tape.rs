@@ -83,17 +83,54 @@ struct Node {
 enum Op {
     /// Nothing below it is trained.
     Constant,
-    Embedding { table: Param, ids: Arc<[u32]> },
-    RmsNorm { x: usize, weight: Param, eps: f32 },
-    Linear { x: usize, layer: Linear },
-    Attention { qkv: [usize; 3], spec: AttentionSpec, log_sum_exp: Arc<[f32]> },
-    Gated { activation: Activation, gate: usize, up: usize },
-    Scale { x: usize, factor: f32 },
-    SoftCap { x: usize, cap: f32 },
-    Add { a: usize, b: usize },
-    TakeRows { x: usize, rows: Arc<[usize]>, num_rows: usize },
-    Route { logits: usize, routing: Routing },
-    Combine { weights: usize, parts: Arc<[Part<usize>]> },
+    Embedding {
+        table: Param,
+        ids: Arc<[u32]>,
+    },
+    RmsNorm {
+        x: usize,
+        weight: Param,
+        eps: f32,
+    },
+    Linear {
+        x: usize,
+        layer: Linear,
+    },
+    Attention {
+        qkv: [usize; 3],
+        spec: AttentionSpec,
+        log_sum_exp: Arc<[f32]>,
+    },
+    Gated {
+        activation: Activation,
+        gate: usize,
+        up: usize,
+    },
+    Scale {
+        x: usize,
+        factor: f32,
+    },
+    SoftCap {
+        x: usize,
+        cap: f32,
+    },
+    Add {
+        a: usize,
+        b: usize,
+    },
+    TakeRows {
+        x: usize,
+        rows: Arc<[usize]>,
+        num_rows: usize,
+    },
+    Route {
+        logits: usize,
+        routing: Routing,
+    },
+    Combine {
+        weights: usize,
+        parts: Arc<[Part<usize>]>,
+    },
 }
 
 impl Op {

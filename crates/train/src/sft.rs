@@ -152,6 +152,7 @@ impl Trainer<'_> {
             beta2: 0.99,
             eps: 1e-8,
             weight_decay: self.config.weight_decay,
+            decay_vectors: true,
             max_gradient_norm: Some(self.config.max_gradient_norm),
         }
     }
@@ -181,7 +182,7 @@ impl Trainer<'_> {
             return Err(Error::NotFinite { step: state.step, loss, examples: batch.clone() });
         }
         let lr = self.config.lr_at(state.step);
-        state.optimizer.step(state.adapter.params_mut(), &gradients, lr)?;
+        state.optimizer.step(self.pool, state.adapter.params_mut(), &gradients, lr)?;
         state.curve.train.push(Loss { step: state.step, loss });
         state.step += 1;
         Ok(())

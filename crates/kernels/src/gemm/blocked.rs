@@ -121,7 +121,8 @@ pub(super) fn product(
                 b.fill(n_start + strip * STRIP, k_start..k_start + depth, values);
             });
             let add = k_start > 0 || mode == Accumulate::Add;
-            let block = Block { a, strips: &packed[..len], depth, k_start, n_start, width, c: &parts, m, n, add };
+            let block =
+                Block { a, strips: &packed[..len], depth, k_start, n_start, width, c: &parts, m, n, add };
             block.run(pool);
         }
     }

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use hearth_kernels::elementwise;
-use hearth_kernels::loss;
 use hearth_kernels::gemm::{Accumulate, gemm_tn};
+use hearth_kernels::loss;
 
 use super::{Gradients, Keep, Tape, Var};
 use crate::ops;
@@ -109,12 +109,7 @@ impl Tape<'_> {
     }
 
     /// Where the gradient of `scale` times the loss goes, and the gradient. A head's own is added to `gradients`.
-    pub(super) fn loss_backward(
-        &self,
-        loss: Loss,
-        scale: f32,
-        gradients: &mut Gradients,
-    ) -> (usize, Tensor) {
+    pub(super) fn loss_backward(&self, loss: Loss, scale: f32, gradients: &mut Gradients) -> (usize, Tensor) {
         match loss {
             Loss::Logits { index, value, targets, log_sums, mut factors } => {
                 elementwise::scale(&mut factors, scale);

@@ -254,12 +254,13 @@ fn adamw_teaches_a_decoder_two_sequences_by_heart() {
         beta2: 0.99,
         eps: 1e-8,
         weight_decay: 0.0,
+        decay_vectors: true,
         max_gradient_norm: Some(1.0),
     });
     let (first_loss, _) = next_token(&decoder, &two_sequences(), 1.0);
     for _ in 0..150 {
         let (_, gradients) = next_token(&decoder, &two_sequences(), 1.0);
-        optimizer.step(decoder.trained(), &gradients, 0.02).unwrap();
+        optimizer.step(&Pool::new(2), decoder.trained(), &gradients, 0.02).unwrap();
     }
     let (last_loss, _) = next_token(&decoder, &two_sequences(), 1.0);
     assert!(first_loss > 2.0 && last_loss < 0.1, "loss {first_loss} to {last_loss}");

@@ -110,7 +110,8 @@ fn dense(param: &Param) -> Linear {
 #[test]
 fn trained_matrices_and_embeddings_pass_finite_differences() {
     let mut random = Random(74);
-    let params = vec![random.param(11, 6, Some(3)), random.param(9, 6, Some(1)), random.param(13, 9, Some(2))];
+    let params =
+        vec![random.param(11, 6, Some(3)), random.param(9, 6, Some(1)), random.param(13, 9, Some(2))];
     let forward = |tape: &mut Tape<'_>, ids: &[u32], params: &[Param]| {
         let x = tape.embedding(&dense(&params[0]), ids);
         let hidden = tape.linear(&x, &dense(&params[1]));
