@@ -98,10 +98,18 @@ impl ModelConfig {
 
     /// Reads `config.json` of a Hugging Face folder.
     pub fn from_folder(folder: &SafetensorsFolder) -> Result<Self> {
-        let json = hugging_face::Json::new(folder);
+        Self::from_keys(&hugging_face::Json::new(folder))
+    }
+
+    /// Reads a `config.json` that isn't on a disk yet.
+    pub fn from_json(json: &serde_json::Value) -> Result<Self> {
+        Self::from_keys(&hugging_face::Json::of(json))
+    }
+
+    fn from_keys(json: &hugging_face::Json<'_>) -> Result<Self> {
         let (family, hugging_face) = Family::from_hugging_face(&json.require::<String>("model_type")?)?;
-        let mut config = hugging_face::read(&json, family, hugging_face)?;
-        (hugging_face.read)(&json, &mut config)?;
+        let mut config = hugging_face::read(json, family, hugging_face)?;
+        (hugging_face.read)(json, &mut config)?;
         config.check()
     }
 

@@ -39,6 +39,7 @@ pub struct Layer {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one a layer")]
 pub enum Mlp {
     Dense(GatedMlp),
     Experts(Experts),
@@ -118,6 +119,13 @@ impl Projection {
 pub struct Module {
     pub projection: Projection,
     pub expert: Option<usize>,
+}
+
+impl From<Projection> for Module {
+    /// The one of its name.
+    fn from(projection: Projection) -> Self {
+        Self { projection, expert: None }
+    }
 }
 
 impl Layer {

@@ -4,6 +4,7 @@
 //! * [`config`] — a decoder's shape, from either kind of file
 //! * [`decoder`] — the forward definition that training and generation share
 //! * [`load`] — a file or folder to a [`Model`] in memory
+//! * [`trained`] — decoders all of whose weights are trained: made anew, updated, written
 //! * [`lora`] — adapters
 //! * [`convert`] — a model on disk to another: GGUF, folder, fewer bits
 //! * [`encoder`] — texts to vectors
@@ -12,6 +13,7 @@ pub mod files;
 pub mod config;
 pub mod decoder;
 pub mod load;
+pub mod trained;
 pub mod lora;
 pub mod convert;
 pub mod encoder;

@@ -58,6 +58,11 @@ impl<'a> Json<'a> {
         Self { object: folder.config(), folder: folder.path() }
     }
 
+    /// Of a model that isn't on a disk yet.
+    pub(super) fn of(object: &'a Value) -> Self {
+        Self { object, folder: Path::new("new model") }
+    }
+
     /// The value of `key`; `null` counts as not there.
     pub(super) fn find<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let Some(value) = self.object.get(key).filter(|value| !value.is_null()) else {
