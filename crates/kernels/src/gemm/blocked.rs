@@ -26,6 +26,8 @@ const TILES: usize = 16;
 const CONFLICT: usize = 1024;
 /// Values of K that the right side is packed over at a time, whole blocks.
 const PACKED_DEPTH: usize = 4096;
+/// Strips that a task packs: whole lines of several cache lines are read.
+const TOGETHER: usize = 4;
 /// Values of the right side that are packed at a time: 16 MiB.
 const PACKED: usize = 4 << 20;
 
@@ -36,9 +38,9 @@ pub(super) fn pays([m, n, k]: [usize; 3]) -> bool {
 
 /// A right-hand side that is packed strip by strip.
 pub(crate) trait Right: Sync {
-    /// Sixteen columns from `column` on, over a range of K, interleaved: `strip[k][lane]`. Lanes behind the
-    /// last column are zeros.
-    fn fill(&self, column: usize, k: Range<usize>, strip: &mut [f32]);
+    /// Columns from `column` on, over a range of K, sixteen interleaved: `strips[strip][k][lane]`. Lanes behind
+    /// the last column are zeros.
+    fn fill(&self, column: usize, k: Range<usize>, strips: &mut [f32]);
 }
 
 /// `[N, K]`: its rows are the product's columns.
@@ -48,13 +50,15 @@ pub(super) struct Rows<'a> {
 }
 
 impl Right for Rows<'_> {
-    fn fill(&self, column: usize, k: Range<usize>, strip: &mut [f32]) {
-        let rows = self.data[column * self.k..].chunks(self.k).take(STRIP);
-        let mut lanes: [&[f32]; STRIP] = [&[]; STRIP];
-        for (lane, row) in lanes.iter_mut().zip(rows) {
-            *lane = &row[k.clone()];
+    fn fill(&self, column: usize, k: Range<usize>, strips: &mut [f32]) {
+        let rows = self.data[column * self.k..].chunks(STRIP * self.k);
+        for (strip, rows) in strips.chunks_exact_mut(STRIP * k.len()).zip(rows) {
+            let mut lanes: [&[f32]; STRIP] = [&[]; STRIP];
+            for (lane, row) in lanes.iter_mut().zip(rows.chunks_exact(self.k)) {
+                *lane = &row[k.clone()];
+            }
+            transpose(&lanes, strip);
         }
-        transpose(&lanes, strip);
     }
 }
 
@@ -65,15 +69,21 @@ pub(super) struct Columns<'a> {
 }
 
 impl Right for Columns<'_> {
-    fn fill(&self, column: usize, k: Range<usize>, strip: &mut [f32]) {
-        let width = STRIP.min(self.n - column);
-        for (to, k) in strip.chunks_exact_mut(STRIP).zip(k) {
-            let from = &self.data[k * self.n + column..][..width];
-            if width == STRIP {
-                to.copy_from_slice(from);
-            } else {
-                to[..width].copy_from_slice(from);
-                to[width..].fill(0.0);
+    fn fill(&self, column: usize, k: Range<usize>, strips: &mut [f32]) {
+        let len = STRIP * k.len();
+        let width = (strips.len() / k.len()).min(self.n - column);
+        for (index, k) in k.enumerate() {
+            let (whole, rest) = self.data[k * self.n + column..][..width].as_chunks::<STRIP>();
+            let mut places = strips[index * STRIP..].chunks_mut(len);
+            for (from, place) in whole.iter().zip(&mut places) {
+                // Whole arrays: a copy of sixteen values is one move and no call.
+                if let Some(to) = place.first_chunk_mut::<STRIP>() {
+                    *to = *from;
+                }
+            }
+            if let (false, Some(place)) = (rest.is_empty(), places.next()) {
+                place[..rest.len()].copy_from_slice(rest);
+                place[rest.len()..STRIP].fill(0.0);
             }
         }
     }
@@ -117,8 +127,8 @@ pub(super) fn product(
             if packed.len() < len {
                 packed.resize(len, 0.0);
             }
-            pool.for_each_chunk(&mut packed[..len], STRIP * depth, |strip, values| {
-                b.fill(n_start + strip * STRIP, k_start..k_start + depth, values);
+            pool.for_each_chunk(&mut packed[..len], TOGETHER * STRIP * depth, |index, strips| {
+                b.fill(n_start + index * TOGETHER * STRIP, k_start..k_start + depth, strips);
             });
             let add = k_start > 0 || mode == Accumulate::Add;
             let block =
@@ -233,10 +243,14 @@ impl Block<'_> {
                 });
                 transpose(&lanes, to);
             } else {
-                for (index, to) in to.chunks_exact_mut(M).enumerate() {
+                for (index, to) in to.as_chunks_mut::<M>().0.iter_mut().enumerate() {
                     let from = &data[from + index * col..][..count];
-                    to[..count].copy_from_slice(from);
-                    to[count..].fill(0.0);
+                    if let Some(whole) = from.first_chunk::<M>() {
+                        *to = *whole;
+                    } else {
+                        to[..count].copy_from_slice(from);
+                        to[count..].fill(0.0);
+                    }
                 }
             }
         }
