@@ -120,6 +120,7 @@ pub(crate) fn load(
     let moments = read_moments(&bytes).ok_or_else(|| Error::Checkpoint {
         path: folder.into(),
         reason: format!("`moments.bin` of {} bytes is cut short", bytes.len()),
+        previous: None,
     })?;
     let optimizer = AdamW::resume(config, manifest.optimizer_steps, moments);
     let Manifest { step, curve, seconds, .. } = manifest;

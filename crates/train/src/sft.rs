@@ -127,12 +127,12 @@ fn check(input: &Input<'_>) -> Result<()> {
     for (index, example) in input.train.iter().chain(input.validation).enumerate() {
         let num_tokens = example.ids.len();
         if num_tokens > max_seq_len {
-            return Err(Error::TooLong { index, num_tokens, max_seq_len });
+            return Err(Error::TooLong { example: format!("example {index}"), num_tokens, max_seq_len });
         }
         // The first token is never predicted.
         let learned = example.mask.iter().skip(1).filter(|&&learn| learn).count();
         if learned == 0 || example.mask.iter().all(|&learn| learn) {
-            return Err(Error::Mask { index, value: learned > 0 });
+            return Err(Error::Mask { example: format!("example {index}"), value: learned > 0 });
         }
     }
     Ok(())
@@ -179,7 +179,14 @@ impl Trainer<'_> {
         let (loss, gradients) = self.gradients(&decoder, batch);
         drop(decoder);
         if !loss.is_finite() {
-            return Err(Error::NotFinite { step: state.step, loss, examples: batch.clone() });
+            return Err(Error::NotFinite {
+                step: state.step,
+                loss,
+                suspects: batch
+                    .iter()
+                    .map(|i| crate::guard::Suspect { name: format!("example {i}"), loss })
+                    .collect(),
+            });
         }
         let lr = self.config.lr_at(state.step);
         state.optimizer.step(self.pool, state.adapter.params_mut(), &gradients, lr)?;
@@ -231,8 +238,14 @@ impl Trainer<'_> {
             let (_, loss) = self.forward(&decoder, &chosen, Keep::Little);
             if !loss.is_finite() {
                 // Counted on behind those to train on, as everywhere in errors.
-                let examples = batch.iter().map(|index| index + self.input.train.len()).collect();
-                return Err(Error::NotFinite { step, loss, examples });
+                let suspects = batch
+                    .iter()
+                    .map(|i| crate::guard::Suspect {
+                        name: format!("example {}", i + self.input.train.len()),
+                        loss,
+                    })
+                    .collect();
+                return Err(Error::NotFinite { step, loss, suspects });
             }
             sum += loss * tokens as f64;
             count += tokens as f64;
