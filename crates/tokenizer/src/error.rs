@@ -37,6 +37,19 @@ pub enum Error {
         #[source]
         source: Box<fancy_regex::Error>,
     },
+    #[error("split pattern is empty; give a regular expression, or the name of a family")]
+    EmptyPattern,
+    #[error("`vocab_size` is `{vocab_size}`, expected {least} (all bytes and special tokens) to {most}")]
+    VocabSize { vocab_size: usize, least: usize, most: usize },
+    #[error("special token `{token}` {problem}")]
+    SpecialToken { token: String, problem: &'static str },
+    #[error("texts hold `{num_words}` different words, but training knows fewer than 2^32; give it fewer")]
+    TooManyWords { num_words: usize },
+    /// The source names file and place.
+    #[error(transparent)]
+    Text(std::io::Error),
+    #[error("stopped before the end, as asked")]
+    Cancelled,
     #[error("chat template can't be compiled: {source}")]
     TemplateSyntax {
         #[source]

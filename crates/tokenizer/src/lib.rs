@@ -5,7 +5,7 @@
 //! ([`split`], with [`classes`] of characters), and each word becomes ids by [`bpe`], [`unigram`] or [`wordpiece`];
 //! [`added`] finds special tokens. [`Tokenizer`] holds the whole path, [`StreamDecoder`] goes back piece by piece.
 //! [`conversation`] and [`template`] lead to [`ChatFormat`], the only place where a conversation becomes ids,
-//! loss mask and stop ids. Training a vocabulary is left out here; no file is read: bytes come in.
+//! loss mask and stop ids. [`train`] makes a vocabulary out of texts. No file is read here: bytes come in.
 
 pub mod error;
 
@@ -37,6 +37,8 @@ pub mod conversation;
 mod template;
 
 mod chat;
+
+pub mod train;
 
 pub use bert::BertNormalizer;
 pub use chat::{ChatFormat, Example, TemplateSource};

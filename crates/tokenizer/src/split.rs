@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 mod cased;
 mod families;
 
-pub(crate) use families::{CL100K, O200K};
+pub(crate) use families::{CL100K, CL100K_PORTABLE, NANOCHAT, O200K};
 pub use families::{GPT2, SPLIT_NAMES, ignores_merges, split_patterns};
 
 /// One step of a pre-tokenizer; each splits what the one before has left whole.

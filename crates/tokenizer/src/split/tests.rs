@@ -17,8 +17,8 @@ fn by_pattern(pattern: &str) -> Splitter {
 
 /// Each pattern as a scanner and as a regular expression.
 static BOTH: LazyLock<Vec<(Splitter, Splitter)>> = LazyLock::new(|| {
-    use families::{CL100K, GPT2, LLAMA3, O200K, QWEN2, TEKKEN};
-    let patterns = [GPT2, QWEN2, LLAMA3, CL100K, O200K, TEKKEN, r"\p{N}"];
+    use families::{CL100K, CL100K_PORTABLE, GPT2, LLAMA3, NANOCHAT, O200K, QWEN2, TEKKEN};
+    let patterns = [GPT2, QWEN2, LLAMA3, CL100K, O200K, TEKKEN, r"\p{N}", CL100K_PORTABLE, NANOCHAT];
     let both = patterns.map(|pattern| (Splitter::from_pattern(pattern).unwrap(), by_pattern(pattern)));
     both.into_iter().collect()
 });

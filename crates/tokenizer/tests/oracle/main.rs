@@ -11,6 +11,7 @@ mod byte_bpe;
 mod char_bpe;
 mod hostile;
 mod ranks;
+mod training;
 mod unigram;
 mod wordpiece;
 
