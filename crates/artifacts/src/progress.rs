@@ -21,6 +21,8 @@ pub enum Event<'a> {
     Start { stage: &'a str, total: Option<u64>, unit: Unit },
     /// `done` units so far (not the difference to the last event).
     Advance { stage: &'a str, done: u64 },
+    /// What stands beside the bar until the next one: a loss, a rate, memory.
+    Status { stage: &'a str, text: &'a str },
     /// Something the user should read: a skipped file, a fallback, a loss.
     Note { stage: &'a str, text: &'a str },
     /// The stage is over; `summary` says what came out.

@@ -167,6 +167,12 @@ impl Progress for Terminal {
                     bar.bar.set_position(done);
                 }
             }
+            Event::Status { stage, text } => {
+                let bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(bar) = bars.get(stage) {
+                    bar.bar.set_message(text.to_owned());
+                }
+            }
             Event::Note { stage, text } => self.say(&format!("{stage}: {text}")),
             Event::Finish { stage, summary } => {
                 let bar = self.bars.lock().unwrap_or_else(PoisonError::into_inner).remove(stage);

@@ -4,7 +4,11 @@
 //! the optional parts are there. Llama: Touvron et al. 2023; grouped-query attention: Ainslie et al. 2023; norms of
 //! q and k: Dehghani et al. 2023; experts: Shazeer et al. 2017.
 
+use std::sync::Arc;
+
 use hearth_kernels::attention::PageLayout;
+use hearth_kernels::matmul::PackedMatrix;
+use hearth_kernels::pool::Pool;
 use hearth_tensor::graph::{AttentionSpec, Graph, KvOptions, Part};
 use hearth_tensor::weight::{Linear, Param};
 
@@ -246,6 +250,35 @@ impl Decoder {
         }
     }
 
+    /// Whether products round their input: some matrix is of fewer bits.
+    pub fn is_quantised(&self) -> bool {
+        self.layers
+            .iter()
+            .any(|layer| layer.modules().any(|module| layer.module(module).weight.is_quantised()))
+    }
+
+    /// The same decoder with all matrices in f32.
+    pub fn dequantised(&self, pool: &Pool) -> Self {
+        let dense = |linear: &mut Linear| {
+            let [rows, cols] = [linear.out_features(), linear.in_features()];
+            let mut values = vec![0.0; rows * cols];
+            pool.for_each_chunk(&mut values, cols, |row, out| linear.weight.row(row, out));
+            linear.weight = Arc::new(PackedMatrix::from_f32(rows, cols, &values));
+        };
+        let mut decoder = self.clone();
+        for layer in &mut decoder.layers {
+            let modules: Vec<Module> = layer.modules().collect();
+            modules.into_iter().for_each(|module| dense(layer.module_mut(module)));
+        }
+        dense(&mut decoder.embedding);
+        if Arc::ptr_eq(&self.head.weight, &self.embedding.weight) {
+            decoder.head.weight = Arc::clone(&decoder.embedding.weight);
+        } else {
+            dense(&mut decoder.head);
+        }
+        decoder
+    }
+
     /// How a sequence's keys and values are laid out.
     pub fn page_layout(&self) -> PageLayout {
         self.config.page_layout(self.kv)
@@ -260,7 +293,7 @@ impl Decoder {
             };
             router + layer.modules().map(|module| layer.module(module).weight.bytes()).sum::<usize>()
         };
-        let is_tied = std::sync::Arc::ptr_eq(&self.head.weight, &self.embedding.weight);
+        let is_tied = Arc::ptr_eq(&self.head.weight, &self.embedding.weight);
         let head = if is_tied { 0 } else { self.head.weight.bytes() };
         self.layers.iter().map(of_layer).sum::<usize>() + self.embedding.weight.bytes() + head
     }

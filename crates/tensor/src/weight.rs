@@ -24,8 +24,26 @@ pub struct Lora {
     pub a: Param,
     /// `[out_features, rank]`
     pub b: Param,
-    /// alpha / rank
+    /// alpha / rank, or alpha / √rank
     pub scale: f32,
+    pub dora: Option<Dora>,
+}
+
+/// What `DoRA` (Liu et al. 2024) adds to a low-rank update: each output, bias apart, is multiplied by its
+/// magnitude over the norm of its row.
+#[derive(Debug, Clone)]
+pub struct Dora {
+    /// `[1, out_features]`
+    pub magnitude: Param,
+    /// Of each row of `W + scale·B A`. A constant in the backward, as the paper's section 4.3 has it.
+    pub norms: Arc<Vec<f32>>,
+}
+
+impl Dora {
+    /// What each output is multiplied by.
+    pub fn factors(&self) -> impl Iterator<Item = f32> + Clone + '_ {
+        self.magnitude.data.iter().zip(self.norms.iter()).map(|(magnitude, norm)| magnitude / norm)
+    }
 }
 
 /// A linear layer `y = x Wᵀ + bias (+ LoRA)`. The matrix may be quantised; it is frozen.

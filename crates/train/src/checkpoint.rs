@@ -1,10 +1,13 @@
 //! What lets a killed run go on as if nothing had happened: adapter, moments, curve, and what they belong to.
 //!
-//! A checkpoint is a folder written beside the current one and renamed, so a kill leaves the old or the new.
+//! A checkpoint is a folder `step-N`, written beside and renamed, so a kill or a full disk leaves it whole or not at
+//! all. `checkpoint.json` holds the hash of each file: damage is named, never trained on.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use hearth_artifacts::{atomic, hash::Hasher};
+use hearth_artifacts::atomic::{self, PartialFolder};
+use hearth_artifacts::hash::{Hasher, sha256, sha256_file};
 use hearth_model::{Adapter, Decoder};
 use hearth_tensor::optimizer::{AdamW, AdamWConfig, Moments};
 use hearth_tensor::weight::ParamId;
@@ -14,6 +17,28 @@ use serde::{Deserialize, Serialize};
 use crate::config::SftConfig;
 use crate::error::{Error, Result};
 use crate::sft::Curve;
+
+/// Where checkpoints go and how many stay.
+#[derive(Debug, Clone, Copy)]
+pub struct Checkpoints<'a> {
+    pub folder: &'a Path,
+    /// Seconds between two; 0 is one a step.
+    pub every_seconds: u64,
+    /// The last so many are kept; each holds the best adapter so far.
+    pub keep: usize,
+    pub resume: Resume,
+}
+
+/// Which checkpoint a run goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// The last one of the same config, data and model; one of another run is passed over.
+    IfSame,
+    /// The last one, which must be of the same config, data and model; the start if there is none.
+    Last,
+    /// The one of this step; later ones are removed.
+    Step(usize),
+}
 
 /// The state between two steps.
 #[derive(Debug)]
@@ -27,17 +52,35 @@ pub(crate) struct State {
     pub(crate) seconds: f64,
 }
 
+/// What holds the others together.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
     format_version: u32,
     fingerprint: String,
+    /// sha256 of each file.
+    files: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Progress {
     step: usize,
     optimizer_steps: u32,
     curve: Curve,
     seconds: f64,
 }
 
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
+const MANIFEST: &str = "checkpoint.json";
+const PROGRESS: &str = "state.json";
+const MOMENTS: &str = "moments.bin";
+const FILES: [&str; 6] = [
+    PROGRESS,
+    MOMENTS,
+    "adapter/adapter_config.json",
+    "adapter/adapter_model.safetensors",
+    "best/adapter_config.json",
+    "best/adapter_model.safetensors",
+];
 
 /// Names a run: config, data and the model's shape. A checkpoint of another run isn't taken up.
 pub(crate) fn fingerprint(config: &SftConfig, decoder: &Decoder, sets: [&[Example]; 2]) -> String {
@@ -55,13 +98,94 @@ pub(crate) fn fingerprint(config: &SftConfig, decoder: &Decoder, sets: [&[Exampl
     hasher.finish()
 }
 
-pub(crate) fn save(folder: &Path, fingerprint: &str, state: &State) -> Result<()> {
-    let next = folder.with_extension("next");
-    if next.exists() {
-        fs_err::remove_dir_all(&next).map_err(hearth_artifacts::Error::from)?;
+impl Checkpoints<'_> {
+    fn path(&self, step: usize) -> PathBuf {
+        self.folder.join(format!("step-{step}"))
     }
-    state.adapter.save(&next.join("adapter"))?;
-    state.best.save(&next.join("best"))?;
+
+    /// Steps that have a checkpoint, ascending.
+    pub fn steps(&self) -> Vec<usize> {
+        let Ok(entries) = fs_err::read_dir(self.folder) else { return Vec::new() };
+        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut steps: Vec<usize> =
+            names.filter_map(|name| name.strip_prefix("step-")?.parse().ok()).collect();
+        steps.sort_unstable();
+        steps
+    }
+
+    /// Writes the state and removes what is more than enough. A failure leaves the ones before as they are.
+    pub(crate) fn save(&self, fingerprint: &str, state: &State) -> Result<()> {
+        let written = write(&self.path(state.step), fingerprint, state);
+        written.map_err(|source| Error::CheckpointWrite {
+            step: state.step,
+            last: self.steps().into_iter().rfind(|&step| step < state.step),
+            source: Box::new(source),
+        })?;
+        let steps = self.steps();
+        for &step in &steps[..steps.len().saturating_sub(self.keep.max(1))] {
+            remove(&self.path(step))?;
+        }
+        Ok(())
+    }
+
+    /// The state to go on from, or none to start with.
+    pub(crate) fn load(
+        &self,
+        fingerprint: &str,
+        decoder: &Decoder,
+        config: AdamWConfig,
+    ) -> Result<Option<State>> {
+        self.clear_partial()?;
+        let steps = self.steps();
+        let step = match self.resume {
+            Resume::Step(step) if !steps.contains(&step) => {
+                return Err(Error::NoCheckpoint { step, folder: self.folder.into(), steps });
+            }
+            Resume::Step(step) => step,
+            Resume::IfSame | Resume::Last => match steps.last() {
+                Some(&step) => step,
+                None => return Ok(None),
+            },
+        };
+        let previous = steps.iter().copied().rfind(|&other| other < step);
+        let failed = |reason: String| Error::Checkpoint { path: self.path(step), reason, previous };
+        let manifest: Manifest =
+            atomic::read_json(&self.path(step).join(MANIFEST)).map_err(|error| failed(error.to_string()))?;
+        if manifest.fingerprint != fingerprint || manifest.format_version != FORMAT_VERSION {
+            if self.resume == Resume::IfSame {
+                return Ok(None);
+            }
+            return Err(failed("it is of another config, model, data or version".into()));
+        }
+        let state = read(&self.path(step), &manifest, decoder, config).map_err(failed)?;
+        for &later in steps.iter().filter(|&&later| later > step) {
+            remove(&self.path(later))?;
+        }
+        Ok(Some(state))
+    }
+
+    /// What a kill left half written.
+    fn clear_partial(&self) -> Result<()> {
+        let Ok(entries) = fs_err::read_dir(self.folder) else { return Ok(()) };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("step-") && name.ends_with(".partial") {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    Ok(fs_err::remove_dir_all(folder).map_err(hearth_artifacts::Error::from)?)
+}
+
+fn write(target: &Path, fingerprint: &str, state: &State) -> Result<()> {
+    let folder = PartialFolder::create(target)?;
+    let inside = folder.inside();
+    state.adapter.save(&inside.join("adapter"))?;
+    state.best.save(&inside.join("best"))?;
     let mut bytes = Vec::new();
     for (id, moments) in state.optimizer.moments() {
         bytes.extend((u64::from(id.0)).to_le_bytes());
@@ -70,60 +194,43 @@ pub(crate) fn save(folder: &Path, fingerprint: &str, state: &State) -> Result<()
             bytes.extend(value.to_le_bytes());
         }
     }
-    atomic::write(&next.join("moments.bin"), &bytes)?;
-    let manifest = Manifest {
-        format_version: FORMAT_VERSION,
-        fingerprint: fingerprint.into(),
+    atomic::write(&inside.join(MOMENTS), &bytes)?;
+    let progress = Progress {
         step: state.step,
         optimizer_steps: state.optimizer.num_steps(),
         curve: state.curve.clone(),
         seconds: state.seconds,
     };
-    atomic::write_json(&next.join("checkpoint.json"), &manifest)?;
-    let old = folder.with_extension("old");
-    let clear = || if old.exists() { fs_err::remove_dir_all(&old) } else { Ok(()) };
-    let swap = || -> std::io::Result<()> {
-        // Left by a run that was killed here.
-        clear()?;
-        if folder.exists() {
-            fs_err::rename(folder, &old)?;
-        }
-        fs_err::rename(&next, folder)?;
-        clear()
-    };
-    Ok(swap().map_err(hearth_artifacts::Error::from)?)
+    atomic::write_json(&inside.join(PROGRESS), &progress)?;
+    let hash = |name: &str| Ok((name.to_owned(), sha256_file(&inside.join(name))?));
+    let files = FILES.into_iter().map(hash).collect::<Result<_>>()?;
+    let manifest = Manifest { format_version: FORMAT_VERSION, fingerprint: fingerprint.into(), files };
+    atomic::write_json(&inside.join(MANIFEST), &manifest)?;
+    if target.exists() {
+        remove(target)?;
+    }
+    Ok(folder.commit()?)
 }
 
-/// The state of this very run, if there is one; a checkpoint of another run is left alone.
-pub(crate) fn load(
-    folder: &Path,
-    fingerprint: &str,
-    decoder: &Decoder,
-    config: AdamWConfig,
-) -> Result<Option<State>> {
-    // Killed between the two renames of `save`: the new checkpoint is whole under its first name, and gets
-    // its own before the next `save` makes room there.
-    let next = folder.with_extension("next");
-    if !folder.join("checkpoint.json").is_file() {
-        if !next.join("checkpoint.json").is_file() {
-            return Ok(None);
+/// Everything but the manifest, compared with its hashes.
+fn read(folder: &Path, manifest: &Manifest, decoder: &Decoder, config: AdamWConfig) -> Result<State, String> {
+    let said = |error: hearth_artifacts::Error| error.to_string();
+    for name in FILES {
+        let bytes = fs_err::read(folder.join(name)).map_err(|error| error.to_string())?;
+        let (found, expected) = (sha256(&bytes), manifest.files.get(name).map_or("none", String::as_str));
+        if found != expected {
+            return Err(format!("`{name}` is damaged: its sha256 is {found}, `{MANIFEST}` says {expected}"));
         }
-        fs_err::rename(&next, folder).map_err(hearth_artifacts::Error::from)?;
     }
-    let manifest: Manifest = atomic::read_json(&folder.join("checkpoint.json"))?;
-    if manifest.fingerprint != fingerprint || manifest.format_version != FORMAT_VERSION {
-        return Ok(None);
-    }
-    let adapter = Adapter::open(&folder.join("adapter"), decoder)?;
-    let best = Adapter::open(&folder.join("best"), decoder)?;
-    let bytes = fs_err::read(folder.join("moments.bin")).map_err(hearth_artifacts::Error::from)?;
-    let moments = read_moments(&bytes).ok_or_else(|| Error::Checkpoint {
-        path: folder.into(),
-        reason: format!("`moments.bin` of {} bytes is cut short", bytes.len()),
-    })?;
-    let optimizer = AdamW::resume(config, manifest.optimizer_steps, moments);
-    let Manifest { step, curve, seconds, .. } = manifest;
-    Ok(Some(State { step, adapter, optimizer, curve, best, seconds }))
+    let progress: Progress = atomic::read_json(&folder.join(PROGRESS)).map_err(said)?;
+    let adapter = Adapter::open(&folder.join("adapter"), decoder).map_err(|error| error.to_string())?;
+    let best = Adapter::open(&folder.join("best"), decoder).map_err(|error| error.to_string())?;
+    let bytes = fs_err::read(folder.join(MOMENTS)).map_err(|error| error.to_string())?;
+    let moments =
+        read_moments(&bytes).ok_or_else(|| format!("`{MOMENTS}` of {} bytes is cut short", bytes.len()))?;
+    let optimizer = AdamW::resume(config, progress.optimizer_steps, moments);
+    let Progress { step, curve, seconds, .. } = progress;
+    Ok(State { step, adapter, optimizer, curve, best, seconds })
 }
 
 fn read_moments(mut bytes: &[u8]) -> Option<Vec<(ParamId, Moments)>> {

@@ -38,7 +38,7 @@ impl Progress for Announcer<'_> {
                 self.show(stage, 0);
             }
             Event::Advance { stage, done } => self.show(stage, done),
-            Event::Note { .. } | Event::Finish { .. } => {}
+            Event::Status { .. } | Event::Note { .. } | Event::Finish { .. } => {}
         }
         self.terminal.event(event);
     }
