@@ -6,6 +6,7 @@ mod evaluation;
 mod generation;
 mod knowledge;
 mod serving;
+mod training;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,7 @@ pub(crate) use knowledge::{
     SearchMethod,
 };
 pub(crate) use serving::ServeArgs;
+pub(crate) use training::{MergeArgs, MergedType, SftArgs, TrainCommand};
 
 /// The chat model `hearth up` and `hearth serve` use.
 pub(crate) const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";
@@ -82,6 +84,14 @@ pub(crate) enum Command {
     /// Tokenizer tools
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
+    /// Train a model
+    #[command(subcommand)]
+    Train(TrainCommand),
+    /// Make one model of a base and an adapter, proved by its logits
+    #[command(
+        after_help = "Example:\n  hearth merge smollm2-135m my-run -o models/mine\n  hearth merge smollm2-135m my-run -o mine.gguf --type q8_0"
+    )]
+    Merge(MergeArgs),
     /// Measure a model
     #[command(subcommand)]
     Eval(EvalCommand),
@@ -177,6 +187,9 @@ pub(crate) struct AddressArgs {
 pub(crate) struct GenerateArgs {
     #[arg(long, default_value = DEFAULT_MODEL)]
     pub(crate) model: String,
+    /// LoRA adapter to put on it: a run of `hearth train`, or a folder in PEFT's layout
+    #[arg(long, value_name = "RUN|FOLDER")]
+    pub(crate) adapter: Option<String>,
     #[arg(long, required_unless_present = "prompt_file", conflicts_with = "prompt_file")]
     pub(crate) prompt: Option<String>,
     /// The prompt is what this file holds; `-` is standard input
@@ -243,6 +256,9 @@ pub(crate) struct ShapeArgs {
 pub(crate) struct ChatArgs {
     #[arg(long, default_value = DEFAULT_MODEL)]
     pub(crate) model: String,
+    /// LoRA adapter to put on it: a run of `hearth train`, or a folder in PEFT's layout
+    #[arg(long, value_name = "RUN|FOLDER")]
+    pub(crate) adapter: Option<String>,
     /// What the model is told before the conversation
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,

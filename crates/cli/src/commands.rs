@@ -11,11 +11,13 @@ mod generate;
 mod imatrix;
 mod kb;
 mod keys;
+mod merge;
 mod models;
 mod ocr;
 mod serve;
 mod show;
 mod tokenizer;
+mod train;
 mod verify;
 
 use std::io::{ErrorKind, Write};
@@ -64,6 +66,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Quantize(args) => convert::quantize(&context, &args),
         Command::Convert(args) => convert::convert(&context, &args),
         Command::Tokenizer(command) => tokenizer::run(&context, &command),
+        Command::Train(command) => train::run(&context, &command),
+        Command::Merge(args) => merge::run(&context, &args),
         Command::Eval(command) => eval::run(&context, &command),
         Command::Generate(args) => generate::run(&context, &args),
         Command::Chat(args) => chat::run(&context, args),

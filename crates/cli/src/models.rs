@@ -1,6 +1,6 @@
 //! Names to loaded models: pulled if need be, then read into memory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -10,8 +10,8 @@ use hearth_engine::{Engine, EngineConfig, Speculation};
 use hearth_hub::{Hub, HubConfig, Local};
 use hearth_kernels::pool::Pool;
 use hearth_knowledge::embed::Embedder;
-use hearth_model::Model;
 use hearth_model::encoder::Encoder;
+use hearth_model::{Adapter, Model};
 
 use crate::args::{KvArgs, SpeculationArgs};
 use crate::memory;
@@ -70,6 +70,31 @@ impl Machine {
         memory::check_weights(path)?;
         let model = Model::open(path, &self.pool);
         Ok(Arc::new(model.with_context(|| format!("`{}` can't be loaded", path.display()))?))
+    }
+
+    /// The folder of an adapter that is named by its run or by its path.
+    pub(crate) fn adapter_folder(&self, name: &str) -> Result<PathBuf> {
+        let is_adapter = |folder: &PathBuf| folder.join("adapter_config.json").is_file();
+        let run = self.home.runs().join(name);
+        let places = [PathBuf::from(name), Path::new(name).join("adapter"), run.join("adapter")];
+        places.into_iter().find(is_adapter).with_context(|| {
+            format!(
+                "no adapter `{name}`: neither `{name}` nor `{}` holds an `adapter_config.json`\nhint: a run of `hearth \
+                 train` has one when it is done",
+                run.join("adapter").display()
+            )
+        })
+    }
+
+    /// A model that nobody uses yet with an adapter on it, if one is named.
+    pub(crate) fn adapted(&self, mut model: Arc<Model>, adapter: Option<&str>) -> Result<Arc<Model>> {
+        let Some(name) = adapter else { return Ok(model) };
+        let folder = self.adapter_folder(name)?;
+        let only = Arc::get_mut(&mut model).expect("nobody else has it yet");
+        let adapter = Adapter::open(&folder, &only.decoder)
+            .with_context(|| format!("`{}` doesn't fit this model", folder.display()))?;
+        only.decoder = adapter.apply_on(&self.pool, &only.decoder);
+        Ok(model)
     }
 
     /// Starts an engine with the defaults of this machine.

@@ -74,7 +74,8 @@ fn write_adapter(scene: &Scene, name: &str) {
 
 fn write_adapter_of(scene: &Scene, model: &str, name: &str) {
     let model = Model::open(&scene.path(model), &Pool::new(1)).unwrap();
-    let config = LoraConfig { r: 2, lora_alpha: 16.0, target_modules: vec!["v_proj".into()] };
+    let config =
+        LoraConfig { r: 2, lora_alpha: 16.0, target_modules: vec!["v_proj".into()], ..LoraConfig::default() };
     let mut adapter = Adapter::new(&model.decoder, config, 5).unwrap();
     for param in adapter.params_mut() {
         for (at, value) in Arc::make_mut(&mut param.data).iter_mut().enumerate() {

@@ -278,16 +278,14 @@ impl Engine {
 
     /// Makes an adapter available to requests under a name; an old one of that name is replaced.
     pub fn add_adapter(&self, name: &str, adapter: &Adapter) {
-        let decoder = Arc::new(adapter.apply(&self.model.decoder));
+        let decoder = Arc::new(adapter.apply_on(&self.pool, &self.model.decoder));
         let mut hasher = Hasher::default();
         for param in adapter.params() {
             for value in param.data.iter() {
                 hasher.update(&value.to_le_bytes());
             }
         }
-        let scale = adapter.config.lora_alpha / adapter.config.r as f32;
-        let targets = adapter.config.target_modules.join(",");
-        let hash = format!("{}|{scale}|{targets}", hasher.finish());
+        let hash = format!("{}|{:?}", hasher.finish(), adapter.config);
         let mut adapters = self.adapters.write().unwrap_or_else(PoisonError::into_inner);
         adapters.insert(name.into(), Adapted { decoder, hash });
     }

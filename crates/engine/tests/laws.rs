@@ -180,8 +180,12 @@ mod tests {
 
     /// An adapter that does something: a fresh one has B zero.
     fn adapter(model: &Model) -> Adapter {
-        let config =
-            LoraConfig { r: 4, lora_alpha: 8.0, target_modules: vec!["q_proj".into(), "down_proj".into()] };
+        let config = LoraConfig {
+            r: 4,
+            lora_alpha: 8.0,
+            target_modules: vec!["q_proj".into(), "down_proj".into()],
+            ..LoraConfig::default()
+        };
         let mut adapter = Adapter::new(&model.decoder, config, 5).unwrap();
         for (index, param) in adapter.params_mut().enumerate().filter(|(index, _)| index % 2 == 1) {
             for (at, value) in Arc::make_mut(&mut param.data).iter_mut().enumerate() {

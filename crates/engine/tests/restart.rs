@@ -61,7 +61,7 @@ mod tests {
 
         fn adapter(&self) -> Adapter {
             let target_modules = vec!["k_proj".into(), "v_proj".into()];
-            let config = LoraConfig { r: 2, lora_alpha: 4.0, target_modules };
+            let config = LoraConfig { r: 2, lora_alpha: 4.0, target_modules, ..LoraConfig::default() };
             let mut adapter = Adapter::new(&self.model.decoder, config, 5).unwrap();
             for param in adapter.params_mut() {
                 for (at, value) in Arc::make_mut(&mut param.data).iter_mut().enumerate() {

@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::Result;
-use crate::compare::Comparison;
+use crate::compare::{Comparison, TrainingCurve};
 use escape::escape;
 
 const STYLE: &str = include_str!("report/style.css");
@@ -27,10 +27,24 @@ pub fn write(path: &Path, comparison: &Comparison) -> Result<()> {
     Ok(hearth_artifacts::atomic::write(path, html(comparison).as_bytes())?)
 }
 
-/// The page as text.
-pub fn html(comparison: &Comparison) -> String {
+/// Writes a page about one training run: what came of it, its facts, its curves.
+pub fn write_training(path: &Path, name: &str, verdict: &str, curve: &TrainingCurve) -> Result<()> {
+    let mut page = begin(name);
+    let _ = write!(
+        page,
+        "<header>\n<p class=\"eyebrow\">hearth training report</p>\n<h1>{}</h1>\n<p class=\"verdict\">{}</p>\n</header>\n{}",
+        escape(name),
+        escape(verdict),
+        sections::curve(curve)
+    );
+    page.push_str("</main>\n</body>\n</html>\n");
+    Ok(hearth_artifacts::atomic::write(path, page.as_bytes())?)
+}
+
+/// Everything before the content.
+fn begin(name: &str) -> String {
     let mut page = String::new();
-    let title = escape(&comparison.setup.name);
+    let title = escape(name);
     // The policy is the second lock behind `escape`: no request leaves the page, whatever it holds.
     let _ = write!(
         page,
@@ -41,6 +55,12 @@ pub fn html(comparison: &Comparison) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{title} · hearth report</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
     );
+    page
+}
+
+/// The page as text.
+pub fn html(comparison: &Comparison) -> String {
+    let mut page = begin(&comparison.setup.name);
     page.push_str(&sections::head(comparison));
     page.push_str(&sections::ways(comparison));
     page.push_str(&sections::charts(comparison));

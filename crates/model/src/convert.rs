@@ -7,10 +7,12 @@
 //! * `names` — what a family's tensors are called on the other side
 //! * `shape` — `config.json` to metadata keys, and back; `rope` — a stretched RoPE that is a tensor in GGUF files
 //! * `tokenizer` — `tokenizer.json` to `tokenizer.ggml.*`, and back
+//! * `merge` — rows that an adapter changes on the way
 //! * `mix` — which format each tensor gets; [`importance`] — which columns count more
 //! * `plan` — all of that for one model; `stream` — the weights themselves
 
 pub mod importance;
+mod merge;
 mod mix;
 mod names;
 mod plan;
@@ -30,8 +32,11 @@ use crate::error::{Error, Result};
 use crate::files::gguf::sink::GgufSink;
 use crate::files::safetensors::sink::{SHARD_BYTES, SafetensorsSink};
 use crate::files::{GgufFile, SafetensorsFolder};
+pub use crate::lora::Merged;
 use importance::Importance;
+use merge::Places;
 pub use mix::Mix;
+pub(crate) use names::source_row;
 use plan::{Plan, Source};
 use stream::Sink;
 
@@ -51,6 +56,8 @@ pub enum Encoding {
 pub struct Options<'a> {
     pub encoding: Encoding,
     pub importance: Option<&'a Importance>,
+    /// An adapter of the source to be made part of the weights.
+    pub merged: Option<&'a Merged<'a>>,
     /// Take the place of a file that is there already.
     pub overwrite: bool,
     /// Bytes of a safetensors file at most.
@@ -59,7 +66,8 @@ pub struct Options<'a> {
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { encoding: Encoding::Keep, importance: None, overwrite: false, shard_bytes: SHARD_BYTES }
+        let (importance, merged) = (None, None);
+        Self { encoding: Encoding::Keep, importance, merged, overwrite: false, shard_bytes: SHARD_BYTES }
     }
 }
 
@@ -120,25 +128,24 @@ pub fn convert(
     };
     let to_gguf = is_gguf(target);
     let plan = Plan::new(&source, to_gguf, options)?;
-    let stage = if matches!(options.encoding, Encoding::Mix(_)) { "quantize" } else { "convert" };
+    let places = options.merged.map(|merged| Places::new(merged, &source, &plan)).transpose()?;
+    let stage = match options.encoding {
+        _ if places.is_some() => "merge",
+        Encoding::Mix(_) => "quantize",
+        Encoding::Keep | Encoding::Dense(_) => "convert",
+    };
     let read = plan.tensors.iter().filter(|tensor| tensor.made.is_none());
     let total = read.map(|tensor| source.num_bytes(tensor)).sum::<Result<u64>>()?;
     progress.event(Event::Start { stage, total: Some(total), unit: Unit::Bytes });
     for note in &plan.notes {
         progress.event(Event::Note { stage, text: note });
     }
+    let mut stage = Stage { name: stage, pool, progress, done: 0, places: places.as_ref() };
     let tensors = match to_gguf {
-        true => {
-            write_file(&source, &plan, target, options, &mut Stage { name: stage, pool, progress, done: 0 })?
-        }
-        false => write_folder(
-            &source,
-            &plan,
-            target,
-            options,
-            &mut Stage { name: stage, pool, progress, done: 0 },
-        )?,
+        true => write_file(&source, &plan, target, options, &mut stage)?,
+        false => write_folder(&source, &plan, target, options, &mut stage)?,
     };
+    let stage = stage.name;
     let summary = Summary { tensors, notes: plan.notes };
     let megabytes = summary.num_bytes() as f64 / 1e6;
     let text = format!("{} tensors, {megabytes:.1} MB", summary.tensors.len());
@@ -153,6 +160,8 @@ struct Stage<'a> {
     progress: &'a dyn Progress,
     /// Bytes of the source that are through.
     done: u64,
+    /// What an adapter changes.
+    places: Option<&'a Places<'a>>,
 }
 
 impl Stage<'_> {

@@ -4,9 +4,12 @@
 //! the optional parts are there. Llama: Touvron et al. 2023; grouped-query attention: Ainslie et al. 2023; norms of
 //! q and k: Dehghani et al. 2023; experts: Shazeer et al. 2017.
 
+
 use hearth_kernels::attention::PageLayout;
+use hearth_kernels::matmul::PackedMatrix;
+use hearth_kernels::pool::Pool;
 use hearth_tensor::graph::{AttentionSpec, Graph, KvOptions, Part};
-use hearth_tensor::weight::{Linear, Param};
+use hearth_tensor::weight::{Linear, Matrix, Param};
 
 use crate::config::{LayerConfig, ModelConfig};
 
@@ -252,6 +255,35 @@ impl Decoder {
             soft_cap: self.config.attention_soft_cap,
             kv: self.kv,
         }
+    }
+
+    /// Whether products round their input: some matrix is of fewer bits.
+    pub fn is_quantised(&self) -> bool {
+        self.layers
+            .iter()
+            .any(|layer| layer.modules().any(|module| layer.module(module).weight.is_quantised()))
+    }
+
+    /// The same decoder with all matrices in f32.
+    pub fn dequantised(&self, pool: &Pool) -> Self {
+        let dense = |linear: &mut Linear| {
+            let [rows, cols] = [linear.out_features(), linear.in_features()];
+            let mut values = vec![0.0; rows * cols];
+            pool.for_each_chunk(&mut values, cols, |row, out| linear.weight.row(row, out));
+            linear.weight = Matrix::packed(PackedMatrix::from_f32(rows, cols, &values));
+        };
+        let mut decoder = self.clone();
+        for layer in &mut decoder.layers {
+            let modules: Vec<Module> = layer.modules().collect();
+            modules.into_iter().for_each(|module| dense(layer.module_mut(module)));
+        }
+        dense(&mut decoder.embedding);
+        if self.head.weight.is_same(&self.embedding.weight) {
+            decoder.head.weight = decoder.embedding.weight.clone();
+        } else {
+            dense(&mut decoder.head);
+        }
+        decoder
     }
 
     /// How a sequence's keys and values are laid out.

@@ -203,7 +203,7 @@ mod tests {
     fn adapter(decoder: &Decoder) -> Adapter {
         let modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
         let target_modules = modules.map(str::to_owned).to_vec();
-        let config = LoraConfig { r: 2, lora_alpha: 2.0, target_modules };
+        let config = LoraConfig { r: 2, lora_alpha: 2.0, target_modules, ..LoraConfig::default() };
         let mut adapter = Adapter::new(decoder, config, 5).unwrap();
         for (index, param) in adapter.params_mut().enumerate() {
             if index % 2 == 1 {

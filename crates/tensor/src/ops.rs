@@ -3,6 +3,7 @@
 //! Inputs are borrowed, outputs come from the arena. Work is cut into tasks by rows; a row's arithmetic
 //! doesn't depend on the cut. Attention's forward isn't here: generation keeps pages of keys and values.
 
+
 use hearth_kernels::attention_backward::AttentionShape;
 use hearth_kernels::elementwise;
 use hearth_kernels::gemm::{Accumulate, gemm_nt};
@@ -14,7 +15,7 @@ use hearth_kernels::routing;
 
 use crate::graph::{Activation, AttentionSpec, Rope, Routing};
 use crate::tensor::{Arena, Tensor};
-use crate::weight::{Linear, Lora, Matrix, Param};
+use crate::weight::{Dora, Linear, Lora, Matrix, Param};
 
 /// Values one task works on: a few microseconds, well above the cost of handing a task out.
 const VALUES_PER_TASK: usize = 1 << 14;
@@ -58,7 +59,7 @@ pub fn rms_norm(compute: Compute<'_>, x: &Tensor, weight: &Param, eps: f32) -> T
     out
 }
 
-/// `x Wᵀ + bias + scale·(x Aᵀ) Bᵀ`.
+/// `x Wᵀ + bias + scale·(x Aᵀ) Bᵀ`; with `DoRA`, all but the bias times each output's factor.
 ///
 /// # Shapes
 /// x `[T, in]` → `[T, out]`
@@ -97,10 +98,16 @@ pub fn linears<const N: usize>(compute: Compute<'_>, x: &Tensor, layers: [&Linea
 }
 
 fn add_bias_and_lora(compute: Compute<'_>, x: &Tensor, layer: &Linear, out: &mut Tensor) {
-    if let Some(bias) = &layer.bias {
-        for row in out.data_mut().chunks_exact_mut(bias.data.len()) {
-            elementwise::add_assign(row, &bias.data);
+    let dora = layer.lora.as_ref().and_then(|lora| lora.dora.as_ref());
+    let add_bias = |out: &mut Tensor| {
+        if let Some(bias) = &layer.bias {
+            for row in out.data_mut().chunks_exact_mut(bias.data.len()) {
+                elementwise::add_assign(row, &bias.data);
+            }
         }
+    };
+    if dora.is_none() {
+        add_bias(out);
     }
     if let Some(lora) = &layer.lora {
         let hidden = lora_hidden(compute, x, lora);
@@ -108,6 +115,26 @@ fn add_bias_and_lora(compute: Compute<'_>, x: &Tensor, layer: &Linear, out: &mut
         let b = &lora.b.data;
         gemm_nt(compute.pool, hidden.data(), b, out.data_mut(), rank, Accumulate::Add);
     }
+    if let Some(dora) = dora {
+        scale_columns(out, dora);
+        add_bias(out);
+    }
+}
+
+/// Each output times its factor.
+pub(crate) fn scale_columns(x: &mut Tensor, dora: &Dora) {
+    let factors: Vec<f32> = dora.factors().collect();
+    for row in x.data_mut().chunks_exact_mut(factors.len()) {
+        for (value, factor) in row.iter_mut().zip(&factors) {
+            *value *= factor;
+        }
+    }
+}
+
+/// `x Wᵀ + scale·(x Aᵀ) Bᵀ`: what the factors of `DoRA` multiply.
+pub(crate) fn before_factors(compute: Compute<'_>, x: &Tensor, layer: &Linear) -> Tensor {
+    let lora = layer.lora.clone().map(|lora| Lora { dora: None, ..lora });
+    linear(compute, x, &Linear { weight: layer.weight.clone(), bias: None, lora })
 }
 
 /// `scale·x Aᵀ`: what B multiplies, in the forward and in B's gradient.

@@ -7,12 +7,14 @@
 //!
 //! * `losses` — cross-entropy of logits, or of a head without holding them
 //! * `backward` — from the loss to [`Gradients`], each operation's rule
+//! * `noise` — on embeddings, against learning by heart
 //! * `attention` — packed sequences: causal attention forward and backward
 
 mod attention;
 mod backward;
 mod gradients;
 mod losses;
+mod noise;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +29,7 @@ use crate::weight::{Linear, Param};
 
 pub use gradients::Gradients;
 use losses::Loss;
+pub use noise::Noise;
 
 /// What a tape holds on to between forward and backward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +66,7 @@ pub struct Tape<'a> {
     /// Each row's position in its sequence.
     positions: Vec<u32>,
     rope_tables: RopeTables,
+    noise: Option<Noise>,
     nodes: Vec<Node>,
     losses: Vec<Loss>,
 }
@@ -164,9 +168,15 @@ impl<'a> Tape<'a> {
             sequence_lens: sequence_lens.to_vec(),
             positions: sequence_lens.iter().flat_map(|&len| 0..len as u32).collect(),
             rope_tables: RopeTables::default(),
+            noise: None,
             nodes: Vec::new(),
             losses: Vec::new(),
         }
+    }
+
+    /// The same tape, with noise on what embeddings give.
+    pub fn with_noise(self, noise: Option<Noise>) -> Self {
+        Self { noise, ..self }
     }
 
     /// Bytes of values held for the backward, those of losses included.
@@ -237,7 +247,10 @@ impl Graph for Tape<'_> {
 
     fn embedding(&mut self, table: &Linear, ids: &[u32]) -> Var {
         assert_eq!(ids.len(), self.positions.len(), "ids vs. the sequences' lengths");
-        let value = ops::embedding(self.compute(), table, ids);
+        let mut value = ops::embedding(self.compute(), table, ids);
+        if let Some(noise) = self.noise {
+            noise.add(&mut value, &self.sequence_lens);
+        }
         match table.weight.trained() {
             Some(table) => self.record(Op::Embedding { table: table.clone(), ids: ids.into() }, true, value),
             None => self.record(Op::Constant, false, value),
@@ -256,7 +269,9 @@ impl Graph for Tape<'_> {
 
     fn linear(&mut self, x: &Var, layer: &Linear) -> Var {
         let trained = |param: &Param| param.id.is_some();
-        let lora_trained = layer.lora.as_ref().is_some_and(|l| trained(&l.a) || trained(&l.b));
+        let lora_trained = layer.lora.as_ref().is_some_and(|lora| {
+            trained(&lora.a) || trained(&lora.b) || lora.dora.as_ref().is_some_and(|d| trained(&d.magnitude))
+        });
         let x_needed = lora_trained || layer.weight.trained().is_some();
         let needs_grad = x_needed || layer.bias.as_ref().is_some_and(trained) || self.needs_grad(&[x.index]);
         if x_needed {

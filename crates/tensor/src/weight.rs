@@ -26,8 +26,26 @@ pub struct Lora {
     pub a: Param,
     /// `[out_features, rank]`
     pub b: Param,
-    /// alpha / rank
+    /// alpha / rank, or alpha / √rank
     pub scale: f32,
+    pub dora: Option<Dora>,
+}
+
+/// What `DoRA` (Liu et al. 2024) adds to a low-rank update: each output, bias apart, is multiplied by its
+/// magnitude over the norm of its row.
+#[derive(Debug, Clone)]
+pub struct Dora {
+    /// `[1, out_features]`
+    pub magnitude: Param,
+    /// Of each row of `W + scale·B A`. A constant in the backward, as the paper's section 4.3 has it.
+    pub norms: Arc<Vec<f32>>,
+}
+
+impl Dora {
+    /// What each output is multiplied by.
+    pub fn factors(&self) -> impl Iterator<Item = f32> + Clone + '_ {
+        self.magnitude.data.iter().zip(self.norms.iter()).map(|(magnitude, norm)| magnitude / norm)
+    }
 }
 
 /// A linear layer's matrix, `[out_features, in_features]`.
@@ -72,6 +90,10 @@ impl Matrix {
             Self::Packed(packed) => packed.bytes(),
             Self::Dense(param) => size_of_val(param.data.as_slice()),
         }
+    }
+
+    pub fn is_quantised(&self) -> bool {
+        matches!(self, Self::Packed(packed) if packed.is_quantised())
     }
 
     pub fn is_finite(&self) -> bool {

@@ -127,11 +127,30 @@ impl ChatFormat {
 
     /// Ids and loss mask: every answer of the assistant counts, with the token that ends its turn.
     pub fn training(&self, conversation: &Conversation) -> Result<Example> {
+        self.learn(conversation, &assistant_turns(conversation).collect::<Vec<_>>())
+    }
+
+    /// [`Self::training`], or one example for each answer where the template writes earlier answers otherwise than the
+    /// last, as those do that leave out what was thought: each answer is learnt behind the ids it would be generated from.
+    pub fn training_examples(&self, conversation: &Conversation) -> Result<Vec<Example>> {
+        match self.training(conversation) {
+            Err(Error::PromptNotPrefix { .. }) => assistant_turns(conversation)
+                .map(|message_index| {
+                    let messages = conversation.messages[..=message_index].to_vec();
+                    self.learn(&Conversation { messages, ..conversation.clone() }, &[message_index])
+                })
+                .collect(),
+            example => Ok(vec![example?]),
+        }
+    }
+
+    /// Ids, and a mask over the answers at `turns`.
+    fn learn(&self, conversation: &Conversation, turns: &[usize]) -> Result<Example> {
         let scene = self.scene(conversation)?;
         let text = scene.render(conversation.messages.len(), false)?;
         let mut example = Example { ids: Vec::new(), mask: Vec::new(), stops: self.stops.clone() };
         let mut at = 0;
-        for message_index in assistant_turns(conversation) {
+        for &message_index in turns {
             let opening = scene.render(message_index, true)?;
             if opening.len() < at || !text.starts_with(&opening) {
                 return Err(Error::PromptNotPrefix { message_index });

@@ -6,15 +6,23 @@ use hearth_tokenizer::Example;
 /// longer by itself makes a step of its own. Nothing is dropped.
 pub(crate) fn plan(examples: &[Example], batch_tokens: usize, steps: usize, seed: u64) -> Vec<Vec<usize>> {
     let mut plan = Vec::with_capacity(steps);
-    let mut epoch = 0;
+    let mut epochs = 0..;
     while plan.len() < steps {
-        let mut order: Vec<usize> = (0..examples.len()).collect();
-        shuffle(&mut order, seed ^ u64::wrapping_mul(epoch + 1, 0x9E37_79B9_7F4A_7C15));
-        plan.extend(fill(examples, &order, batch_tokens));
-        epoch += 1;
+        plan.extend(epoch(examples, batch_tokens, seed, epochs.next().unwrap_or_default()));
     }
     plan.truncate(steps);
     plan
+}
+
+/// Steps in which every example is seen `epochs` times.
+pub fn num_steps(examples: &[Example], batch_tokens: usize, epochs: u64, seed: u64) -> usize {
+    (0..epochs).map(|number| epoch(examples, batch_tokens, seed, number).len()).sum()
+}
+
+fn epoch(examples: &[Example], batch_tokens: usize, seed: u64, number: u64) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..examples.len()).collect();
+    shuffle(&mut order, seed ^ u64::wrapping_mul(number + 1, 0x9E37_79B9_7F4A_7C15));
+    fill(examples, &order, batch_tokens)
 }
 
 /// Consecutive examples of `order`, as many as fit.
@@ -34,7 +42,7 @@ pub(crate) fn fill(examples: &[Example], order: &[usize], batch_tokens: usize) -
 }
 
 /// Fisher–Yates with `SplitMix64`.
-fn shuffle(order: &mut [usize], mut state: u64) {
+pub(crate) fn shuffle(order: &mut [usize], mut state: u64) {
     for i in (1..order.len()).rev() {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = state;
@@ -74,5 +82,6 @@ mod tests {
         assert_ne!(plan_a, plan(&examples, 10, 60, 2));
         assert_ne!(plan_a[..20], plan_a[20..40]);
         assert_eq!(plan_a.len(), 60);
+        assert_eq!(num_steps(&examples, 10, 3, 1), 60);
     }
 }

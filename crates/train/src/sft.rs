@@ -2,8 +2,10 @@
 //! al. 2023).
 //!
 //! In: examples whose mask says which tokens the assistant wrote. Out: the adapter with the lowest validation
-//! loss, and the curve. Logits are computed only where the next token counts; frozen weights get no gradient.
-//! The forward is the one generation uses, quantised products included.
+//! loss, and the curve. The forward is the one generation uses, quantised products included; what a step computes is
+//! in `step`. Full fine-tuning would stand beside: another kind of trained weights, the same loop.
+
+mod step;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,21 +13,19 @@ use std::time::{Duration, Instant};
 use hearth_artifacts::progress::{Event, Progress, Unit};
 use hearth_kernels::pool::Pool;
 use hearth_model::{Adapter, Decoder};
-use hearth_tensor::optimizer::{AdamW, AdamWConfig};
-use hearth_tensor::tape::{Gradients, Keep, Tape};
-use hearth_tensor::tensor::Arena;
 use hearth_tokenizer::Example;
 use serde::{Deserialize, Serialize};
 
 use crate::batches;
-use crate::checkpoint::{self, State};
+use crate::checkpoint::{self, Checkpoints, State};
 use crate::config::SftConfig;
+use crate::conversations::Place;
 use crate::error::{Error, Result};
+use crate::guard::OnSpike;
+use crate::metrics::{Metric, Metrics, memory_mib};
+use step::{Done, Trainer};
 
 const STAGE: &str = "train";
-
-/// Seconds between two checkpoints: writing one takes well below one.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Loss {
@@ -60,52 +60,47 @@ pub struct Input<'a> {
     pub decoder: &'a Decoder,
     pub train: &'a [Example],
     pub validation: &'a [Example],
-    /// Where checkpoints go; a run that was stopped goes on from there.
-    pub checkpoint: &'a Path,
+    /// Where the examples stand, those to train on first; examples without one are named by their number.
+    pub places: &'a [Place],
+    pub checkpoints: Checkpoints<'a>,
+    /// Where figures go, a line a step.
+    pub metrics: Option<&'a Path>,
+    pub on_spike: OnSpike,
     /// Time the run may take in all; it then ends as if the last step were done.
     pub time_budget: Option<Duration>,
+}
+
+impl Input<'_> {
+    /// What an example is called in messages; those to validate with are counted on behind those to train on.
+    fn name(&self, index: usize) -> String {
+        self.places.get(index).map_or_else(|| format!("example {index}"), ToString::to_string)
+    }
 }
 
 /// Trains an adapter, or goes on with it.
 pub fn run(config: &SftConfig, input: &Input<'_>, pool: &Pool, progress: &dyn Progress) -> Result<Output> {
     check(input)?;
     let fingerprint = checkpoint::fingerprint(config, input.decoder, [input.train, input.validation]);
-    let mut trainer = Trainer { config, input, pool, arena: Arena::default() };
-    let mut state = match checkpoint::load(input.checkpoint, &fingerprint, input.decoder, trainer.adamw())? {
-        Some(state) => state,
+    let mut trainer = Trainer::new(config, input, pool);
+    let state = match input.checkpoints.load(&fingerprint)? {
+        Some(folder) => State::read(&folder, input.decoder, trainer.adamw())?,
         None => trainer.fresh()?,
     };
     let plan = batches::plan(input.train, config.batch_tokens, config.max_steps, config.seed);
-    progress.event(Event::Start { stage: STAGE, total: Some(plan.len() as u64), unit: Unit::Steps });
+    let metrics = Metrics::open(input.metrics, state.step)?;
     let (start, before) = (Instant::now(), state.seconds);
-    let mut saved = Instant::now();
-    let mut stopped_early = None;
-    while state.step < plan.len() {
-        state.seconds = before + start.elapsed().as_secs_f64();
-        if progress.cancelled() {
-            checkpoint::save(input.checkpoint, &fingerprint, &state)?;
-            return Err(Error::Cancelled { step: state.step });
-        }
-        stopped_early = trainer.reason_to_stop(&state);
-        if stopped_early.is_some() {
-            break;
-        }
-        trainer.step(&mut state, &plan)?;
-        if state.step.is_multiple_of(config.validate_every) || state.step == plan.len() {
-            trainer.validate(&mut state, progress)?;
-        }
-        progress.event(Event::Advance { stage: STAGE, done: state.step as u64 });
-        if saved.elapsed() > CHECKPOINT_EVERY {
-            checkpoint::save(input.checkpoint, &fingerprint, &state)?;
-            saved = Instant::now();
-        }
+    let mut run = Run { trainer, state, metrics, start, before, fingerprint, progress };
+    if run.state.step == 0 {
+        run.metrics.write(&run.looked())?;
     }
-    if state.curve.validation.last().is_none_or(|last| last.step != state.step) {
-        trainer.validate(&mut state, progress)?;
+    progress.event(Event::Start { stage: STAGE, total: Some(plan.len() as u64), unit: Unit::Steps });
+    let stopped_early = run.steps(&plan)?;
+    if run.state.curve.validation.last().is_none_or(|last| last.step != run.state.step) {
+        run.validate()?;
     }
-    state.seconds = before + start.elapsed().as_secs_f64();
-    checkpoint::save(input.checkpoint, &fingerprint, &state)?;
-    let tokens = plan[..state.step].iter().flatten().map(|&i| input.train[i].ids.len()).sum();
+    run.save()?;
+    let state = run.state;
+    let tokens = tokens_of(input, plan[..state.step].iter().flatten());
     let summary = format!("{} steps, {tokens} tokens", state.step);
     progress.event(Event::Finish { stage: STAGE, summary: &summary });
     Ok(Output {
@@ -118,6 +113,10 @@ pub fn run(config: &SftConfig, input: &Input<'_>, pool: &Pool, progress: &dyn Pr
     })
 }
 
+fn tokens_of<'i>(input: &Input<'_>, indices: impl Iterator<Item = &'i usize>) -> usize {
+    indices.map(|&index| input.train[index].ids.len()).sum()
+}
+
 fn check(input: &Input<'_>) -> Result<()> {
     let (train, validation) = (input.train.len(), input.validation.len());
     if train == 0 || validation == 0 {
@@ -127,161 +126,151 @@ fn check(input: &Input<'_>) -> Result<()> {
     for (index, example) in input.train.iter().chain(input.validation).enumerate() {
         let num_tokens = example.ids.len();
         if num_tokens > max_seq_len {
-            return Err(Error::TooLong { example: format!("example {index}"), num_tokens, max_seq_len });
+            return Err(Error::TooLong { example: input.name(index), num_tokens, max_seq_len });
         }
         // The first token is never predicted.
-        let learned = example.mask.iter().skip(1).filter(|&&learn| learn).count();
+        let learned = learned_tokens(example);
         if learned == 0 || example.mask.iter().all(|&learn| learn) {
-            return Err(Error::Mask { example: format!("example {index}"), value: learned > 0 });
+            return Err(Error::Mask { example: input.name(index), value: learned > 0 });
         }
     }
     Ok(())
 }
 
-struct Trainer<'a> {
-    config: &'a SftConfig,
-    input: &'a Input<'a>,
-    pool: &'a Pool,
-    arena: Arena,
+/// Tokens of an example that count for the loss.
+fn learned_tokens(example: &Example) -> usize {
+    example.mask.iter().skip(1).filter(|&&learn| learn).count()
 }
 
-impl Trainer<'_> {
-    fn adamw(&self) -> AdamWConfig {
-        AdamWConfig {
-            beta1: 0.9,
-            beta2: 0.99,
-            eps: 1e-8,
-            weight_decay: self.config.weight_decay,
-            decay_vectors: true,
-            max_gradient_norm: Some(self.config.max_gradient_norm),
-        }
+/// A run under way.
+struct Run<'a> {
+    trainer: Trainer<'a>,
+    state: State,
+    metrics: Metrics,
+    /// Of this sitting, and the seconds of those before.
+    start: Instant,
+    before: f64,
+    fingerprint: String,
+    progress: &'a dyn Progress,
+}
+
+impl Run<'_> {
+    fn seconds(&self) -> f64 {
+        self.before + self.start.elapsed().as_secs_f64()
     }
 
-    fn fresh(&mut self) -> Result<State> {
-        let adapter = Adapter::new(self.input.decoder, self.config.lora.clone(), self.config.seed)?;
-        let mut state = State {
-            step: 0,
-            best: adapter.clone(),
-            adapter,
-            optimizer: AdamW::new(self.adamw()),
-            curve: Curve::default(),
-            seconds: 0.0,
+    /// Steps until the plan, the budget or the patience ends; why, if it isn't the plan.
+    fn steps(&mut self, plan: &[Vec<usize>]) -> Result<Option<String>> {
+        let config = self.trainer.config;
+        let mut saved = Instant::now();
+        while self.state.step < plan.len() {
+            self.state.seconds = self.seconds();
+            if self.progress.cancelled() {
+                self.save()?;
+                return Err(Error::Cancelled { step: self.state.step });
+            }
+            if let Some(reason) = self.reason_to_stop() {
+                return Ok(Some(reason));
+            }
+            self.step(&plan[self.state.step])?;
+            if self.state.step.is_multiple_of(config.validate_every) || self.state.step == plan.len() {
+                self.validate()?;
+            }
+            self.progress.event(Event::Advance { stage: STAGE, done: self.state.step as u64 });
+            if saved.elapsed().as_secs() >= self.trainer.input.checkpoints.every_seconds {
+                self.save()?;
+                saved = Instant::now();
+            }
+        }
+        Ok(None)
+    }
+
+    /// One update from one batch, and what is told of it.
+    fn step(&mut self, batch: &[usize]) -> Result<()> {
+        let began = Instant::now();
+        let done = match self.trainer.step(&mut self.state, batch) {
+            // The state before the bad step is worth keeping.
+            Err(error @ (Error::Spike { .. } | Error::NotFinite { .. } | Error::Gradient { .. })) => {
+                self.save()?;
+                return Err(error);
+            }
+            done => done?,
         };
-        let loss = self.validation_loss(&state.adapter, 0)?;
-        state.curve.validation.push(Loss { step: 0, loss });
-        Ok(state)
-    }
-
-    /// One update from one batch.
-    fn step(&mut self, state: &mut State, plan: &[Vec<usize>]) -> Result<()> {
-        let batch = &plan[state.step];
-        let decoder = state.adapter.apply(self.input.decoder);
-        let (loss, gradients) = self.gradients(&decoder, batch);
-        drop(decoder);
-        if !loss.is_finite() {
-            return Err(Error::NotFinite {
-                step: state.step,
-                loss,
-                suspects: batch
-                    .iter()
-                    .map(|i| crate::guard::Suspect { name: format!("example {i}"), loss })
-                    .collect(),
-            });
+        let Done { loss, lr, gradient_norm, spike } = done;
+        if let Some(text) = spike {
+            self.progress.event(Event::Note { stage: STAGE, text: &text });
         }
-        let lr = self.config.lr_at(state.step);
-        state.optimizer.step(self.pool, state.adapter.params_mut(), &gradients, lr)?;
-        state.curve.train.push(Loss { step: state.step, loss });
-        state.step += 1;
+        let input = self.trainer.input;
+        let tokens = tokens_of(input, batch.iter());
+        let tokens_per_s = tokens as f64 / began.elapsed().as_secs_f64();
+        let memory = memory_mib();
+        self.metrics.write(&Metric {
+            step: self.state.step,
+            loss: Some(loss),
+            lr: Some(lr),
+            gradient_norm: Some(gradient_norm),
+            tokens: Some(tokens),
+            learned_tokens: Some(batch.iter().map(|&index| learned_tokens(&input.train[index])).sum()),
+            tokens_per_s: Some(tokens_per_s),
+            seconds: self.seconds(),
+            memory_mib: memory.map(|(now, _)| now),
+            ..Metric::default()
+        })?;
+        let validation = self.state.curve.validation.last().map_or(f64::NAN, |last| last.loss);
+        let memory = memory.map_or_else(String::new, |(now, _)| format!(", {now} MiB"));
+        let text = format!("loss {loss:.3}, validation {validation:.3}, {tokens_per_s:.0} tok/s{memory}");
+        self.progress.event(Event::Status { stage: STAGE, text: &text });
         Ok(())
     }
 
-    fn gradients(&mut self, decoder: &Decoder, batch: &[usize]) -> (f64, Gradients) {
-        let examples: Vec<&Example> = batch.iter().map(|&index| &self.input.train[index]).collect();
-        let (tape, loss) = self.forward(decoder, &examples, Keep::Projections);
-        let mut gradients = Gradients::new();
-        if loss.is_finite() {
-            tape.backward_into(1.0, &mut gradients);
-        }
-        (loss, gradients)
+    fn save(&mut self) -> Result<()> {
+        self.state.seconds = self.seconds();
+        let Self { state, fingerprint, .. } = self;
+        self.trainer.input.checkpoints.save(fingerprint, state.step, |folder| state.write(folder))
     }
 
-    /// The mean loss over the tokens the assistant wrote, examples laid one after the other.
-    fn forward(&self, decoder: &Decoder, examples: &[&Example], keep: Keep) -> (Tape<'_>, f64) {
-        let lens: Vec<usize> = examples.iter().map(|example| example.ids.len()).collect();
-        let ids: Vec<u32> = examples.iter().flat_map(|example| example.ids.iter().copied()).collect();
-        let (mut wanted, mut targets) = (Vec::new(), Vec::new());
-        let mut first = 0;
-        for example in examples {
-            for i in 1..example.ids.len() {
-                if example.mask[i] {
-                    wanted.push(first + i - 1);
-                    targets.push(example.ids[i]);
-                }
-            }
-            first += example.ids.len();
-        }
-        let mut tape = Tape::new(self.pool, &self.arena, &lens, keep);
-        let logits = decoder.logits(&mut tape, &ids, &wanted);
-        let loss = tape.cross_entropy(logits, &targets, &vec![1.0; targets.len()]);
-        (tape, loss)
-    }
-
-    fn validation_loss(&self, adapter: &Adapter, step: usize) -> Result<f64> {
-        let decoder = adapter.apply(self.input.decoder);
-        let examples = self.input.validation;
-        let order: Vec<usize> = (0..examples.len()).collect();
-        let (mut sum, mut count) = (0.0, 0.0);
-        for batch in batches::fill(examples, &order, self.config.batch_tokens) {
-            let chosen: Vec<&Example> = batch.iter().map(|&index| &examples[index]).collect();
-            let tokens: usize =
-                chosen.iter().map(|e| e.mask[1..].iter().filter(|&&learn| learn).count()).sum();
-            let (_, loss) = self.forward(&decoder, &chosen, Keep::Little);
-            if !loss.is_finite() {
-                // Counted on behind those to train on, as everywhere in errors.
-                let suspects = batch
-                    .iter()
-                    .map(|i| crate::guard::Suspect {
-                        name: format!("example {}", i + self.input.train.len()),
-                        loss,
-                    })
-                    .collect();
-                return Err(Error::NotFinite { step, loss, suspects });
-            }
-            sum += loss * tokens as f64;
-            count += tokens as f64;
-        }
-        Ok(sum / count)
-    }
-
-    fn validate(&mut self, state: &mut State, progress: &dyn Progress) -> Result<()> {
-        let loss = self.validation_loss(&state.adapter, state.step)?;
-        let best = state.curve.validation.iter().map(|entry| entry.loss).fold(f64::INFINITY, f64::min);
+    fn validate(&mut self) -> Result<()> {
+        let loss = self.trainer.validation_loss(&self.state.adapter, self.state.step)?;
+        let best = self.state.curve.best().map_or(f64::INFINITY, |best| best.loss);
         if loss < best {
-            state.best = state.adapter.clone();
+            self.state.best = self.state.adapter.clone();
         }
-        state.curve.validation.push(Loss { step: state.step, loss });
-        let train = state.curve.train.last().map_or(f64::NAN, |last| last.loss);
-        let text = format!("step {}: loss {train:.3}, validation {loss:.3}", state.step);
-        progress.event(Event::Note { stage: STAGE, text: &text });
+        self.state.curve.validation.push(Loss { step: self.state.step, loss });
+        self.metrics.write(&self.looked())?;
+        let train = self.state.curve.train.last().map_or(f64::NAN, |last| last.loss);
+        let text = format!("step {}: loss {train:.3}, validation {loss:.3}", self.state.step);
+        self.progress.event(Event::Note { stage: STAGE, text: &text });
         Ok(())
+    }
+
+    /// The last look at the validation split as a line.
+    fn looked(&self) -> Metric {
+        let last = self.state.curve.validation.last();
+        Metric {
+            step: self.state.step,
+            validation_loss: last.map(|last| last.loss),
+            seconds: self.seconds(),
+            memory_mib: memory_mib().map(|(now, _)| now),
+            ..Metric::default()
+        }
     }
 
     /// Overfitting or the end of the time budget.
-    fn reason_to_stop(&self, state: &State) -> Option<String> {
-        let losses = &state.curve.validation;
-        let best = losses.iter().min_by(|a, b| a.loss.total_cmp(&b.loss))?;
+    fn reason_to_stop(&self) -> Option<String> {
+        let (config, losses) = (self.trainer.config, &self.state.curve.validation);
+        let best = self.state.curve.best()?;
         let since = losses.iter().filter(|entry| entry.step > best.step).count();
-        if since >= self.config.patience {
+        if since >= config.patience {
             let (step, loss) = (best.step, best.loss);
             return Some(format!(
                 "validation loss was lowest at step {step} ({loss:.3}) and rose in {since} later looks: overfitting"
             ));
         }
-        let budget = self.input.time_budget?.as_secs_f64();
-        (state.seconds > budget).then(|| {
+        let budget = self.trainer.input.time_budget?.as_secs_f64();
+        (self.state.seconds > budget).then(|| {
             format!(
                 "the time budget of {budget:.0} s ended at step {} of {}",
-                state.step, self.config.max_steps
+                self.state.step, config.max_steps
             )
         })
     }

@@ -14,7 +14,7 @@ mod tests {
     use hearth_testkit::{Scratch, TINY, TinyModel};
     use hearth_tokenizer::Example;
     use hearth_train::sft::{self, Input};
-    use hearth_train::{Error, Output, SftConfig};
+    use hearth_train::{Checkpoints, Error, OnSpike, Output, Resume, Schedule, SftConfig, metrics};
 
     const QUESTIONS: [&str; 8] = ["coal", "oak", "ash", "kiln", "soot", "log", "tongs", "flue"];
     /// Spelt without the merged tokens, whose rows in the tiny model's head are zero and stay so.
@@ -50,7 +50,18 @@ mod tests {
 
         fn input<'a>(&'a self, sets: [&'a [Example]; 2], checkpoint: &'a Path) -> Input<'a> {
             let [train, validation] = sets;
-            Input { decoder: &self.model.decoder, train, validation, checkpoint, time_budget: None }
+            let checkpoints =
+                Checkpoints { folder: checkpoint, every_seconds: 30, keep: 2, resume: Resume::IfSame };
+            Input {
+                decoder: &self.model.decoder,
+                train,
+                validation,
+                places: &[],
+                checkpoints,
+                metrics: None,
+                on_spike: OnSpike::Stop,
+                time_budget: None,
+            }
         }
 
         fn refused(&self, sets: [&[Example]; 2]) -> Error {
@@ -86,7 +97,12 @@ mod tests {
 
     fn lora() -> LoraConfig {
         let names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-        LoraConfig { r: 8, lora_alpha: 16.0, target_modules: names.map(String::from).to_vec() }
+        LoraConfig {
+            r: 8,
+            lora_alpha: 16.0,
+            target_modules: names.map(String::from).to_vec(),
+            ..LoraConfig::default()
+        }
     }
 
     fn config() -> SftConfig {
@@ -95,10 +111,14 @@ mod tests {
             seed: 3,
             max_steps: 60,
             batch_tokens: 48,
+            micro_batch_tokens: 48,
+            recompute: false,
             lr: 1e-2,
+            schedule: Schedule::Cosine,
             warmup_steps: 4,
             weight_decay: 0.01,
             max_gradient_norm: 1.0,
+            neftune_alpha: None,
             validate_every: 10,
             patience: 3,
         }
@@ -184,18 +204,12 @@ mod tests {
 
         // Steps done after a checkpoint are lost with a kill, and done again.
         stop_at("killed", 4);
-        fs_err::rename(folder("killed"), folder("kept")).unwrap();
         stop_at("killed", 9);
-        fs_err::remove_dir_all(folder("killed")).unwrap();
-        fs_err::rename(folder("kept"), folder("killed")).unwrap();
+        fs_err::remove_dir_all(folder("killed").join("step-9")).unwrap();
+        // A kill while a checkpoint was written.
+        fs_err::create_dir(folder("killed").join("step-10.1.partial")).unwrap();
         check_same(&whole, &run("killed", &bench.pool, &Silent).unwrap());
-
-        // Killed between the two renames of a checkpoint.
-        stop_at("renaming", 5);
-        fs_err::rename(folder("renaming"), folder("renaming").with_extension("next")).unwrap();
-        stop_at("renaming", 6);
-        assert!(folder("renaming").join("checkpoint.json").is_file());
-        check_same(&whole, &run("renaming", &bench.pool, &Silent).unwrap());
+        assert!(!folder("killed").join("step-10.1.partial").exists());
 
         // A run that is over gives its result again, and one thread gives what two give.
         check_same(&whole, &run("whole", &bench.pool, &Silent).unwrap());
@@ -219,18 +233,122 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_checkpoint_is_named() {
+    fn a_damaged_checkpoint_is_named_and_the_one_before_it_is_used_when_told_to() {
         let bench = Bench::new();
         let pairs = bench.pairs(0);
-        let checkpoint = bench.folder.join("checkpoint");
+        let (folder, lines) = (bench.folder.join("checkpoints"), bench.folder.join("metrics.jsonl"));
+        let run = |resume: Resume| {
+            let mut input = bench.input([&pairs, &pairs], &folder);
+            input.checkpoints = Checkpoints { every_seconds: 0, keep: 2, resume, ..input.checkpoints };
+            input.metrics = Some(&lines);
+            let config = SftConfig { max_steps: 6, validate_every: 3, neftune_alpha: Some(5.0), ..config() };
+            sft::run(&config, &input, &bench.pool, &Silent)
+        };
+        let losses = || {
+            let lines = metrics::read(&lines).unwrap();
+            lines.into_iter().map(|line| (line.step, line.loss, line.validation_loss)).collect::<Vec<_>>()
+        };
+        let whole = run(Resume::Last).unwrap();
+        let before = losses();
+        assert_eq!(before.len(), 6 + 3);
+        let names = ["checkpoint.json", "first_moments.bin", "state.json", "best/adapter_model.safetensors"];
+        for name in names {
+            let damaged = folder.join("step-6").join(name);
+            let mut bytes = fs_err::read(&damaged).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs_err::write(&damaged, &bytes).unwrap();
+            for resume in [Resume::Last, Resume::IfSame] {
+                let error = run(resume).unwrap_err();
+                let is_named = matches!(&error, Error::Checkpoint { path, previous: Some(5), .. } if *path == folder.join("step-6"));
+                // A changed fingerprint is another run's.
+                assert!(is_named, "{name}: {error}");
+            }
+            check_same(&whole, &run(Resume::Step(5)).unwrap());
+            assert_eq!(losses(), before, "{name}");
+        }
+        let error = run(Resume::Step(2)).unwrap_err().to_string();
+        assert!(error.contains("no checkpoint of step 2") && error.contains("5, 6"), "{error}");
+    }
+
+    #[test]
+    fn micro_batches_change_sums_in_their_last_bits_only() {
+        let bench = Bench::new();
+        let pairs = bench.pairs(0);
+        let run = |micro_batch_tokens: usize, recompute: bool| {
+            let checkpoint = bench.folder.join(format!("micro-{micro_batch_tokens}-{recompute}"));
+            let config =
+                SftConfig { max_steps: 4, batch_tokens: 200, micro_batch_tokens, recompute, ..config() };
+            sft::run(&config, &bench.input([&pairs, &pairs], &checkpoint), &bench.pool, &Silent).unwrap()
+        };
+        let whole = run(200, false);
+        check_same(&whole, &run(200, true));
+        let parts = run(1, false);
+        for (a, b) in whole.curve.train.iter().zip(&parts.curve.train) {
+            assert!((a.loss - b.loss).abs() < 1e-4 * a.loss, "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn noise_on_embeddings_changes_the_run_and_is_drawn_again_by_its_seed() {
+        let bench = Bench::new();
+        let pairs = bench.pairs(0);
+        let run = |name: &str, neftune_alpha: Option<f32>| {
+            let checkpoint = bench.folder.join(name);
+            let config = SftConfig { max_steps: 4, neftune_alpha, ..config() };
+            sft::run(&config, &bench.input([&pairs, &pairs], &checkpoint), &bench.pool, &Silent).unwrap()
+        };
+        let noised = run("noised", Some(5.0));
+        check_same(&noised, &run("again", Some(5.0)));
+        assert_ne!(noised.curve.train, run("plain", None).curve.train);
+    }
+
+    #[test]
+    fn a_rate_that_explodes_ends_the_run_and_names_the_examples() {
+        let bench = Bench::new();
+        let pairs = bench.pairs(0);
+        let checkpoint = bench.folder.join("exploding");
+        let config = SftConfig { lr: 1e3, warmup_steps: 0, max_steps: 200, patience: 1000, ..config() };
         let input = bench.input([&pairs, &pairs], &checkpoint);
-        let config = SftConfig { max_steps: 2, ..config() };
-        sft::run(&config, &input, &bench.pool, &Silent).unwrap();
-        let moments = checkpoint.join("moments.bin");
-        let bytes = fs_err::read(&moments).unwrap();
-        fs_err::write(&moments, &bytes[..bytes.len() - 1]).unwrap();
         let error = sft::run(&config, &input, &bench.pool, &Silent).unwrap_err();
-        assert!(matches!(&error, Error::Checkpoint { path, .. } if *path == checkpoint), "{error}");
+        let (Error::Spike { suspects, step, .. }
+        | Error::NotFinite { suspects, step, .. }
+        | Error::Gradient { suspects, step, .. }) = &error
+        else {
+            panic!("{error}")
+        };
+        assert!(!suspects.is_empty() && error.to_string().contains("example "), "{error}");
+        assert_eq!(input.checkpoints.steps().last(), Some(step), "the state before the bad step is kept");
+    }
+
+    #[test]
+    fn every_variant_learns_and_opens_to_the_same_logits() {
+        let bench = Bench::new();
+        let decoder = &bench.model.decoder;
+        let pairs = bench.pairs(0);
+        let variants = [
+            LoraConfig { use_rslora: true, ..lora() },
+            LoraConfig { use_dora: true, ..lora() },
+            LoraConfig { target_modules: vec!["all-linear".into()], ..lora() },
+            LoraConfig { layers_to_transform: Some(vec![1]), use_dora: true, ..lora() },
+        ];
+        for (number, lora) in variants.into_iter().enumerate() {
+            let fresh = Adapter::new(decoder, lora.clone(), 1).unwrap();
+            if !lora.use_dora {
+                assert_eq!(bench.logits(&fresh.apply(decoder)), bench.logits(decoder), "B is zero");
+            }
+            let config = SftConfig { lora, max_steps: 40, validate_every: 20, ..config() };
+            let checkpoint = bench.folder.join(format!("variant-{number}"));
+            let input = bench.input([&pairs, &pairs], &checkpoint);
+            let output = sft::run(&config, &input, &bench.pool, &Silent).unwrap();
+            let losses = &output.curve.validation;
+            assert!(losses[2].loss < losses[0].loss * 0.7, "{losses:?}");
+            let saved = bench.folder.join(format!("saved-{number}"));
+            output.adapter.save(&saved).unwrap();
+            let opened = Adapter::open(&saved, decoder).unwrap();
+            let logits = bench.logits(&output.adapter.apply(decoder));
+            assert_eq!(bench.logits(&opened.apply_on(&bench.pool, decoder)), logits);
+        }
     }
 
     #[test]
@@ -323,13 +441,21 @@ mod tests {
             pairs
         };
         let all = with(2, &|_| true);
-        assert!(matches!(bench.refused([&all, &pairs]), Error::Mask { value: true, .. }));
-        assert!(matches!(bench.refused([&pairs, &all]), Error::Mask { value: true, .. }));
+        assert!(
+            matches!(bench.refused([&all, &pairs]), Error::Mask { example, value: true } if example == "example 2")
+        );
+        assert!(
+            matches!(bench.refused([&pairs, &all]), Error::Mask { example, value: true } if example == "example 10")
+        );
         let none = with(5, &|_| false);
-        assert!(matches!(bench.refused([&none, &pairs]), Error::Mask { value: false, .. }));
+        assert!(
+            matches!(bench.refused([&none, &pairs]), Error::Mask { example, value: false } if example == "example 5")
+        );
         // The first token is never predicted, so a mask of the first alone teaches nothing.
         let first = with(0, &|at| at == 0);
-        assert!(matches!(bench.refused([&first, &pairs]), Error::Mask { value: false, .. }));
+        assert!(
+            matches!(bench.refused([&first, &pairs]), Error::Mask { example, value: false } if example == "example 0")
+        );
         let long = Example { ids: vec![65; 65], mask: [vec![false], vec![true; 64]].concat(), stops: vec![] };
         let error = bench.refused([std::slice::from_ref(&long), &pairs]);
         assert!(matches!(error, Error::TooLong { num_tokens: 65, max_seq_len: 64, .. }), "{error}");

@@ -9,8 +9,8 @@ pub(crate) struct ServeArgs {
     /// May be given several times: the first is loaded at once, the others when they are asked for
     #[arg(long, default_value = DEFAULT_MODEL)]
     pub(crate) model: Vec<String>,
-    /// A LoRA adapter in PEFT's layout as a name that requests may ask for, of the first model or of the one behind
-    /// the `@`; may be given several times
+    /// A LoRA adapter, a run of `hearth train` or a folder in PEFT's layout, as a name that requests may ask for, of the
+    /// first model or of the one behind the `@`; may be given several times
     #[arg(long, value_name = "NAME=FOLDER[@MODEL]", value_parser = named_folder)]
     pub(crate) adapter: Vec<(String, String)>,
     /// Another name for a model, for clients that insist on one; of the first model without the `=`. May be given

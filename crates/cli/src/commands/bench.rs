@@ -5,8 +5,8 @@ use hearth_artifacts::progress::Silent;
 use hearth_engine::bench::{Bench, Speed};
 use hearth_model::LoraConfig;
 use hearth_tokenizer::Example;
-use hearth_train::SftConfig;
 use hearth_train::sft::{self, Input};
+use hearth_train::{Checkpoints, OnSpike, Resume, Schedule, SftConfig};
 use serde_json::json;
 
 use super::Context;
@@ -98,7 +98,15 @@ fn lora(context: &Context, args: &LoraArgs) -> Result<()> {
         decoder: &model.decoder,
         train: &train,
         validation: &validation,
-        checkpoint: &folder.join("checkpoint"),
+        places: &[],
+        checkpoints: Checkpoints {
+            folder: &folder.join("checkpoint"),
+            every_seconds: u64::MAX,
+            keep: 1,
+            resume: Resume::IfSame,
+        },
+        metrics: None,
+        on_spike: OnSpike::Note,
         time_budget: None,
     };
     let config = SftConfig {
@@ -106,14 +114,19 @@ fn lora(context: &Context, args: &LoraArgs) -> Result<()> {
             r: 8,
             lora_alpha: 16.0,
             target_modules: crate::up::TARGETS.map(str::to_owned).to_vec(),
+            ..LoraConfig::default()
         },
         seed: 1,
         max_steps: args.steps,
         batch_tokens: 512,
+        micro_batch_tokens: 512,
+        recompute: false,
         lr: 1e-4,
         warmup_steps: 1,
+        schedule: Schedule::Cosine,
         weight_decay: 0.0,
         max_gradient_norm: 1.0,
+        neftune_alpha: None,
         validate_every: args.steps,
         patience: 2,
     };

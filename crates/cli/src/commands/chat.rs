@@ -28,6 +28,7 @@ pub(super) fn run(context: &Context, args: ChatArgs) -> Result<()> {
     let loaded = args.load.as_deref().map(Saved::read).transpose()?;
     args.sampling.sampling().check()?;
     let (local, model) = context.machine.model_with(&args.model, args.kv, &context.terminal)?;
+    let model = context.machine.adapted(model, args.adapter.as_deref())?;
     let terminal = &context.terminal;
     let engine = context.machine.guessing_engine(&model, args.context, &args.speculation, terminal)?;
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

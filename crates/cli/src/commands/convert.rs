@@ -1,4 +1,4 @@
-//! `hearth quantize|convert`: a model in another format, proved by its logits before it gets its name.
+//! `hearth quantize|convert`, and the writing of `hearth merge`: a model in another format, proved by its logits before it gets its name.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub(super) fn quantize(context: &Context, args: &QuantizeArgs) -> Result<()> {
         overwrite: args.write.overwrite,
         ..Options::default()
     };
-    run(context, &args.write, &options)
+    run(context, &args.write, &options, None)
 }
 
 pub(super) fn convert(context: &Context, args: &ConvertArgs) -> Result<()> {
@@ -44,14 +44,18 @@ pub(super) fn convert(context: &Context, args: &ConvertArgs) -> Result<()> {
         DenseType::F16 => Encoding::Dense(Format::F16),
         DenseType::Bf16 => Encoding::Dense(Format::BF16),
     };
-    run(context, &args.write, &Options { encoding, overwrite: args.write.overwrite, ..Options::default() })
+    let options = Options { encoding, overwrite: args.write.overwrite, ..Options::default() };
+    run(context, &args.write, &options, None)
 }
 
-fn run(context: &Context, args: &WriteArgs, options: &Options<'_>) -> Result<()> {
-    let source = match Path::new(&args.source).exists() {
-        true => PathBuf::from(&args.source),
-        false => context.machine.pull(&args.source, &context.terminal)?.path,
-    };
+/// Writes a model as the options say, and proves it; an adapter that they merge is named for the proof.
+pub(super) fn run(
+    context: &Context,
+    args: &WriteArgs,
+    options: &Options<'_>,
+    adapter: Option<&str>,
+) -> Result<()> {
+    let source = source(context, &args.source)?;
     let (machine, progress) = (&context.machine, &context.terminal);
     if args.no_verify {
         let summary = convert::convert(&source, &args.target, options, &machine.pool, progress)?;
@@ -64,13 +68,21 @@ fn run(context: &Context, args: &WriteArgs, options: &Options<'_>) -> Result<()>
     let options = Options { overwrite: true, shard_bytes: options.shard_bytes, ..*options };
     let summary = convert::convert(&source, &unproved.path, &options, &machine.pool, progress)?;
     let expectation = Expectation::of(&summary, options.encoding);
-    let proof = verify::compare(context, &source, &unproved.path, &expectation);
+    let proof = verify::compare(context, (&source, adapter), &unproved.path, &expectation);
     let proof = proof.with_context(|| {
         format!("`{}` can't be proved; `--no-verify` writes it all the same", args.target.display())
     })?;
     unproved.accept(&args.target, args.overwrite)?;
     report(context, &args.target, &summary, Some((&expectation, &proof)));
     Ok(())
+}
+
+/// The file or folder of a model.
+pub(super) fn source(context: &Context, name: &str) -> Result<PathBuf> {
+    match Path::new(name).exists() {
+        true => Ok(PathBuf::from(name)),
+        false => Ok(context.machine.pull(name, &context.terminal)?.path),
+    }
 }
 
 /// A model that is removed unless it is accepted.

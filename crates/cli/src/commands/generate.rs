@@ -17,6 +17,7 @@ pub(super) fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     let constraint = constraint(&args.shape)?;
     let prompt = prompt(args)?;
     let (_, model) = context.machine.model_with(&args.model, args.kv, &context.terminal)?;
+    let model = context.machine.adapted(model, args.adapter.as_deref())?;
     let (prompt_ids, dropped) = fitting(context, args, &model, prompt_ids(&model, &prompt, args.raw)?)?;
     if let Some(width) = args.beams {
         return follow_beams(context, args, &model, &prompt_ids, width);

@@ -58,7 +58,7 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     let total = Memory::now().map_or(USUAL_MEMORY, |memory| memory.total as usize);
     let budget = args.memory_budget.unwrap_or(total / 4 * 3);
     let config = config(args, &locals, budget)?;
-    let adapters = adapters(args, &locals)?;
+    let adapters = adapters(context, args, &locals)?;
     let speculation = context.machine.speculation(&args.speculation, &context.terminal)?;
     let loader = Models {
         machine: context.machine.clone(),
@@ -162,7 +162,7 @@ fn names(locals: &[Local]) -> String {
 }
 
 /// The adapters with their models: `FOLDER@MODEL`, or `FOLDER` for the first.
-fn adapters(args: &ServeArgs, locals: &[Local]) -> Result<Vec<Attached>> {
+fn adapters(context: &Context, args: &ServeArgs, locals: &[Local]) -> Result<Vec<Attached>> {
     let mut found: Vec<Attached> = Vec::new();
     for (name, place) in &args.adapter {
         if locals.iter().any(|local| local.name == *name) {
@@ -178,14 +178,7 @@ fn adapters(args: &ServeArgs, locals: &[Local]) -> Result<Vec<Attached>> {
         let Some(model) = model else {
             bail!("`--adapter {name}={place}`: no `--model` is called so; known are {}", names(locals));
         };
-        let folder = PathBuf::from(folder);
-        let settings = folder.join("adapter_config.json");
-        if !settings.is_file() {
-            bail!(
-                "`--adapter {name}`: `{}` isn't there; expected a folder in PEFT's layout",
-                settings.display()
-            );
-        }
+        let folder = context.machine.adapter_folder(folder).with_context(|| format!("`--adapter {name}`"))?;
         found.push(Attached { name: name.clone(), folder, model: model.name.clone() });
     }
     Ok(found)

@@ -98,14 +98,14 @@ struct Probe {
 /// order rounds the same numbers after other sums.
 const EXACT_KEYS: KvArgs = KvArgs { kv_type: KvTypeArg::F32, sparse_pages: None };
 
-/// Opens both models and compares them; an error says what is wrong.
+/// Opens both models and compares them, the source with an adapter on it if one is given; an error says what is wrong.
 pub(super) fn compare(
     context: &Context,
-    source: &Path,
+    (source, adapter): (&Path, Option<&str>),
     target: &Path,
     expected: &Expectation,
 ) -> Result<Proof> {
-    let probes = probe(context, source)?;
+    let probes = probe(context, source, adapter)?;
     let model = context.machine.open_with(target, EXACT_KEYS)?;
     let vocab_size = model.config().vocab_size;
     let mut proof = Proof::default();
@@ -142,8 +142,9 @@ pub(super) fn compare(
     Ok(proof)
 }
 
-fn probe(context: &Context, path: &Path) -> Result<Vec<Probe>> {
+fn probe(context: &Context, path: &Path, adapter: Option<&str>) -> Result<Vec<Probe>> {
     let model = context.machine.open_with(path, EXACT_KEYS)?;
+    let model = context.machine.adapted(model, adapter)?;
     let mut probes = Vec::new();
     for text in TEXTS {
         let ids = ids(&model, text);

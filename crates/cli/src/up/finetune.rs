@@ -14,7 +14,7 @@ use hearth_knowledge::questions::{Pair, split};
 use hearth_model::LoraConfig;
 use hearth_tokenizer::{Conversation, Example, Message};
 use hearth_train::sft::{self, Input, Output};
-use hearth_train::{Loss, SftConfig};
+use hearth_train::{Checkpoints, Loss, OnSpike, Resume, Schedule, SftConfig};
 
 use super::grounding::Documents;
 use super::ways::{ADAPTER, PLAIN_SYSTEM};
@@ -31,6 +31,8 @@ const VALIDATION_SHARE: usize = 10;
 const EPOCHS: usize = 4;
 /// Tokens of a step: below it decoding the weights costs more than using them.
 const BATCH_TOKENS: usize = 512;
+/// Between two checkpoints: writing one takes well below a second.
+const CHECKPOINT_SECONDS: u64 = 30;
 
 /// Trains the adapter, saves it in the run's folder and makes the engine know it.
 pub(super) fn run(
@@ -52,14 +54,23 @@ pub(super) fn run(
     let tokens: usize = train.iter().map(|example| example.ids.len()).sum();
     let max_steps = (tokens * EPOCHS).div_ceil(BATCH_TOKENS).max(8);
     let config = SftConfig {
-        lora: LoraConfig { r: 8, lora_alpha: 16.0, target_modules: TARGETS.map(str::to_owned).to_vec() },
+        lora: LoraConfig {
+            r: 8,
+            lora_alpha: 16.0,
+            target_modules: TARGETS.map(str::to_owned).to_vec(),
+            ..LoraConfig::default()
+        },
         seed: job.args.seed,
         max_steps,
         batch_tokens: BATCH_TOKENS,
+        micro_batch_tokens: BATCH_TOKENS,
+        recompute: false,
         lr: 4e-4,
         warmup_steps: (max_steps / 20).max(2),
+        schedule: Schedule::Cosine,
         weight_decay: 0.01,
         max_gradient_norm: 1.0,
+        neftune_alpha: None,
         validate_every: (max_steps / 10).max(4),
         patience: 3,
     };
@@ -67,7 +78,15 @@ pub(super) fn run(
         decoder: &job.engine.model().decoder,
         train: &train,
         validation: &validation,
-        checkpoint: &job.run.path("checkpoint"),
+        places: &[],
+        checkpoints: Checkpoints {
+            folder: &job.run.path("checkpoint"),
+            every_seconds: CHECKPOINT_SECONDS,
+            keep: 1,
+            resume: Resume::IfSame,
+        },
+        metrics: None,
+        on_spike: OnSpike::Note,
         time_budget: Some(time),
     };
     let output = sft::run(&config, &input, &job.context.machine.pool, progress)?;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::chart::{self, Bar, Point};
 use super::escape::escape;
-use crate::compare::{Comparison, Fact, WaySummary};
+use crate::compare::{Comparison, Fact, TrainingCurve, WaySummary};
 use crate::table::{duration, percent};
 use crate::verdict::{self, signed};
 
@@ -179,9 +179,11 @@ pub(super) fn retrieval(comparison: &Comparison) -> String {
 
 /// The loss curve of fine-tuning.
 pub(super) fn training(comparison: &Comparison) -> String {
-    let Some(training) = &comparison.setup.training else {
-        return String::new();
-    };
+    comparison.setup.training.as_ref().map_or_else(String::new, curve)
+}
+
+/// The curves of a training run with its facts.
+pub(super) fn curve(training: &TrainingCurve) -> String {
     let ends = training.validation_loss.first().zip(training.validation_loss.last());
     let change = ends.map_or_else(String::new, |(first, last)| {
         let verb = if last.loss < first.loss { "fell" } else { "did not fall" };

@@ -170,7 +170,7 @@ pub(super) fn family_in_folder(config: &ModelConfig) -> Family {
 
 /// The row of the other file that becomes row `row` here. Folders rotate row i of a head with row i + half of it,
 /// interleaved files row 2i with row 2i + 1.
-pub(super) fn source_row(row: usize, head_dim: usize, to_gguf: bool) -> usize {
+pub(crate) fn source_row(row: usize, head_dim: usize, to_gguf: bool) -> usize {
     let (head, at, half) = (row / head_dim * head_dim, row % head_dim, head_dim / 2);
     match to_gguf {
         true => head + at % 2 * half + at / 2,

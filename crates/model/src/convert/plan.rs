@@ -124,6 +124,9 @@ impl Plan {
             (Source::Gguf(file), true) => to_file::from_file(source, file, options),
             (Source::Gguf(file), false) => to_folder::from_file(source, file, options),
             (Source::Folder(folder), true) => to_file::from_folder(source, folder, options),
+            (Source::Folder(folder), false) if options.merged.is_some() => {
+                to_folder::from_folder(source, folder, options)
+            }
             (Source::Folder(_), false) => {
                 let what = "a folder is converted to a GGUF file: name a target that ends in `.gguf`";
                 Err(Error::Unconvertible { what: what.into() })

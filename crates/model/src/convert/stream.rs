@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use hearth_kernels::quant::{Format, dequantize, quantize};
 
 use super::importance::Importance;
+use super::merge::{Matrix, Places};
 use super::names::source_row;
 use super::plan::{Plan, Planned, Source};
 use super::{Stage, Written};
@@ -60,7 +61,7 @@ pub(super) fn write_all(
             continue;
         }
         let views = tensor.from.iter().map(|name| source.require(name)).collect::<Result<Vec<_>>>()?;
-        let rows = Rows::new(tensor, &views, importance)?;
+        let rows = Rows::new(tensor, &views, importance, stage.places)?;
         written.push(write_tensor(tensor, &rows, sink, stage)?);
     }
     Ok(written)
@@ -80,6 +81,8 @@ struct Rows<'a> {
     to_bytes: usize,
     /// Of all columns, or of those of each expert.
     importance: Option<&'a [f32]>,
+    /// What an adapter changes in each view.
+    places: Option<(&'a Places<'a>, Vec<&'a [Matrix]>)>,
 }
 
 impl<'a> Rows<'a> {
@@ -87,6 +90,7 @@ impl<'a> Rows<'a> {
         tensor: &'a Planned,
         views: &'a [TensorView<'a>],
         importance: Option<&'a Importance>,
+        places: Option<&'a Places<'a>>,
     ) -> Result<Self> {
         let view = &views[0];
         // A vector whose entries change places is rows of one.
@@ -120,18 +124,21 @@ impl<'a> Rows<'a> {
                 return Err(Error::Unconvertible { what });
             }
         }
+        let places = places
+            .map(|places| (places, tensor.from.iter().map(|name| places.of(name)).collect::<Vec<_>>()))
+            .filter(|(_, matrices)| matrices.iter().any(|matrices| !matrices.is_empty()));
         let from = view.format;
-        Ok(Self { tensor, views, from, count, in_view, cols, from_bytes, to_bytes, importance })
+        Ok(Self { tensor, views, from, count, in_view, cols, from_bytes, to_bytes, importance, places })
     }
 
-    fn bytes(&self, row: usize) -> &'a [u8] {
+    /// The view that holds a row of the target, and which row of the view it is.
+    fn source(&self, row: usize) -> (usize, usize) {
         let row = match self.tensor.head_dim {
             Some(head_dim) => source_row(row, head_dim, self.tensor.to_gguf),
             None => row,
         };
         let row = row + self.tensor.expert.unwrap_or(0) * self.count;
-        let (view, row) = (&self.views[row / self.in_view], row % self.in_view);
-        &view.bytes[row * self.from_bytes..(row + 1) * self.from_bytes]
+        (row / self.in_view, row % self.in_view)
     }
 
     fn importance(&self, row: usize) -> Option<&'a [f32]> {
@@ -144,8 +151,12 @@ impl<'a> Rows<'a> {
     /// Encodes row `row` into `out`; `buffers` are two rows of f32.
     fn encode(&self, row: usize, out: &mut [u8], [x, y]: &mut [Vec<f32>; 2]) -> Measure {
         let (from, to) = (self.from, self.tensor.entry.format);
-        let bytes = self.bytes(row);
+        let (view, source_row) = self.source(row);
+        let bytes = &self.views[view].bytes[source_row * self.from_bytes..(source_row + 1) * self.from_bytes];
         dequantize(from, bytes, x);
+        if let Some((places, matrices)) = &self.places {
+            places.merge(matrices[view], source_row, x);
+        }
         let shift = match (self.tensor.from_one, self.tensor.to_gguf) {
             (false, _) => 0.0,
             (true, true) => 1.0,
@@ -157,7 +168,7 @@ impl<'a> Rows<'a> {
             }
         }
         let mut measure = Measure::of(x);
-        if from == to && shift == 0.0 {
+        if from == to && shift == 0.0 && self.places.is_none() {
             out.copy_from_slice(bytes);
         } else if measure.largest.is_finite() {
             quantize(to, x, self.cols, self.importance(row), out);

@@ -15,7 +15,7 @@ use super::{Gradients, Op, Tape};
 use crate::graph::{Activation, Part, Routing};
 use crate::ops;
 use crate::tensor::Tensor;
-use crate::weight::{Linear, Lora, Param};
+use crate::weight::{Dora, Linear, Lora, Param};
 
 impl Tape<'_> {
     /// Gradients of `scale` times the sum of the losses.
@@ -128,6 +128,13 @@ impl Tape<'_> {
                 elementwise::add_assign(dbias, row);
             }
         }
+        let scaled = layer.lora.as_ref().and_then(|lora| lora.dora.as_ref()).map(|dora| {
+            self.magnitude_backward(pass, x, (layer, dora), dout);
+            let mut scaled = self.copy(dout);
+            ops::scale_columns(&mut scaled, dora);
+            scaled
+        });
+        let dout = scaled.as_ref().unwrap_or(dout);
         if let Some(weight) = layer.weight.trained() {
             let value = self.value(x);
             if let Some(dweight) = pass.gradients.of(weight) {
@@ -147,6 +154,32 @@ impl Tape<'_> {
         }
     }
 
+    /// Of `y[j] = magnitude[j] / norm[j] · z[j]`, norms being constants: `dmagnitude[j] = Σ dy[j]·z[j] / norm[j]`.
+    fn magnitude_backward(
+        &mut self,
+        pass: &mut Pass<'_>,
+        x: usize,
+        (layer, dora): (&Linear, &Dora),
+        dout: &Tensor,
+    ) {
+        if dora.magnitude.id.is_none() {
+            return;
+        }
+        let x = self.value(x);
+        let z = ops::before_factors(self.compute(), &x, layer);
+        let mut sums = vec![0.0; z.cols()];
+        for (z, dout) in z.data().chunks_exact(z.cols()).zip(dout.data().chunks_exact(z.cols())) {
+            for ((sum, z), dout) in sums.iter_mut().zip(z).zip(dout) {
+                *sum += z * dout;
+            }
+        }
+        if let Some(gradient) = pass.gradients.of(&dora.magnitude) {
+            for ((gradient, sum), norm) in gradient.iter_mut().zip(sums).zip(dora.norms.iter()) {
+                *gradient += sum / norm;
+            }
+        }
+    }
+
     /// Of `y += (scale·x Aᵀ) Bᵀ`: with `g = scale·dy B`, `dx += g A`, `dA += gᵀ x`, `dB += dyᵀ (scale·x Aᵀ)`.
     fn lora_backward(
         &mut self,
@@ -155,7 +188,7 @@ impl Tape<'_> {
         (lora, dout): (&Lora, &Tensor),
         dx: Option<&mut Tensor>,
     ) {
-        let Lora { a, b, scale } = lora;
+        let Lora { a, b, scale, .. } = lora;
         let (rows, rank) = (dout.rows(), a.rows);
         let mut g = self.arena.take(rows, rank);
         gemm_nn(self.pool, dout.data(), &b.data, g.data_mut(), b.rows, Accumulate::Overwrite);

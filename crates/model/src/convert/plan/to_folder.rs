@@ -1,15 +1,15 @@
-//! The plan of a Hugging Face folder from a GGUF file.
+//! The plan of a Hugging Face folder from a GGUF file, or from another folder whose weights change.
 
 use hearth_kernels::quant::Format;
 use serde_json::Value;
 
-use super::{Plan, Planned, Source, dense_of, head_dim_of, no_place};
+use super::{Plan, Planned, Source, dense_of, head_dim_of, is_left_out, no_place};
 use crate::config::ModelConfig;
 use crate::convert::names::{Renamed, Role, Table, family_in_folder, put_number};
 use crate::convert::{Encoding, Options, shape, tokenizer};
 use crate::error::{Error, Result};
 use crate::files::gguf::sink::{Entry, Metadata};
-use crate::files::{GgufFile, TensorView};
+use crate::files::{GgufFile, SafetensorsFolder, TensorView};
 
 pub(super) fn from_file(source: &Source, file: &GgufFile, options: &Options<'_>) -> Result<Plan> {
     let config = ModelConfig::from_gguf(file)?;
@@ -42,15 +42,71 @@ pub(super) fn from_file(source: &Source, file: &GgufFile, options: &Options<'_>)
     }
     // Four-byte values first, so that each tensor lies at a multiple of its value's size.
     tensors.sort_by_key(|tensor| std::cmp::Reverse(tensor.entry.format.block_bytes()));
-    let dtype = match main {
-        Format::F16 => "float16",
-        Format::BF16 => "bfloat16",
-        _ => "float32",
-    };
-    let settings = shape::to_config(file, &config, dtype)?;
+    let settings = shape::to_config(file, &config, dtype_name(main))?;
     let mut files = tokenizer::to_files(file, shape::max_position_embeddings(file, &config)?)?;
     files.push(("config.json", tokenizer::pretty(&Value::Object(settings))));
     Ok(Plan { tensors, metadata: Metadata::default(), files, notes })
+}
+
+/// What a model's folder holds beside its weights and `config.json`.
+const COMPANIONS: [&str; 9] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "generation_config.json",
+];
+
+/// The same folder with its weights in another type, or changed on the way.
+pub(super) fn from_folder(
+    source: &Source,
+    folder: &SafetensorsFolder,
+    options: &Options<'_>,
+) -> Result<Plan> {
+    let to = match options.encoding {
+        Encoding::Keep => None,
+        Encoding::Dense(format) => Some(format),
+        Encoding::Mix(mix) => {
+            let what = format!("a folder can't hold {}: name a target that ends in `.gguf`", mix.name());
+            return Err(Error::Unconvertible { what });
+        }
+    };
+    if let Some((name, dtype)) = folder.unreadable().find(|(name, _)| !is_left_out(name)) {
+        let what = format!("tensor `{name}` is stored as {dtype}, which can't be converted");
+        return Err(Error::Unconvertible { what });
+    }
+    let mut tensors = Vec::new();
+    for name in source.names() {
+        let view = source.require(name)?;
+        let entry = Entry { name: name.into(), shape: view.shape, format: to.unwrap_or(view.format) };
+        tensors.push(Planned { to_gguf: false, ..Planned::plain(entry, name) });
+    }
+    tensors.sort_by_key(|tensor| std::cmp::Reverse(tensor.entry.format.block_bytes()));
+    let mut config = folder.config().clone();
+    if let Some(to) = to {
+        let key = if config.get("dtype").is_some() { "dtype" } else { "torch_dtype" };
+        config[key] = dtype_name(to).into();
+    }
+    let mut files = vec![("config.json", tokenizer::pretty(&config))];
+    for name in COMPANIONS {
+        let path = folder.path().join(name);
+        if path.is_file() {
+            files.push((name, fs_err::read(path).map_err(crate::files::Error::from)?));
+        }
+    }
+    Ok(Plan { tensors, metadata: Metadata::default(), files, notes: Vec::new() })
+}
+
+fn dtype_name(format: Format) -> &'static str {
+    match format {
+        Format::F16 => "float16",
+        Format::BF16 => "bfloat16",
+        _ => "float32",
+    }
 }
 
 /// Folders of Gemma hold norms as their difference to 1.

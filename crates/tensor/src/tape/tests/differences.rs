@@ -9,7 +9,7 @@ use super::super::{Gradients, Keep, Tape, Var};
 use super::toy::{Decoder, Random, adapted, attention_spec};
 use crate::graph::{Activation, AttentionSpec, Graph, Part, Rope, Routing};
 use crate::tensor::Arena;
-use crate::weight::{Linear, Matrix, Param};
+use crate::weight::{Dora, Linear, Matrix, Param};
 
 /// Differences of f32 forwards: rounding of about 1e-7 over a step of 0.06 and a truncation of h⁴.
 const DIFFERENCE_TOLERANCE: f64 = 4e-5;
@@ -130,6 +130,27 @@ fn an_embedding_that_is_the_head_too_passes_finite_differences() {
         tape.linear(&normed, &dense(&params[0]))
     };
     Problem { sequence_lens: &[5], params, forward: &forward }.check("tied embedding");
+}
+
+#[test]
+fn dora_passes_finite_differences() {
+    let mut params = inputs(&[7, 7]);
+    params.push(Random(5).param(1, 13, Some(9)));
+    let norms = Arc::new(Random(6).values(13, 0.4).into_iter().map(|value| value + 1.0).collect());
+    let bias = Random(8).param(1, 13, None);
+    let (a, b) = (Random(9).param(2, 7, Some(20)), Random(10).param(13, 2, Some(21)));
+    params.extend([a, b]);
+    let forward = |tape: &mut Tape<'_>, ids: &[u32], params: &[Param]| {
+        let x = input(tape, ids, 7, [&params[0], &params[1]]);
+        let y = input(tape, ids, 7, [&params[2], &params[3]]);
+        let x = tape.add(x, y);
+        let mut layer = adapted(head(7), &params[5], &params[6]);
+        layer.bias = Some(bias.clone());
+        let dora = Dora { magnitude: params[4].clone(), norms: Arc::clone(&norms) };
+        layer.lora.as_mut().unwrap().dora = Some(dora);
+        tape.linear(&x, &layer)
+    };
+    Problem { sequence_lens: &[4, 1], params, forward: &forward }.check("dora");
 }
 
 #[test]

@@ -53,7 +53,7 @@ impl Random {
 
 /// Adds LoRA of rank `a.rows` to a frozen layer.
 pub(super) fn adapted(mut layer: Linear, a: &Param, b: &Param) -> Linear {
-    layer.lora = Some(Lora { a: a.clone(), b: b.clone(), scale: 0.8 });
+    layer.lora = Some(Lora { a: a.clone(), b: b.clone(), scale: 0.8, dora: None });
     layer
 }
 
