@@ -45,6 +45,8 @@ pub struct ReadConfig {
     pub allow_damaged: bool,
     /// Keep all text of HTML pages, and not only the main part.
     pub whole_pages: bool,
+    /// The text is all strings of a row, one a line: for evaluation sets, whose fields have any names.
+    pub all_strings: bool,
 }
 
 impl Default for ReadConfig {
@@ -56,6 +58,7 @@ impl Default for ReadConfig {
             shard_bytes: 32 << 20,
             allow_damaged: false,
             whole_pages: false,
+            all_strings: false,
         }
     }
 }

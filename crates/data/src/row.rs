@@ -96,6 +96,10 @@ impl Metadata {
         }
     }
 
+    pub(crate) fn extend(&mut self, other: Self) {
+        other.0.into_iter().for_each(|(name, raw)| self.put(name, raw));
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -107,10 +111,6 @@ impl Metadata {
     pub(crate) fn take(&mut self, name: &str) -> Option<Box<RawValue>> {
         let at = self.0.iter().position(|field| field.0 == name)?;
         Some(self.0.remove(at).1)
-    }
-
-    pub(crate) fn fields_mut(&mut self) -> impl Iterator<Item = (&str, &mut Box<RawValue>)> {
-        self.0.iter_mut().map(|(name, raw)| (name.as_str(), raw))
     }
 }
 

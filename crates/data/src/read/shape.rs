@@ -67,6 +67,13 @@ pub(super) fn from_values(values: impl IntoIterator<Item = (String, Value)>, con
     for (field, value) in values {
         match value {
             Value::String(text) if field == name => fields.text = Some(text),
+            // Parquet of our own holds all other fields as one object.
+            Value::String(text) if field == "metadata" && text.starts_with('{') => {
+                match serde_json::from_str::<Metadata>(&text) {
+                    Ok(metadata) => fields.rest.extend(metadata),
+                    Err(_) => fields.rest.set(&field, &text),
+                }
+            }
             value => fields.rest.set(&field, &value),
         }
     }
@@ -85,12 +92,34 @@ pub(super) fn row(fields: Fields, origin: &Origin, config: &ReadConfig) -> Resul
         || origin.to_string(),
         |raw| serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| raw.get().to_owned()),
     );
-    let content = content(text, &mut metadata, config)?;
+    let content = match config.all_strings {
+        true => Content::Text(all_strings(text, &metadata)),
+        false => content(text, &mut metadata, config)?,
+    };
     let row = Row { id, content, origin, metadata };
     if row.texts().all(|text| text.trim().is_empty()) && !has_calls(&row) {
         return Err("no text but white space".into());
     }
     Ok(row)
+}
+
+/// Every string of a row, whatever its field is called.
+fn all_strings(text: Option<String>, metadata: &Metadata) -> String {
+    fn collect(value: &Value, texts: &mut Vec<String>) {
+        match value {
+            Value::String(text) => texts.push(text.clone()),
+            Value::Array(values) => values.iter().for_each(|value| collect(value, texts)),
+            Value::Object(fields) => fields.values().for_each(|value| collect(value, texts)),
+            _ => {}
+        }
+    }
+    let mut texts: Vec<String> = text.into_iter().collect();
+    for (_, raw) in metadata.iter() {
+        if let Ok(value) = serde_json::from_str(raw) {
+            collect(&value, &mut texts);
+        }
+    }
+    texts.join("\n")
 }
 
 fn has_calls(row: &Row) -> bool {
