@@ -10,6 +10,7 @@
 //! * [`encoder_attention`] — attention of encoders: every token of a text sees every other
 //! * [`routing`] — which experts a token goes to
 //! * [`scan`] — a query beside many rows of 8-bit integers, for vector search
+//! * [`minhash`] — the smallest values of many hash functions over a set
 //! * [`elementwise`], [`norm`], [`rope`], [`loss`], [`adamw`] — row by row, forward and backward
 //!
 //! Determinism: each output is one chain of fused multiply-adds over K in ascending order, whatever the
@@ -35,6 +36,7 @@ mod gradient_check;
 mod lanes;
 pub mod loss;
 pub mod matmul;
+pub mod minhash;
 pub mod norm;
 pub mod pool;
 pub mod quant;
