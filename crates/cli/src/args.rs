@@ -22,7 +22,7 @@ pub(crate) use knowledge::{
     SearchMethod,
 };
 pub(crate) use serving::ServeArgs;
-pub(crate) use training::{MergeArgs, MergedType, SftArgs, TrainCommand};
+pub(crate) use training::{PretrainArgs, MergeArgs, MergedType, SftArgs, TrainCommand};
 
 /// The chat model `hearth up` and `hearth serve` use.
 pub(crate) const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";

@@ -12,6 +12,30 @@ pub(crate) enum TrainCommand {
         after_help = "Example:\n  hearth train sft --model smollm2-135m --data chats.jsonl -o my-run\n  hearth train sft recipes/finetune.toml --set rank=32 --set dora=true\n  hearth train sft --resume my-run"
     )]
     Sft(SftArgs),
+    /// Train all weights of a new model, or of one to go on from, on token shards
+    #[command(
+        after_help = "Example:\n  hearth train pretrain recipes/pretrain.toml --set depth=6\n  hearth train pretrain --set tokens=tokens/train --set validation_tokens=tokens/validation --set tokenizer=my-tokenizer -o my-run\n  hearth train pretrain --resume my-run"
+    )]
+    Pretrain(PretrainArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PretrainArgs {
+    /// Settings as TOML; `--set` goes before them
+    #[arg(value_name = "CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Go on with a run; its settings and data must be what they were
+    #[arg(long, value_name = "RUN")]
+    pub(crate) resume: Option<String>,
+    /// With `--resume`: from the checkpoint of this step instead of the last one, which is then removed
+    #[arg(long, value_name = "STEP", requires = "resume")]
+    pub(crate) checkpoint: Option<usize>,
+    /// Name of the run
+    #[arg(short, long, value_name = "RUN", default_value = "pretrain", conflicts_with = "resume")]
+    pub(crate) output: String,
+    /// A setting, as in the configuration file; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
 }
 
 #[derive(Debug, ClapArgs)]
