@@ -13,6 +13,7 @@ mod kb;
 mod keys;
 mod models;
 mod ocr;
+mod pack;
 mod serve;
 mod show;
 mod tokenizer;
@@ -63,6 +64,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Imatrix(args) => imatrix::run(&context, &args),
         Command::Quantize(args) => convert::quantize(&context, &args),
         Command::Convert(args) => convert::convert(&context, &args),
+        Command::Pack(args) => pack::run(&context, &args),
         Command::Tokenizer(command) => tokenizer::run(&context, &command),
         Command::Eval(command) => eval::run(&context, &command),
         Command::Generate(args) => generate::run(&context, &args),

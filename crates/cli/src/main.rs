@@ -5,6 +5,7 @@
 //! * `up` — the main job: a folder of documents to a served, measured assistant
 //! * `models` — names to loaded models
 //! * `memory` — how much of it there is
+//! * `rows` — files of text to rows
 //! * `terminal` — progress for people
 
 mod args;
@@ -13,6 +14,7 @@ mod memory;
 mod models;
 mod pictures;
 mod rerank;
+mod rows;
 mod terminal;
 mod up;
 
