@@ -6,6 +6,7 @@ mod evaluation;
 mod generation;
 mod knowledge;
 mod serving;
+mod tokenizing;
 mod training;
 
 use std::path::PathBuf;
@@ -22,7 +23,8 @@ pub(crate) use knowledge::{
     SearchMethod,
 };
 pub(crate) use serving::ServeArgs;
-pub(crate) use training::{PretrainArgs, MergeArgs, MergedType, SftArgs, TrainCommand};
+pub(crate) use tokenizing::{CompareTokenizersArgs, PackArgs, TrainTokenizerArgs};
+pub(crate) use training::{MergeArgs, MergedType, PretrainArgs, RunArgs, SftArgs, TrainCommand};
 
 /// The chat model `hearth up` and `hearth serve` use.
 pub(crate) const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";
@@ -81,6 +83,16 @@ pub(crate) enum Command {
         after_help = "Example:\n  hearth convert smollm2-135m models/smollm2\n  hearth convert models/smollm2 smollm2.gguf --type f16"
     )]
     Convert(ConvertArgs),
+    /// Texts or conversations to token shards, which training reads
+    #[command(
+        after_help = "Example:\n  hearth pack corpus.jsonl.zst --tokenizer my-tokenizer -o shards\n  hearth pack chats.jsonl --conversations -o chats"
+    )]
+    Pack(PackArgs),
+    /// Run a recipe: raw text to a chat model of one's own, each stage kept until what it reads changes
+    #[command(
+        after_help = "Example:\n  hearth run recipes/from-scratch.toml\n  hearth run recipes/from-scratch.toml --set pretrain.depth=6 --name deeper\n  hearth run recipes/from-scratch.toml --from sft"
+    )]
+    Run(RunArgs),
     /// Tokenizer tools
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
@@ -281,6 +293,16 @@ pub(crate) struct ChatArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenizerCommand {
+    /// Learn a vocabulary from texts
+    #[command(
+        after_help = "Example:\n  hearth tokenizer train corpus.txt --vocab-size 32768 --pattern qwen2 -o my-tokenizer"
+    )]
+    Train(TrainTokenizerArgs),
+    /// Bytes a token, tokens a word and speed of several tokenizers on one's own text
+    #[command(
+        after_help = "Example:\n  hearth tokenizer compare --text english.txt --text chinese.txt my-tokenizer smollm2-135m"
+    )]
+    Compare(CompareTokenizersArgs),
     /// Text to ids
     #[command(
         after_help = "Example:\n  hearth tokenizer encode --tokenizer smollm2-135m --file README.md --json"

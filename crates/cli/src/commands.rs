@@ -14,11 +14,14 @@ mod keys;
 mod merge;
 mod models;
 mod ocr;
+mod pack;
 mod serve;
 mod show;
 mod tokenizer;
 mod train;
 mod verify;
+
+pub(crate) use bench::peak_mib;
 
 use std::io::{ErrorKind, Write};
 
@@ -65,7 +68,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Imatrix(args) => imatrix::run(&context, &args),
         Command::Quantize(args) => convert::quantize(&context, &args),
         Command::Convert(args) => convert::convert(&context, &args),
+        Command::Pack(args) => pack::run(&context, &args),
         Command::Tokenizer(command) => tokenizer::run(&context, &command),
+        Command::Run(args) => crate::run::run(&context, &args),
         Command::Train(command) => train::run(&context, &command),
         Command::Merge(args) => merge::run(&context, &args),
         Command::Eval(command) => eval::run(&context, &command),

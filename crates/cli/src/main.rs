@@ -5,6 +5,7 @@
 //! * `up` — the main job: a folder of documents to a served, measured assistant
 //! * `models` — names to loaded models
 //! * `memory` — how much of it there is
+//! * `rows` — files of text to rows
 //! * `terminal` — progress for people
 
 mod args;
@@ -12,7 +13,11 @@ mod commands;
 mod memory;
 mod models;
 mod pictures;
+mod pretraining;
 mod rerank;
+mod rows;
+mod run;
+mod settings;
 mod terminal;
 mod up;
 

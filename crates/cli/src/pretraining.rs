@@ -185,7 +185,16 @@ impl Plan {
             }
         };
         let config = settings.config(sizes, train.num_tokens());
-        Ok(Self { settings: settings.clone(), config, train, validation, tokenizer, tokenizer_folder, initial, config_json })
+        Ok(Self {
+            settings: settings.clone(),
+            config,
+            train,
+            validation,
+            tokenizer,
+            tokenizer_folder,
+            initial,
+            config_json,
+        })
     }
 
     /// What the run is, for its record: what has changed since is refused.
@@ -282,7 +291,9 @@ impl Plan {
         let partial = atomic::PartialFolder::create(&model)?;
         let inside = partial.inside();
         output.decoder.write_folder(&inside, Some(&self.config_json))?;
-        for file in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"] {
+        for file in
+            ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"]
+        {
             let from = self.tokenizer_folder.join(file);
             if from.is_file() {
                 fs_err::copy(from, inside.join(file))?;
@@ -355,7 +366,9 @@ impl Settings {
             }
         }
         if self.tokenizer.as_os_str().is_empty() && self.model.is_none() {
-            bail!("`tokenizer` is missing: a folder with `tokenizer.json`\nhint: `hearth tokenizer train` makes one");
+            bail!(
+                "`tokenizer` is missing: a folder with `tokenizer.json`\nhint: `hearth tokenizer train` makes one"
+            );
         }
         let positive = [
             ("depth", self.depth as f64),
@@ -435,7 +448,9 @@ pub(crate) fn hinted(error: anyhow::Error, again: &str) -> anyhow::Error {
     let hint = match found {
         Error::Cancelled { .. } => format!("go on with: {again}"),
         Error::CheckpointWrite { .. } => format!("make room, then go on with: {again}"),
-        Error::Spike { .. } => "look at the documents; `on_spike = \"note\"` goes on all the same, a lower `lr` may help".into(),
+        Error::Spike { .. } => {
+            "look at the documents; `on_spike = \"note\"` goes on all the same, a lower `lr` may help".into()
+        }
         Error::NotFinite { .. } | Error::Gradient { .. } => {
             "look at the documents, or start another run with a lower `lr`".into()
         }

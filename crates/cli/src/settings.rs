@@ -17,7 +17,8 @@ pub(crate) fn set(table: &mut Table, settings: &[String]) -> Result<()> {
         let Some((key, text)) = setting.split_once('=') else {
             bail!("`--set {setting}` isn't KEY=VALUE");
         };
-        let parsed = format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
+        let parsed =
+            format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
         let value = parsed.unwrap_or_else(|| text.into());
         let mut place = &mut *table;
         let (tables, name) = match key.trim().rsplit_once('.') {

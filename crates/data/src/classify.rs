@@ -168,11 +168,8 @@ impl Model {
 
     pub fn save(&self, path: &Path) -> Result<()> {
         let weights: Vec<u8> = self.weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
-        let header = Header {
-            labels: self.labels.clone(),
-            bucket_bits: self.bucket_bits,
-            sha256: sha256(&weights),
-        };
+        let header =
+            Header { labels: self.labels.clone(), bucket_bits: self.bucket_bits, sha256: sha256(&weights) };
         let header = serde_json::to_vec(&header).map_err(std::io::Error::other)?;
         let mut bytes = MAGIC.to_vec();
         bytes.extend(FORMAT_VERSION.to_le_bytes());
@@ -214,7 +211,9 @@ impl Model {
 fn best(probabilities: &[f32]) -> usize {
     let pairs = probabilities.iter().enumerate();
     // The first of several.
-    pairs.fold((0, f32::NEG_INFINITY), |best, (at, value)| if *value > best.1 { (at, *value) } else { best }).0
+    pairs
+        .fold((0, f32::NEG_INFINITY), |best, (at, value)| if *value > best.1 { (at, *value) } else { best })
+        .0
 }
 
 struct Example {
@@ -238,8 +237,15 @@ pub fn train(
     let mut labels: BTreeMap<String, u64> = BTreeMap::new();
     texts.iter().for_each(|(label, _)| *labels.entry(label.clone()).or_default() += 1);
     if labels.len() < 2 {
-        let expectation = format!("rows of at least two labels; {left_out} of {} rows have none", texts.len() as u64 + left_out);
-        return Err(Error::Config { field: "label_field".into(), value: config.label_field.clone(), expectation });
+        let expectation = format!(
+            "rows of at least two labels; {left_out} of {} rows have none",
+            texts.len() as u64 + left_out
+        );
+        return Err(Error::Config {
+            field: "label_field".into(),
+            value: config.label_field.clone(),
+            expectation,
+        });
     }
     let names: Vec<String> = labels.keys().cloned().collect();
     let mut found = Vec::new();

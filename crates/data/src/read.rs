@@ -103,7 +103,10 @@ pub enum Item {
     Row(Box<Row>),
     Rejected(Rejected),
     /// A file that breaks off, where `allow_damaged` is set.
-    Damaged { file: String, reason: String },
+    Damaged {
+        file: String,
+        reason: String,
+    },
 }
 
 /// Takes items, in order.

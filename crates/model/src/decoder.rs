@@ -4,7 +4,6 @@
 //! the optional parts are there. Llama: Touvron et al. 2023; grouped-query attention: Ainslie et al. 2023; norms of
 //! q and k: Dehghani et al. 2023; experts: Shazeer et al. 2017.
 
-
 use hearth_kernels::attention::PageLayout;
 use hearth_kernels::matmul::PackedMatrix;
 use hearth_kernels::pool::Pool;

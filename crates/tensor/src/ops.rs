@@ -3,7 +3,6 @@
 //! Inputs are borrowed, outputs come from the arena. Work is cut into tasks by rows; a row's arithmetic
 //! doesn't depend on the cut. Attention's forward isn't here: generation keeps pages of keys and values.
 
-
 use hearth_kernels::attention_backward::AttentionShape;
 use hearth_kernels::elementwise;
 use hearth_kernels::gemm::{Accumulate, gemm_nt};

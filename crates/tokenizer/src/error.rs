@@ -48,6 +48,16 @@ pub enum Error {
     /// The source names file and place.
     #[error(transparent)]
     Text(std::io::Error),
+    #[error("row `{row}` gives no document")]
+    Row {
+        row: String,
+        #[source]
+        source: Box<Error>,
+    },
+    #[error("plain text is no conversation; give rows of JSON with `messages`")]
+    PlainConversation,
+    #[error(transparent)]
+    Shards(#[from] hearth_artifacts::Error),
     #[error("stopped before the end, as asked")]
     Cancelled,
     #[error("chat template can't be compiled: {source}")]

@@ -5,7 +5,7 @@
 //! ([`split`], with [`classes`] of characters), and each word becomes ids by [`bpe`], [`unigram`] or [`wordpiece`];
 //! [`added`] finds special tokens. [`Tokenizer`] holds the whole path, [`StreamDecoder`] goes back piece by piece.
 //! [`conversation`] and [`template`] lead to [`ChatFormat`], the only place where a conversation becomes ids,
-//! loss mask and stop ids. [`train`] makes a vocabulary out of texts. No file is read here: bytes come in.
+//! loss mask and stop ids. [`train`] makes a vocabulary out of texts, [`pack`] token shards. No file is read here: bytes come in.
 
 pub mod error;
 
@@ -38,6 +38,7 @@ mod template;
 
 mod chat;
 
+pub mod pack;
 pub mod train;
 
 pub use bert::BertNormalizer;
@@ -46,8 +47,9 @@ pub use conversation::{Conversation, Message, Role};
 pub use error::{Error, Result};
 pub use json::chat_template;
 pub use normalizer::Normalizer;
+pub use split::count_words;
 pub use stream::StreamDecoder;
 pub use template::Date;
 pub use tiktoken::Encoding;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Tokenizer, cut_between_words};
 pub use vocabulary::{Kind, TokenId, TokenKind, Vocabulary};

@@ -60,6 +60,11 @@ pub(crate) fn compile(pattern: &str) -> Result<fancy_regex::Regex> {
         .map_err(|source| Error::Pattern { pattern: pattern.to_owned(), source: Box::new(source) })
 }
 
+/// How many words a text has by Unicode's rules (UAX 29); each Chinese character is one.
+pub fn count_words(text: &str) -> usize {
+    unicode_segmentation::UnicodeSegmentation::unicode_words(text).count()
+}
+
 /// Gives the words of `text` to `word`, in order.
 pub(crate) fn split<'t, F: FnMut(&'t str)>(splitters: &[Splitter], text: &'t str, word: &mut F) {
     let Some((first, rest)) = splitters.split_first() else {

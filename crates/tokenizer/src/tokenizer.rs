@@ -23,6 +23,7 @@ mod token_table;
 mod word_cache;
 
 pub(crate) use build::{Merges, Parts, Spaces, WordPieceRules, spelled_byte};
+pub use parallel::cut_between_words;
 pub(crate) use token_table::{TokenTable, hash};
 use word_cache::{IdleTables, WordCache};
 

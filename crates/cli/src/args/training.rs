@@ -120,3 +120,19 @@ pub(crate) enum MergedType {
     #[value(name = "q4_k_m")]
     Q4_K_M,
 }
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RunArgs {
+    /// The recipe, as TOML: a table a stage
+    #[arg(value_name = "RECIPE")]
+    pub(crate) recipe: PathBuf,
+    /// Do this stage and those behind it anew
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) from: Option<String>,
+    /// A setting, as in the recipe; may be given several times
+    #[arg(long, value_name = "STAGE.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Name of the run [default: the recipe's]
+    #[arg(long, value_name = "RUN")]
+    pub(crate) name: Option<String>,
+}

@@ -1,19 +1,25 @@
-//! `hearth tokenizer encode|decode`.
+//! `hearth tokenizer train|compare|encode|decode`.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use hearth_model::files::{GgufFile, vocabulary};
+use hearth_model::load::folder_template;
 use hearth_tokenizer::Tokenizer;
 use serde_json::json;
 
 use super::Context;
 use crate::args::{DecodeArgs, EncodeArgs, TokenizerCommand};
 
+mod compare;
+mod train;
+
 pub(super) fn run(context: &Context, command: &TokenizerCommand) -> Result<()> {
     match command {
+        TokenizerCommand::Train(args) => train::run(context, args),
+        TokenizerCommand::Compare(args) => compare::run(context, args),
         TokenizerCommand::Encode(args) => encode(context, args),
         TokenizerCommand::Decode(args) => decode(context, args),
     }
@@ -83,14 +89,43 @@ pub(super) fn read_text(file: Option<&Path>) -> Result<String> {
 
 /// The tokenizer of a model, without its weights.
 pub(super) fn open(context: &Context, name: &str) -> Result<Arc<Tokenizer>> {
+    Ok(find(context, name)?.tokenizer)
+}
+
+/// A tokenizer with what stands beside it.
+pub(super) struct Found {
+    pub(super) tokenizer: Arc<Tokenizer>,
+    /// The file its vocabulary is read from.
+    pub(super) file: PathBuf,
+    /// The chat template of the model, if it has one.
+    pub(super) template: Option<String>,
+}
+
+/// A `tokenizer.json`, a folder that holds one, a GGUF file, or a model by name.
+pub(super) fn find(context: &Context, name: &str) -> Result<Found> {
     let path = Path::new(name);
     if path.extension().is_some_and(|extension| extension == "json") {
-        return Ok(Arc::new(Tokenizer::from_json(&fs_err::read(path)?)?));
+        return of_folder(path.parent().unwrap_or(Path::new("")), path.into());
+    }
+    if path.join("tokenizer.json").is_file() {
+        return of_folder(path, path.join("tokenizer.json"));
     }
     let local = context.machine.pull(name, &context.terminal)?;
     if local.path.is_dir() {
-        return Ok(Arc::new(Tokenizer::from_json(&fs_err::read(local.path.join("tokenizer.json"))?)?));
+        let file = local.path.join("tokenizer.json");
+        return of_folder(&local.path, file);
     }
     let file = GgufFile::open(&local.path)?;
-    Ok(Arc::new(Tokenizer::from_parts(vocabulary::vocabulary(&file)?)?))
+    let tokenizer = Arc::new(Tokenizer::from_parts(vocabulary::vocabulary(&file)?)?);
+    let template = vocabulary::chat_template(&file)?.map(str::to_owned);
+    Ok(Found { tokenizer, file: local.path, template })
+}
+
+fn of_folder(folder: &Path, file: PathBuf) -> Result<Found> {
+    let mut tokenizer = Tokenizer::from_json(&fs_err::read(&file)?)?;
+    let config = folder.join("tokenizer_config.json");
+    if config.is_file() {
+        tokenizer = tokenizer.with_config_json(&fs_err::read(config)?)?;
+    }
+    Ok(Found { tokenizer: Arc::new(tokenizer), file, template: folder_template(folder)? })
 }

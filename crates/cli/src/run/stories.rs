@@ -33,35 +33,89 @@ impl Random {
 type Word = [&'static str; 2];
 
 const NAMES: [Word; 16] = [
-    ["Anna", "小安"], ["Ben", "小明"], ["Clara", "小丽"], ["David", "大卫"], ["Emma", "小梅"], ["Finn", "小风"],
-    ["Grace", "小雨"], ["Henry", "小海"], ["Iris", "小花"], ["Jack", "小杰"], ["Lily", "小莉"], ["Max", "小马"],
-    ["Nora", "小云"], ["Oscar", "小石"], ["Ruby", "小红"], ["Tom", "小童"],
+    ["Anna", "小安"],
+    ["Ben", "小明"],
+    ["Clara", "小丽"],
+    ["David", "大卫"],
+    ["Emma", "小梅"],
+    ["Finn", "小风"],
+    ["Grace", "小雨"],
+    ["Henry", "小海"],
+    ["Iris", "小花"],
+    ["Jack", "小杰"],
+    ["Lily", "小莉"],
+    ["Max", "小马"],
+    ["Nora", "小云"],
+    ["Oscar", "小石"],
+    ["Ruby", "小红"],
+    ["Tom", "小童"],
 ];
 const PLACES: [Word; 12] = [
-    ["the park", "公园"], ["the garden", "花园"], ["the school", "学校"], ["the market", "市场"],
-    ["the forest", "森林"], ["the beach", "海边"], ["the library", "图书馆"], ["the kitchen", "厨房"],
-    ["the river", "河边"], ["the farm", "农场"], ["the station", "车站"], ["the hill", "山上"],
+    ["the park", "公园"],
+    ["the garden", "花园"],
+    ["the school", "学校"],
+    ["the market", "市场"],
+    ["the forest", "森林"],
+    ["the beach", "海边"],
+    ["the library", "图书馆"],
+    ["the kitchen", "厨房"],
+    ["the river", "河边"],
+    ["the farm", "农场"],
+    ["the station", "车站"],
+    ["the hill", "山上"],
 ];
 const COLOURS: [Word; 7] = [
-    ["red", "红色"], ["blue", "蓝色"], ["green", "绿色"], ["yellow", "黄色"], ["white", "白色"], ["black", "黑色"],
+    ["red", "红色"],
+    ["blue", "蓝色"],
+    ["green", "绿色"],
+    ["yellow", "黄色"],
+    ["white", "白色"],
+    ["black", "黑色"],
     ["brown", "棕色"],
 ];
 const THINGS: [Word; 16] = [
-    ["key", "钥匙"], ["hat", "帽子"], ["ball", "球"], ["book", "书"], ["cup", "杯子"], ["lamp", "灯"],
-    ["bag", "包"], ["kite", "风筝"], ["coat", "外套"], ["box", "盒子"], ["bell", "铃铛"], ["clock", "钟"],
-    ["boat", "小船"], ["drum", "鼓"], ["scarf", "围巾"], ["spoon", "勺子"],
+    ["key", "钥匙"],
+    ["hat", "帽子"],
+    ["ball", "球"],
+    ["book", "书"],
+    ["cup", "杯子"],
+    ["lamp", "灯"],
+    ["bag", "包"],
+    ["kite", "风筝"],
+    ["coat", "外套"],
+    ["box", "盒子"],
+    ["bell", "铃铛"],
+    ["clock", "钟"],
+    ["boat", "小船"],
+    ["drum", "鼓"],
+    ["scarf", "围巾"],
+    ["spoon", "勺子"],
 ];
 const FEELINGS: [Word; 6] = [
-    ["happy", "高兴"], ["sad", "难过"], ["tired", "累"], ["proud", "自豪"], ["surprised", "惊讶"], ["calm", "平静"],
+    ["happy", "高兴"],
+    ["sad", "难过"],
+    ["tired", "累"],
+    ["proud", "自豪"],
+    ["surprised", "惊讶"],
+    ["calm", "平静"],
 ];
 const GAMES: [Word; 8] = [
-    ["played chess", "下了棋"], ["sang a song", "唱了歌"], ["ate some bread", "吃了面包"],
-    ["drank warm milk", "喝了热牛奶"], ["looked at the stars", "看了星星"], ["told jokes", "讲了笑话"],
-    ["flew a kite", "放了风筝"], ["drew a picture", "画了画"],
+    ["played chess", "下了棋"],
+    ["sang a song", "唱了歌"],
+    ["ate some bread", "吃了面包"],
+    ["drank warm milk", "喝了热牛奶"],
+    ["looked at the stars", "看了星星"],
+    ["told jokes", "讲了笑话"],
+    ["flew a kite", "放了风筝"],
+    ["drew a picture", "画了画"],
 ];
 const TIMES: [Word; 6] = [
-    ["One morning", "一天早上"], ["One evening", "一天晚上"], ["On a rainy day", "一个下雨天"],
-    ["On a sunny day", "一个晴天"], ["In winter", "冬天"], ["In spring", "春天"],
+    ["One morning", "一天早上"],
+    ["One evening", "一天晚上"],
+    ["On a rainy day", "一个下雨天"],
+    ["On a sunny day", "一个晴天"],
+    ["In winter", "冬天"],
+    ["In spring", "春天"],
 ];
 /// What it is, its colour, its kind.
 const FACTS: [[Word; 3]; 24] = [
@@ -132,14 +186,10 @@ impl World {
     /// Texts to pretrain on, as rows with `text`.
     pub(crate) fn texts(&mut self, count: usize) -> Vec<String> {
         (0..count)
-            .map(|_| match self.random.below(10) {
-                0 => self.facts(),
-                1 => self.sums(),
-                _ => {
-                    let story = self.story();
-                    let language = self.language();
-                    tell(&story, language)
-                }
+            .map(|_| {
+                let language = self.language();
+                let parts: Vec<String> = (0..4 + self.random.below(3)).map(|_| self.part(language)).collect();
+                parts.join("\n")
             })
             .collect()
     }
@@ -190,9 +240,17 @@ impl World {
         }
     }
 
+    /// A paragraph of a text.
+    fn part(&mut self, language: usize) -> String {
+        match self.random.below(10) {
+            0 | 1 => self.facts(language),
+            2 => self.sums(language),
+            _ => tell(&self.story(), language),
+        }
+    }
+
     /// A paragraph about some things of the world.
-    fn facts(&mut self) -> String {
-        let language = self.language();
+    fn facts(&mut self, language: usize) -> String {
         let lines: Vec<String> = (0..4)
             .map(|_| {
                 let [thing, colour, kind] = self.random.of(&FACTS).map(|word| word[language]);
@@ -209,8 +267,7 @@ impl World {
     }
 
     /// Some sums of small numbers, never one of those asked late.
-    fn sums(&mut self) -> String {
-        let language = self.language();
+    fn sums(&mut self, language: usize) -> String {
         let lines: Vec<String> = (0..5)
             .map(|_| {
                 let (a, b) = self.pair(false);
@@ -260,9 +317,16 @@ impl World {
             let [thing, colour, kind] = FACTS[index].map(|word| word[language]);
             let [question, answer] = match (language, wording) {
                 (ENGLISH, 0) => [format!("What colour is the {thing}?"), format!("The {thing} is {colour}.")],
-                (ENGLISH, 1) => [format!("Which colour has the {thing}?"), format!("The {thing} is {colour}.")],
-                (ENGLISH, 2) => [format!("What kind of thing is the {thing}?"), format!("The {thing} is a kind of {kind}.")],
-                (ENGLISH, _) => [format!("What is the {thing}?"), format!("The {thing} is a kind of {kind}.")],
+                (ENGLISH, 1) => {
+                    [format!("Which colour has the {thing}?"), format!("The {thing} is {colour}.")]
+                }
+                (ENGLISH, 2) => [
+                    format!("What kind of thing is the {thing}?"),
+                    format!("The {thing} is a kind of {kind}."),
+                ],
+                (ENGLISH, _) => {
+                    [format!("What is the {thing}?"), format!("The {thing} is a kind of {kind}.")]
+                }
                 (_, 0) => [format!("{thing}是什么颜色的？"), format!("{thing}是{colour}的。")],
                 (_, 1) => [format!("{thing}的颜色是什么？"), format!("{thing}是{colour}的。")],
                 (_, 2) => [format!("{thing}是哪一种东西？"), format!("{thing}是一种{kind}。")],

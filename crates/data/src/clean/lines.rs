@@ -99,8 +99,10 @@ const PHRASES: [(&str, Phrase); 41] = [
 
 /// A longer line says something beside its boilerplate. In bytes: some 35 words, or 65 Chinese characters.
 const MAX_BOILERPLATE_BYTES: usize = 200;
-const END_MARKS: &[char] =
-    &['.', '?', '!', '"', '\'', '”', '’', '。', '？', '！', '；', '…', '」', '』', '）', ')', '」', '】', '．', '؟', '।', '۔'];
+const END_MARKS: &[char] = &[
+    '.', '?', '!', '"', '\'', '”', '’', '。', '？', '！', '；', '…', '」', '』', '）', ')', '」', '】', '．',
+    '؟', '।', '۔',
+];
 
 #[derive(Debug)]
 pub(super) struct LineFilter {
@@ -197,7 +199,8 @@ fn reason(line: &str, config: &C4, found: &[(usize, Phrase)]) -> Option<&'static
     if config.policy && has(Phrase::Policy) {
         return Some("policy");
     }
-    (config.boilerplate && has(Phrase::Boilerplate) && line.len() <= MAX_BOILERPLATE_BYTES).then_some("boilerplate")
+    (config.boilerplate && has(Phrase::Boilerplate) && line.len() <= MAX_BOILERPLATE_BYTES)
+        .then_some("boilerplate")
 }
 
 fn has_long_word(line: &str, max: usize) -> bool {
@@ -263,7 +266,10 @@ mod tests {
         let mut removed = BTreeMap::new();
         let config = C4::default();
         assert_eq!(LineFilter::new(&config).filter(&mut text, &config, &mut removed), Ok(true));
-        assert_eq!(text, "One thing is this. Two. Three. Four.\n这是一句完整的话，没有问题。\nFive is the last one.");
+        assert_eq!(
+            text,
+            "One thing is this. Two. Three. Four.\n这是一句完整的话，没有问题。\nFive is the last one."
+        );
         assert_eq!(removed, BTreeMap::from([("boilerplate".into(), 1), ("javascript".into(), 1)]));
     }
 

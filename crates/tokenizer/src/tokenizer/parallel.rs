@@ -60,25 +60,32 @@ impl Tokenizer {
         is_bpe && composes && scans && knows_words && self.spaces.prefix == SpacePrefix::Never
     }
 
-    /// A place behind a letter and in front of a space or a Chinese punctuation mark. There a run of letters ends in
-    /// every pattern, whatever follows, and nothing looks back.
     fn cut_after(&self, text: &str, wanted: usize) -> Option<usize> {
-        let start = (wanted..text.len()).find(|at| text.is_char_boundary(*at))?;
-        let mut before = text[..start].chars().next_back()?;
-        for (at, c) in text[start..].char_indices() {
-            let ends_word = match self.splitters.is_empty() {
-                true => {
-                    c == ' ' && self.glue.as_ref().is_some_and(|glue| glue.binary_search(&before).is_err())
-                }
-                false => matches!(c, ' ' | '，' | '。' | '、' | '；' | '：' | '？' | '！'),
-            };
-            if ends_word && class(before) == LETTER {
-                return Some(start + at);
-            }
-            before = c;
+        match self.splitters.is_empty() {
+            true => find_cut(text, wanted, |before, c| {
+                c == ' ' && self.glue.as_ref().is_some_and(|glue| glue.binary_search(&before).is_err())
+            }),
+            false => cut_between_words(text, wanted),
         }
-        None
     }
+}
+
+/// A place from `wanted` on where no word of any family's pattern reaches across, behind a letter and in front of a
+/// space or a Chinese punctuation mark: there a run of letters ends, whatever follows, and nothing looks back.
+pub fn cut_between_words(text: &str, wanted: usize) -> Option<usize> {
+    find_cut(text, wanted, |_, c| matches!(c, ' ' | '，' | '。' | '、' | '；' | '：' | '？' | '！'))
+}
+
+fn find_cut(text: &str, wanted: usize, ends_word: impl Fn(char, char) -> bool) -> Option<usize> {
+    let start = (wanted..text.len()).find(|at| text.is_char_boundary(*at))?;
+    let mut before = text[..start].chars().next_back()?;
+    for (at, c) in text[start..].char_indices() {
+        if ends_word(before, c) && class(before) == LETTER {
+            return Some(start + at);
+        }
+        before = c;
+    }
+    None
 }
 
 #[cfg(test)]

@@ -84,10 +84,12 @@ impl<'a> Trainer<'a> {
         let lr = self.config.lr_at(step);
         // The adapter's values are updated in their place once nobody else holds them.
         drop(decoder);
-        let report = state.optimizer.step(self.pool, state.adapter.params_mut(), &gradients, lr).map_err(|source| {
-            let decoder = state.adapter.apply_on(self.pool, self.input.decoder);
-            Error::Gradient { step, lr, suspects: self.suspects(&decoder, batch), source }
-        })?;
+        let report = state.optimizer.step(self.pool, state.adapter.params_mut(), &gradients, lr).map_err(
+            |source| {
+                let decoder = state.adapter.apply_on(self.pool, self.input.decoder);
+                Error::Gradient { step, lr, suspects: self.suspects(&decoder, batch), source }
+            },
+        )?;
         state.curve.train.push(Loss { step, loss });
         state.step += 1;
         Ok(Done { loss, lr, gradient_norm: report.gradient_norm, spike: note })

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
+use hearth_train::Error;
 use hearth_train::checkpoints::Resume;
 use hearth_train::run_folder::RunFolder;
-use hearth_train::Error;
 
 use super::super::Context;
 use crate::args::PretrainArgs;
