@@ -44,8 +44,8 @@ impl Adapter {
     /// A fresh adapter: A uniform in `±1/sqrt(in_features)`, B zero and magnitudes the norms of the base's rows, so that
     /// it changes nothing yet.
     pub fn new(decoder: &Decoder, config: LoraConfig, seed: u64) -> Result<Self> {
+        config.check(decoder)?;
         let targets = config.targets()?;
-        config.check_layers(decoder.layers.len())?;
         let mut random = SplitMix(seed);
         let mut entries = Vec::new();
         let mut ids = (0..).map(ParamId);
