@@ -94,7 +94,7 @@ impl Adapter {
         let mut lora = Lora { a, b, scale, dora: None };
         if let Some(magnitude) = &entry.magnitude {
             let norms = Arc::new(rows::norms(pool, base, &lora));
-            lora.dora = Some(Dora { magnitude: magnitude.clone(), norms });
+            lora.dora = Some(Arc::new(Dora { magnitude: magnitude.clone(), norms }));
         }
         lora
     }
