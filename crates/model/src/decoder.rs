@@ -273,8 +273,9 @@ impl Decoder {
         };
         let mut decoder = self.clone();
         for layer in &mut decoder.layers {
-            let modules: Vec<Module> = layer.modules().collect();
-            modules.into_iter().for_each(|module| dense(layer.module_mut(module)));
+            for module in layer.modules().collect::<Vec<_>>() {
+                dense(layer.module_mut(module));
+            }
         }
         dense(&mut decoder.embedding);
         if self.head.weight.is_same(&self.embedding.weight) {

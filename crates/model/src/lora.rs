@@ -44,8 +44,8 @@ impl Adapter {
     /// A fresh adapter: A uniform in `±1/sqrt(in_features)`, B zero and magnitudes the norms of the base's rows, so that
     /// it changes nothing yet.
     pub fn new(decoder: &Decoder, config: LoraConfig, seed: u64) -> Result<Self> {
+        config.check(decoder)?;
         let targets = config.targets()?;
-        config.check_layers(decoder.layers.len())?;
         let mut random = SplitMix(seed);
         let mut entries = Vec::new();
         let mut ids = (0..).map(ParamId);
@@ -94,7 +94,7 @@ impl Adapter {
         let mut lora = Lora { a, b, scale, dora: None };
         if let Some(magnitude) = &entry.magnitude {
             let norms = Arc::new(rows::norms(pool, base, &lora));
-            lora.dora = Some(Dora { magnitude: magnitude.clone(), norms });
+            lora.dora = Some(Arc::new(Dora { magnitude: magnitude.clone(), norms }));
         }
         lora
     }

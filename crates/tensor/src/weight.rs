@@ -28,7 +28,7 @@ pub struct Lora {
     pub b: Param,
     /// alpha / rank, or alpha / √rank
     pub scale: f32,
-    pub dora: Option<Dora>,
+    pub dora: Option<Arc<Dora>>,
 }
 
 /// What `DoRA` (Liu et al. 2024) adds to a low-rank update: each output, bias apart, is multiplied by its

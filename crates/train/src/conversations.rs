@@ -4,7 +4,7 @@
 //! In: JSON Lines, or a JSON array. Out: examples with the place of each, and the rows that can't be used with place and
 //! reason: none is cut or dropped in silence.
 //!
-//! * `shapes` — messages, Alpaca, ShareGPT, prompt and completion
+//! * `shapes` — messages, Alpaca, `ShareGPT`, prompt and completion
 
 mod shapes;
 
@@ -176,7 +176,7 @@ fn skip_line(reader: &mut impl BufRead) -> std::io::Result<usize> {
     }
 }
 
-/// Alpaca and ShareGPT are mostly published as one array.
+/// Alpaca and `ShareGPT` are mostly published as one array.
 fn starts_array(beginning: &[u8]) -> bool {
     let beginning = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
     beginning.trim_ascii_start().first() == Some(&b'[')

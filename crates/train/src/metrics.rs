@@ -48,11 +48,12 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Keeps the lines of the first `step` steps and goes on behind them.
-    pub(crate) fn open(path: Option<&Path>, step: usize) -> Result<Self> {
+    /// Keeps the lines of the first `steps` steps and goes on behind them; none for a run that begins.
+    pub(crate) fn open(path: Option<&Path>, steps: Option<usize>) -> Result<Self> {
         let Some(path) = path else { return Ok(Self { file: None }) };
         let mut kept = String::new();
-        for metric in read(path)?.into_iter().filter(|metric| metric.step <= step) {
+        for metric in read(path)?.into_iter().filter(|metric| steps.is_some_and(|steps| metric.step <= steps))
+        {
             kept.push_str(&line(&metric));
         }
         atomic::write(path, kept.as_bytes())?;

@@ -33,11 +33,11 @@ use state::State;
 pub use step::Validation;
 use step::{Done, Trainer};
 
-const STAGE: &str = "pretrain";
-
 /// What a run works on.
 #[derive(Clone, Copy)]
 pub struct Input<'a> {
+    /// What progress calls the run.
+    pub stage: &'static str,
     pub train: (&'a TokenShards, &'a Packing),
     pub validation: (&'a TokenShards, &'a Packing),
     /// Where training goes on from; a new decoder without it.
@@ -94,14 +94,18 @@ pub fn run(
 ) -> Result<Output> {
     let trainer = Trainer::new(config, input, pool)?;
     let fingerprint = state::fingerprint(config, input);
-    let state = match input.checkpoints.load(&fingerprint)? {
-        Some(folder) => State::read(&folder, config, pool)?,
+    let before = match input.checkpoints.load(&fingerprint)? {
+        Some(folder) => Some(State::read(&folder, config, pool)?),
+        None => None,
+    };
+    let metrics = Metrics::open(input.metrics, before.as_ref().map(|state| state.step))?;
+    let state = match before {
+        Some(state) => state,
         None => State::fresh(config, input)?,
     };
-    let metrics = Metrics::open(input.metrics, state.step)?;
     let (start, before) = (Instant::now(), state.seconds);
     let mut run = Run { trainer, state, metrics, start, before, fingerprint, progress };
-    progress.event(Event::Start { stage: STAGE, total: Some(config.num_steps as u64), unit: Unit::Steps });
+    progress.event(Event::Start { stage: input.stage, total: Some(config.num_steps as u64), unit: Unit::Steps });
     if run.state.curve.validation.is_empty() {
         run.validate()?;
     }
@@ -112,7 +116,7 @@ pub fn run(
     run.save()?;
     let State { step, curve, best, best_decoder, decoder, tokens, seconds, .. } = run.state;
     let summary = format!("{step} steps, {tokens} tokens, validation {:.4}", best.loss);
-    progress.event(Event::Finish { stage: STAGE, summary: &summary });
+    progress.event(Event::Finish { stage: input.stage, summary: &summary });
     let decoder = best_decoder.unwrap_or(decoder);
     Ok(Output { decoder, curve, best, steps: step, tokens, seconds, stopped_early })
 }
@@ -152,7 +156,7 @@ impl Run<'_> {
             if self.state.step.is_multiple_of(validate_every) || self.state.step == num_steps {
                 self.validate()?;
             }
-            self.progress.event(Event::Advance { stage: STAGE, done: self.state.step as u64 });
+            self.progress.event(Event::Advance { stage: self.trainer.input.stage, done: self.state.step as u64 });
             if saved.elapsed().as_secs() >= self.trainer.input.checkpoints.every_seconds {
                 self.save()?;
                 saved = Instant::now();
@@ -173,7 +177,7 @@ impl Run<'_> {
         };
         let Done { loss, lr, gradient_norm, tokens, learned_tokens, spike } = done;
         if let Some(text) = spike {
-            self.progress.event(Event::Note { stage: STAGE, text: &text });
+            self.progress.event(Event::Note { stage: self.trainer.input.stage, text: &text });
         }
         self.state.tokens += tokens as u64;
         let tokens_per_s = tokens as f64 / began.elapsed().as_secs_f64();
@@ -193,7 +197,7 @@ impl Run<'_> {
         let validation = self.state.curve.validation.last().map_or(f64::NAN, |last| last.loss);
         let memory = memory.map_or_else(String::new, |(now, _)| format!(", {now} MiB"));
         let text = format!("loss {loss:.3}, validation {validation:.3}, {tokens_per_s:.0} tok/s{memory}");
-        self.progress.event(Event::Status { stage: STAGE, text: &text });
+        self.progress.event(Event::Status { stage: self.trainer.input.stage, text: &text });
         Ok(())
     }
 
@@ -221,13 +225,14 @@ impl Run<'_> {
             memory_mib: memory_mib().map(|(now, _)| now),
             ..Metric::default()
         })?;
-        let train = self.state.curve.train.last().map_or(f64::NAN, |last| last.loss);
+        let train = self.state.curve.train.last();
+        let train = train.map_or_else(String::new, |last| format!("loss {:.3}, ", last.loss));
         let bits = bits_per_byte.map_or_else(String::new, |bits| format!(", {bits:.3} bits a byte"));
-        let mut text = format!("step {step}: loss {train:.3}, validation {loss:.3}{bits}");
+        let mut text = format!("step {step}: {train}validation {loss:.3}{bits}");
         if let Some(sample) = self.trainer.input.sample {
             text = format!("{text}\n  {}", sample(&self.state.decoder));
         }
-        self.progress.event(Event::Note { stage: STAGE, text: &text });
+        self.progress.event(Event::Note { stage: self.trainer.input.stage, text: &text });
         Ok(())
     }
 

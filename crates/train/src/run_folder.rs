@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 /// Settings, model and data of a run as they were at its start.
 pub const RECORD: &str = "run.json";
 
+/// The figures of each step; there once the run has begun.
+pub const METRICS: &str = "metrics.jsonl";
+
 /// A folder that this process alone works in.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -22,10 +25,10 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run; one that is there already is an error.
+    /// Makes the folder of a new run; one that has begun already is an error.
     pub fn create(runs: &Path, name: &str) -> Result<Self> {
         let run = Self::locked(runs, name)?;
-        if run.path(RECORD).exists() {
+        if run.path(RECORD).exists() && run.path(METRICS).exists() {
             return Err(Error::RunExists { name: name.into(), folder: run.folder });
         }
         Ok(run)
@@ -145,6 +148,7 @@ mod tests {
         assert!(error.contains("`config.keep` was 2 and is 3 now"), "{error}");
         let locked = RunFolder::open(&runs, "a").unwrap_err().to_string();
         assert!(locked.contains(&std::process::id().to_string()), "{locked}");
+        fs_err::write(run.path(METRICS), "").unwrap();
         drop(run);
         assert!(matches!(RunFolder::create(&runs, "a"), Err(Error::RunExists { .. })));
         assert!(matches!(RunFolder::open(&runs, "b"), Err(Error::NoRun { .. })));

@@ -82,15 +82,20 @@ pub fn run(config: &SftConfig, input: &Input<'_>, pool: &Pool, progress: &dyn Pr
     check(input)?;
     let fingerprint = checkpoint::fingerprint(config, input.decoder, [input.train, input.validation]);
     let mut trainer = Trainer::new(config, input, pool);
-    let state = match input.checkpoints.load(&fingerprint)? {
-        Some(folder) => State::read(&folder, input.decoder, trainer.adamw())?,
+    let before = match input.checkpoints.load(&fingerprint)? {
+        Some(folder) => Some(State::read(&folder, input.decoder, trainer.adamw())?),
+        None => None,
+    };
+    let metrics = Metrics::open(input.metrics, before.as_ref().map(|state| state.step))?;
+    let is_new = before.is_none();
+    let state = match before {
+        Some(state) => state,
         None => trainer.fresh()?,
     };
     let plan = batches::plan(input.train, config.batch_tokens, config.max_steps, config.seed);
-    let metrics = Metrics::open(input.metrics, state.step)?;
     let (start, before) = (Instant::now(), state.seconds);
     let mut run = Run { trainer, state, metrics, start, before, fingerprint, progress };
-    if run.state.step == 0 {
+    if is_new {
         run.metrics.write(&run.looked())?;
     }
     progress.event(Event::Start { stage: STAGE, total: Some(plan.len() as u64), unit: Unit::Steps });

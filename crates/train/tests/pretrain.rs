@@ -129,6 +129,7 @@ impl Place {
         let folder = self.folder.path().join(name);
         let checkpoints = folder.join("checkpoints");
         let input = Input {
+            stage: "pretrain",
             train: (&self.train.0, &self.train.1),
             validation: (&self.validation.0, &self.validation.1),
             initial,

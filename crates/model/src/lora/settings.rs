@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::unknown;
-use crate::decoder::Projection;
+use crate::decoder::{Decoder, Projection};
 use crate::error::Result;
 
 /// PEFT's word for every linear layer but the output head.
@@ -39,6 +39,12 @@ impl LoraConfig {
     pub fn scale(&self) -> f32 {
         let rank = self.r as f32;
         self.lora_alpha / if self.use_rslora { rank.sqrt() } else { rank }
+    }
+
+    /// Whether an adapter for this decoder can be made of it; an error says what is in the way.
+    pub fn check(&self, decoder: &Decoder) -> Result<()> {
+        self.targets()?;
+        self.check_layers(decoder.layers.len())
     }
 
     pub(super) fn has_layer(&self, layer_index: usize) -> bool {

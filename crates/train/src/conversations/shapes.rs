@@ -39,7 +39,7 @@ pub fn conversation(row: &Value) -> Result<Conversation, String> {
         let Value::Object(settings) = settings else {
             return Err(format!("`chat_template_kwargs` is {}, expected an object", kind(settings)));
         };
-        conversation.variables = settings.clone();
+        conversation.variables.clone_from(settings);
     }
     check(&conversation)?;
     Ok(conversation)
@@ -283,8 +283,8 @@ mod tests {
     use super::*;
 
     /// Roles and contents, calls as JSON.
-    fn said(row: Value) -> Result<String, String> {
-        let conversation = conversation(&row)?;
+    fn said(row: &Value) -> Result<String, String> {
+        let conversation = conversation(row)?;
         let turns = conversation.messages.iter().map(|message| {
             let calls = if message.tool_calls.is_empty() {
                 String::new()
@@ -335,7 +335,7 @@ mod tests {
                 &format!("system:s|user:a|{call}|tool:2|assistant:b"),
             ),
         ] {
-            assert_eq!(said(row.clone()).as_deref(), Ok(expected), "{row}");
+            assert_eq!(said(&row).as_deref(), Ok(expected), "{row}");
         }
         let tools = json!({"prompt": "a", "completion": "b", "tools": "[{\"name\": \"f\"}]"});
         assert_eq!(
@@ -369,7 +369,7 @@ mod tests {
             (json!({"instruction": 1, "output": "a"}), "`instruction` is a number"),
             (json!({"prompt": 1, "completion": "a"}), "the user's turn is a number"),
         ] {
-            let error = said(row.clone()).unwrap_err();
+            let error = said(&row).unwrap_err();
             assert!(error.contains(expected), "{row}: {error}");
         }
     }

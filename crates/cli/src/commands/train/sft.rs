@@ -10,7 +10,7 @@ use hearth_model::Decoder;
 use hearth_tokenizer::{ChatFormat, Example};
 use hearth_train::conversations::{self, Examples, Place};
 use hearth_train::metrics::memory_mib;
-use hearth_train::run_folder::RunFolder;
+use hearth_train::run_folder::{METRICS, RunFolder};
 use hearth_train::sft::{self, Input};
 use hearth_train::{Checkpoints, Error, Output, Resume, SftConfig, batches};
 use serde_json::{Value, json};
@@ -45,6 +45,7 @@ pub(super) fn run(context: &Context, args: &SftArgs) -> Result<()> {
     let (local, model) = context.machine.model(&recipe.model, &context.terminal)?;
     let decoder = base(context, &model.decoder, &mut recipe)?;
     let decoder = decoder.as_ref().unwrap_or(&model.decoder);
+    recipe.lora().check(decoder)?;
     let data = read(context, &recipe, &model.chat, decoder.config.max_seq_len, &folder)?;
     let max_steps = match recipe.steps {
         Some(steps) => steps,
@@ -59,7 +60,7 @@ pub(super) fn run(context: &Context, args: &SftArgs) -> Result<()> {
     say_plan(context, &config, &data, &folder);
     let checkpoints = folder.path("checkpoints");
     let resume = args.checkpoint.map_or(Resume::Last, Resume::Step);
-    let metrics = folder.path("metrics.jsonl");
+    let metrics = folder.path(METRICS);
     let input = Input {
         decoder,
         train: &data.train,

@@ -147,7 +147,7 @@ fn dora_passes_finite_differences() {
         let mut layer = adapted(head(7), &params[5], &params[6]);
         layer.bias = Some(bias.clone());
         let dora = Dora { magnitude: params[4].clone(), norms: Arc::clone(&norms) };
-        layer.lora.as_mut().unwrap().dora = Some(dora);
+        layer.lora.as_mut().unwrap().dora = Some(Arc::new(dora));
         tape.linear(&x, &layer)
     };
     Problem { sequence_lens: &[4, 1], params, forward: &forward }.check("dora");
