@@ -12,10 +12,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::vocabulary::TokenId;
 
 mod alphabet;
+mod longest;
 mod pair_table;
 mod spelled;
 
 pub(crate) use alphabet::{Alphabet, Chars, Unknown};
+use longest::{Longest, Path};
 use pair_table::PairTable;
 pub(crate) use spelled::{SpelledJoins, ranks_of_scores};
 
@@ -32,6 +34,8 @@ const PARTS: u8 = 2;
 pub(crate) struct Bpe {
     alphabet: Alphabet,
     joins: Joins,
+    /// The same without merging, for vocabularies that allow it.
+    longest: Option<Longest>,
     /// Whether merging a token's own bytes gives that token; found out when first asked.
     whole: Vec<AtomicU8>,
     /// A word that is a token is that token, whatever the merges say (Llama 3, tiktoken).
@@ -47,16 +51,16 @@ pub(crate) enum Joins {
 
 /// Merges of (left, right, result).
 #[derive(Debug)]
-pub(crate) struct Listed(PairTable);
+pub(crate) struct Listed(PairTable, Vec<(TokenId, TokenId, TokenId)>);
 
 impl Listed {
     /// `merges` stand in the order of rank.
-    pub(crate) fn new(merges: &[(TokenId, TokenId, TokenId)]) -> Self {
+    pub(crate) fn new(merges: Vec<(TokenId, TokenId, TokenId)>) -> Self {
         let mut table = PairTable::with_capacity(merges.len());
         for (rank, (left, right, result)) in merges.iter().enumerate() {
             table.insert(*left, *right, (rank as u64) << 32 | u64::from(*result));
         }
-        Self(table)
+        Self(table, merges)
     }
 }
 
@@ -65,12 +69,21 @@ impl Listed {
 pub(crate) struct Scratch {
     ids: Vec<TokenId>,
     merges: Vec<u64>,
+    path: Path,
 }
 
 impl Bpe {
     pub(crate) fn new(alphabet: Alphabet, joins: Joins, num_tokens: usize, ignore_merges: bool) -> Self {
         let whole = (0..num_tokens).map(|_| AtomicU8::new(UNTRIED)).collect();
-        Self { alphabet, joins, whole, ignore_merges }
+        let mut joins = joins;
+        let longest = match (&alphabet, &mut joins) {
+            (Alphabet::Bytes(byte_ids), Joins::Listed(listed)) => {
+                let merges = std::mem::take(&mut listed.1);
+                Longest::new(byte_ids, &merges, &listed.0, num_tokens)
+            }
+            _ => None,
+        };
+        Self { alphabet, joins, longest, whole, ignore_merges }
     }
 
     pub(crate) fn num_lost_bytes(&self, text: &str) -> usize {
@@ -100,6 +113,11 @@ impl Bpe {
 
     /// Appends the ids of a word.
     pub(crate) fn merge(&self, word: &str, scratch: &mut Scratch, out: &mut Vec<TokenId>) {
+        if let (Some(longest), Joins::Listed(listed)) = (&self.longest, &self.joins) {
+            if longest.encode(word.as_bytes(), &listed.0, &mut scratch.path, out) {
+                return;
+            }
+        }
         scratch.ids.clear();
         self.alphabet.start(word, &mut scratch.ids);
         self.join(scratch);
@@ -109,8 +127,8 @@ impl Bpe {
     fn join(&self, scratch: &mut Scratch) {
         let is_short = scratch.ids.len() <= SCAN_LIMIT;
         match &self.joins {
-            Joins::Listed(Listed(table)) if is_short => join_by_scan(scratch, |l, r| table.find(l, r)),
-            Joins::Listed(Listed(table)) => join_by_heap(scratch, |l, r| table.find(l, r)),
+            Joins::Listed(Listed(table, _)) if is_short => join_by_scan(scratch, |l, r| table.find(l, r)),
+            Joins::Listed(Listed(table, _)) => join_by_heap(scratch, |l, r| table.find(l, r)),
             Joins::Spelled(tokens) if is_short => join_by_scan(scratch, |l, r| tokens.find(l, r)),
             Joins::Spelled(tokens) => join_by_heap(scratch, |l, r| tokens.find(l, r)),
         }
@@ -119,7 +137,7 @@ impl Bpe {
 
 /// `find` gives `rank << 32 | result`, or `NO_MERGE`. Ranks may be equal.
 fn join_by_scan(scratch: &mut Scratch, find: impl Fn(TokenId, TokenId) -> u64) {
-    let Scratch { ids, merges } = scratch;
+    let Scratch { ids, merges, .. } = scratch;
     merges.clear();
     merges.extend(ids.windows(2).map(|pair| find(pair[0], pair[1])));
     loop {
@@ -192,17 +210,25 @@ mod tests {
     /// Bytes are their own ids; each merge makes the next id.
     fn table(pairs: &[(TokenId, TokenId)]) -> PairTable {
         let merges = pairs.iter().zip(256..).map(|(pair, result)| (pair.0, pair.1, result));
-        Listed::new(&merges.collect::<Vec<_>>()).0
+        Listed::new(merges.collect()).0
     }
 
     fn by_scan(table: &PairTable, word: &[u8]) -> Vec<TokenId> {
-        let mut scratch = Scratch { ids: word.iter().copied().map(u32::from).collect(), merges: Vec::new() };
+        let mut scratch = Scratch {
+            ids: word.iter().copied().map(u32::from).collect(),
+            merges: Vec::new(),
+            path: Path::default(),
+        };
         join_by_scan(&mut scratch, |left, right| table.find(left, right));
         scratch.ids
     }
 
     fn by_heap(table: &PairTable, word: &[u8]) -> Vec<TokenId> {
-        let mut scratch = Scratch { ids: word.iter().copied().map(u32::from).collect(), merges: Vec::new() };
+        let mut scratch = Scratch {
+            ids: word.iter().copied().map(u32::from).collect(),
+            merges: Vec::new(),
+            path: Path::default(),
+        };
         join_by_heap(&mut scratch, |left, right| table.find(left, right));
         scratch.ids
     }
@@ -241,5 +267,53 @@ mod tests {
             let table = table(&merges);
             prop_assert_eq!(by_heap(&table, &word), by_scan(&table, &word));
         }
+    }
+    proptest! {
+        /// Merges that each make a token of their own, as in published vocabularies; some tokens are never reached.
+        #[test]
+        fn longest_tokens_equal_merging(
+            word in "[abcd]{0,200}|(ab|cd|aa){0,60}",
+            pairs in proptest::collection::vec((0_usize..1000, 0_usize..1000), 0..60),
+        ) {
+            let mut made: Vec<TokenId> = (97..101).collect();
+            let mut spelled: Vec<Vec<u8>> = (97..101_u8).map(|byte| vec![byte]).collect();
+            let mut merges: Vec<(TokenId, TokenId, TokenId)> = Vec::new();
+            for (left, right) in pairs {
+                let (left, right) = (left % made.len(), right % made.len());
+                let joined = [spelled[left].as_slice(), &spelled[right]].concat();
+                if joined.len() < 40 && !spelled.contains(&joined) {
+                    let id = 256 + merges.len() as u32;
+                    merges.push((made[left], made[right], id));
+                    made.push(id);
+                    spelled.push(joined);
+                }
+            }
+            let num_tokens = 256 + merges.len();
+            let alphabet = Alphabet::bytes(&std::array::from_fn(|byte| Some(byte as u32)));
+            let expected = by_scan(&Listed::new(merges.clone()).0, word.as_bytes());
+            let bpe = Bpe::new(alphabet, Joins::Listed(Listed::new(merges)), num_tokens, false);
+            prop_assert!(bpe.longest.is_some());
+            let mut ids = vec![7];
+            bpe.merge(&word, &mut Scratch::default(), &mut ids);
+            prop_assert_eq!(&ids[1..], expected);
+        }
+    }
+
+    #[test]
+    fn merges_of_another_kind_are_carried_out() {
+        let merge = |merges: &[(TokenId, TokenId, TokenId)], word: &str| {
+            let alphabet = Alphabet::bytes(&std::array::from_fn(|byte| Some(byte as u32)));
+            let bpe = Bpe::new(alphabet, Joins::Listed(Listed::new(merges.to_vec())), 300, false);
+            let mut ids = Vec::new();
+            bpe.merge(word, &mut Scratch::default(), &mut ids);
+            (bpe.longest.is_some(), ids)
+        };
+        // Two ways to one token, and a part that is made later than the whole.
+        assert_eq!(
+            merge(&[(97, 98, 256), (256, 99, 257), (98, 99, 258), (97, 258, 257)], "abc"),
+            (false, vec![257])
+        );
+        assert_eq!(merge(&[(256, 99, 257), (97, 98, 256)], "abc"), (false, vec![257]));
+        assert_eq!(merge(&[(97, 98, 256), (256, 99, 257)], "abcab"), (true, vec![257, 256]));
     }
 }

@@ -207,7 +207,7 @@ impl Parts {
 
     fn bpe(&mut self, tokens: &Arc<TokenTable>) -> Result<Bpe> {
         let joins = match std::mem::replace(&mut self.merges, Merges::ById) {
-            Merges::Listed(merges) => Joins::Listed(Listed::new(&self.listed_merges(merges, tokens)?)),
+            Merges::Listed(merges) => Joins::Listed(Listed::new(self.listed_merges(merges, tokens)?)),
             Merges::ByScore => {
                 check_count("scores", self.scores.len(), self.tokens.len())?;
                 Joins::Spelled(SpelledJoins::new(Arc::clone(tokens), ranks_of_scores(&self.scores)))
