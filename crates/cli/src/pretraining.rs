@@ -234,6 +234,7 @@ impl Plan {
         let checkpoints = folder.join("checkpoints");
         let metrics = folder.join("metrics.jsonl");
         let input = Input {
+            stage: if self.train.manifest().has_mask { "sft" } else { "pretrain" },
             train: (&self.train, &packed),
             validation: (&self.validation, &packed_validation),
             initial: self.initial.as_ref().map(|model| &model.decoder),
