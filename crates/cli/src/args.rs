@@ -24,7 +24,9 @@ pub(crate) use knowledge::{
 };
 pub(crate) use serving::ServeArgs;
 pub(crate) use tokenizing::{CompareTokenizersArgs, PackArgs, TrainTokenizerArgs};
-pub(crate) use training::{MergeArgs, MergedType, PretrainArgs, RunArgs, SftArgs, TrainCommand};
+pub(crate) use training::{
+    BenchShape, MergeArgs, MergedType, PretrainArgs, RunArgs, SftArgs, TrainBenchArgs, TrainCommand,
+};
 
 /// The chat model `hearth up` and `hearth serve` use.
 pub(crate) const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";
@@ -347,6 +349,9 @@ pub(crate) enum BenchCommand {
         after_help = "Example:\n  hearth bench infer --model smollm2-135m --pp 512 --tg 64 --depth 0,1024 --json"
     )]
     Infer(InferArgs),
+    /// Tokens a second of a training step of all weights, at the shapes of common comparisons with PyTorch
+    #[command(after_help = "Example:\n  hearth bench train --shape small --steps 8 --json")]
+    Train(TrainBenchArgs),
     /// LoRA training tokens a second on a model
     #[command(after_help = "Example:\n  hearth bench lora --model smollm2-135m --json")]
     Lora(LoraArgs),

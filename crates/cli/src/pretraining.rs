@@ -363,7 +363,7 @@ impl Settings {
     fn check(&self) -> Result<()> {
         for (name, path) in [("tokens", &self.tokens), ("validation_tokens", &self.validation_tokens)] {
             if path.as_os_str().is_empty() {
-                bail!("`{name}` is missing: a folder of token shards\nhint: `hearth data pack` makes one");
+                bail!("`{name}` is missing: a folder of token shards\nhint: `hearth pack` makes one");
             }
         }
         if self.tokenizer.as_os_str().is_empty() && self.model.is_none() {
@@ -371,6 +371,11 @@ impl Settings {
                 "`tokenizer` is missing: a folder with `tokenizer.json`\nhint: `hearth tokenizer train` makes one"
             );
         }
+        self.check_values()
+    }
+
+    /// Refuses numbers that no run can have.
+    pub(crate) fn check_values(&self) -> Result<()> {
         let positive = [
             ("depth", self.depth as f64),
             ("epochs", self.epochs),

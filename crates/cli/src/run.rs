@@ -67,6 +67,10 @@ pub(crate) fn run(context: &Context, args: &RunArgs) -> Result<()> {
         let names: Vec<&str> = STAGES.iter().map(|(name, _)| *name).collect();
         bail!("`--from {from}`: no stage is called so\nhint: stages are {}", names.join(", "));
     }
+    // All tables are read before anything is computed.
+    for (stage, _) in STAGES {
+        recipe.settings(stage)?;
+    }
     let name = args.name.clone().unwrap_or_else(|| recipe.name.clone());
     let folder = context.machine.home.runs().join(&name);
     fs_err::create_dir_all(&folder)?;

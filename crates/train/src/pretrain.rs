@@ -105,7 +105,11 @@ pub fn run(
     };
     let (start, before) = (Instant::now(), state.seconds);
     let mut run = Run { trainer, state, metrics, start, before, fingerprint, progress };
-    progress.event(Event::Start { stage: input.stage, total: Some(config.num_steps as u64), unit: Unit::Steps });
+    progress.event(Event::Start {
+        stage: input.stage,
+        total: Some(config.num_steps as u64),
+        unit: Unit::Steps,
+    });
     if run.state.curve.validation.is_empty() {
         run.validate()?;
     }
@@ -156,7 +160,8 @@ impl Run<'_> {
             if self.state.step.is_multiple_of(validate_every) || self.state.step == num_steps {
                 self.validate()?;
             }
-            self.progress.event(Event::Advance { stage: self.trainer.input.stage, done: self.state.step as u64 });
+            self.progress
+                .event(Event::Advance { stage: self.trainer.input.stage, done: self.state.step as u64 });
             if saved.elapsed().as_secs() >= self.trainer.input.checkpoints.every_seconds {
                 self.save()?;
                 saved = Instant::now();

@@ -136,3 +136,19 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "RUN")]
     pub(crate) name: Option<String>,
 }
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TrainBenchArgs {
+    /// small: 7 M parameters, 8 rows of 256 tokens a step; large: 30 M, 4 rows
+    #[arg(long, value_enum, default_value = "small")]
+    pub(crate) shape: BenchShape,
+    /// Steps that count, behind three that warm up
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) steps: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchShape {
+    Small,
+    Large,
+}

@@ -1,20 +1,22 @@
-//! `hearth bench infer|lora|serve|tokenizer`: tokens or megabytes a second on this machine.
+//! `hearth bench infer|train|lora|serve|tokenizer`: tokens or megabytes a second on this machine.
 
 use anyhow::{Result, bail};
 use hearth_artifacts::progress::Silent;
-use hearth_engine::bench::{Bench, Speed};
+use hearth_engine::bench::{Bench, Speed as GenerationSpeed};
 use hearth_model::LoraConfig;
 use hearth_tokenizer::Example;
+use hearth_train::bench::{Shape, Speed};
 use hearth_train::sft::{self, Input};
 use hearth_train::{Checkpoints, OnSpike, Resume, Schedule, SftConfig};
 use serde_json::json;
 
 use super::Context;
-use crate::args::{BenchCommand, InferArgs, LoraArgs, TokenizerBenchArgs};
+use crate::args::{BenchCommand, BenchShape, InferArgs, LoraArgs, TokenizerBenchArgs, TrainBenchArgs};
 
 pub(super) fn run(context: &Context, command: &BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Infer(args) => infer(context, args),
+        BenchCommand::Train(args) => train(context, args),
         BenchCommand::Lora(args) => lora(context, args),
         BenchCommand::Serve(args) => super::bench_serve::run(context, args),
         BenchCommand::Kb(args) => super::bench_kb::run(context, args),
@@ -39,8 +41,8 @@ fn infer(context: &Context, args: &InferArgs) -> Result<()> {
                     true => bench.prefill(tokens),
                     false => bench.decode(tokens),
                 };
-                let speeds: Vec<Speed> = (0..args.repeat).map(|_| run(&mut bench)).collect();
-                let tokens_per_s = median(speeds.iter().map(Speed::tokens_per_s).collect());
+                let speeds: Vec<GenerationSpeed> = (0..args.repeat).map(|_| run(&mut bench)).collect();
+                let tokens_per_s = median(speeds.iter().map(GenerationSpeed::tokens_per_s).collect());
                 let line = json!({
                     "what": "infer", "model": local.name, "test": test, "depth": depth, "batch": batch,
                     "threads": pool.threads(), "tokens_per_s": tokens_per_s, "peak_mib": peak_mib(),
@@ -78,6 +80,28 @@ fn check_sizes(args: &InferArgs, max_context: usize) -> Result<()> {
         bail!(
             "{longest} tokens at depth {deepest} are more than the {max_context} positions of this model\nhint: lower `--pp`, `--tg` or `--depth`"
         );
+    }
+    Ok(())
+}
+
+fn train(context: &Context, args: &TrainBenchArgs) -> Result<()> {
+    let shape = match args.shape {
+        BenchShape::Small => Shape::Small,
+        BenchShape::Large => Shape::Large,
+    };
+    let speed = hearth_train::bench::run(shape, args.steps.into(), &context.machine.pool)?;
+    let Speed { tokens_per_s, step_ms, first_loss, last_loss } = speed;
+    if context.json {
+        context.print_json(&json!({
+            "what": "train", "shape": shape.name(), "threads": context.machine.pool.threads(),
+            "tokens_per_s": tokens_per_s, "step_ms": step_ms, "peak_mib": peak_mib(),
+            "first_loss": first_loss, "last_loss": last_loss,
+        }));
+    } else {
+        context.print(&format!(
+            "{:6} {tokens_per_s:>8.1} tok/s, {step_ms:.0} ms a step, loss {first_loss:.3} to {last_loss:.3}",
+            shape.name()
+        ));
     }
     Ok(())
 }

@@ -150,11 +150,16 @@ impl Recipe {
             "dedup" => serde_json::to_value(table.try_into::<hearth_data::dedup::Config>()?)?,
             "tokenizer" => serde_json::to_value(table.try_into::<TokenizerSettings>()?)?,
             "pack" => serde_json::to_value(table.try_into::<Pack>()?)?,
-            "pretrain" => serde_json::to_value(table.try_into::<TrainSettings>()?)?,
+            "pretrain" => {
+                let train: TrainSettings = table.try_into()?;
+                train.check_values()?;
+                serde_json::to_value(train)?
+            }
             "sft" => {
                 let sft: Sft = table.try_into()?;
                 // The settings of training are checked here, before anything is computed.
                 let train: TrainSettings = toml::Value::Table(sft.train).try_into()?;
+                train.check_values()?;
                 json!({ "validation_share": sft.validation_share, "train": train })
             }
             _ => serde_json::to_value(table.try_into::<Evaluate>()?)?,
