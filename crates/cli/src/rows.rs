@@ -33,8 +33,8 @@ struct OpenFile {
 }
 
 impl Rows {
-    pub(crate) fn new(files: &[PathBuf]) -> Self {
-        Self { files: files.to_vec().into_iter(), open: None }
+    pub(crate) fn new(files: Vec<PathBuf>) -> Self {
+        Self { files: files.into_iter(), open: None }
     }
 
     /// Texts to train on: rows' `text`, contents of their `messages`, and plain text in pieces.
@@ -102,7 +102,7 @@ impl OpenFile {
                 return Ok(None);
             }
             if bytes.len() as u64 == MAX_ROW_BYTES && bytes.last() != Some(&b'\n') {
-                return Err(self.error(format!("is longer than {MAX_ROW_BYTES} bytes; is this JSON Lines?")));
+                return Err(self.error(&format!("is longer than {MAX_ROW_BYTES} bytes; is this JSON Lines?")));
             }
             let end = bytes.trim_ascii_end().len();
             bytes.truncate(end);
@@ -137,11 +137,11 @@ impl OpenFile {
     fn text(&self, bytes: Vec<u8>) -> io::Result<String> {
         String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
-            self.error(format!("isn't UTF-8: byte {at} of it is no part of a character"))
+            self.error(&format!("isn't UTF-8: byte {at} of it is no part of a character"))
         })
     }
 
-    fn error(&self, problem: String) -> io::Error {
+    fn error(&self, problem: &str) -> io::Error {
         let place = if self.is_lines { format!("line {} ", self.line) } else { String::new() };
         io::Error::new(io::ErrorKind::InvalidData, format!("`{}`: {place}{problem}", self.name))
     }
@@ -241,7 +241,9 @@ mod tests {
 
     /// Chinese and English, so long that it is cut, and where characters straddle stretches.
     fn long_text() -> String {
-        (0..90_000).map(|index| format!("锅炉 the kiln {index}，水压不足。\n")).collect()
+        let lines: Vec<String> =
+            (0..90_000).map(|index| format!("锅炉 the kiln {index}，水压不足。\n")).collect();
+        lines.concat()
     }
 
     #[test]
@@ -256,10 +258,10 @@ mod tests {
         fs_err::write(&paths[2], zstd::encode_all(text.as_bytes(), 1).unwrap()).unwrap();
         for path in paths {
             let pieces: Vec<String> =
-                Rows::new(std::slice::from_ref(&path)).into_texts().map(Result::unwrap).collect();
+                Rows::new(vec![path.clone()]).into_texts().map(Result::unwrap).collect();
             assert!(pieces.len() > 2 && pieces.iter().all(|piece| piece.len() < 2 * PIECE_BYTES));
             assert!(pieces.concat() == text, "{}", path.display());
-            let rows: Vec<Row> = Rows::new(&[path]).map(Result::unwrap).collect();
+            let rows: Vec<Row> = Rows::new(vec![path]).map(Result::unwrap).collect();
             assert!(
                 matches!(&rows[..], [Row { content: RowContent::Plain(whole), line: 1, .. }] if *whole == text)
             );
@@ -281,7 +283,7 @@ mod tests {
         for (name, bytes, expected) in cases {
             let path = folder.path().join(name);
             fs_err::write(&path, bytes).unwrap();
-            let error = Rows::new(&[path]).into_texts().find_map(Result::err).unwrap().to_string();
+            let error = Rows::new(vec![path]).into_texts().find_map(Result::err).unwrap().to_string();
             assert!(error.contains(name) && error.contains(expected), "{name}: {error}");
         }
     }
@@ -293,7 +295,7 @@ mod tests {
         let rows = r#"{"text":"a"}
 {"messages":[{"role":"user","content":"b"},{"role":"assistant","content":"c"}]}"#;
         fs_err::write(&path, rows).unwrap();
-        let texts: Vec<String> = Rows::new(&[path]).into_texts().map(Result::unwrap).collect();
+        let texts: Vec<String> = Rows::new(vec![path]).into_texts().map(Result::unwrap).collect();
         assert_eq!(texts, ["a", "b", "c"]);
     }
 }

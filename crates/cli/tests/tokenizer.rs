@@ -67,7 +67,7 @@ fn a_trained_tokenizer_serves_texts_conversations_and_packing() {
     let report =
         json_lines(&run(scene.hearth(&[&pack[..], &options[..]].concat())).expect(0).stdout).remove(0);
     assert_eq!((&report["documents"], &report["end_of_document"]), (&json!(401), &json!(0)));
-    assert!(report["fill"].as_f64().unwrap() > 0.98, "{report}");
+    assert!(report["fill"].as_f64().unwrap() > 0.95, "{report}");
     let shards = TokenShards::open(&scene.path("shards")).unwrap();
     shards.verify().unwrap();
     let tokenizer = Tokenizer::from_json(&read("tok/tokenizer.json")).unwrap();

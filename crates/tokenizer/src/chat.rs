@@ -2,7 +2,8 @@
 //!
 //! [`ChatFormat::prompt`] gives what generation starts from, [`ChatFormat::training`] the same ids with the answers
 //! behind them and a mask over the answers; both cut the text at the start of each answer, so that the ids before an
-//! answer are the same in training and generation. Stop ids are found by asking the template.
+//! answer are the same in training and generation; where a template makes that impossible, [`ChatFormat::trainings`]
+//! gives an example for each answer ([`turns`]). Stop ids are found by asking the template.
 //! Text of users, documents and tools is guarded before the template sees it ([`guard`]) and never becomes special.
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ use crate::tokenizer::Tokenizer;
 use crate::vocabulary::{TokenId, TokenKind};
 
 mod guard;
+mod turns;
 
 use guard::Guard;
 
@@ -257,11 +259,10 @@ impl ChatFormat {
         let probe = Conversation::from(vec![Message::user("1"), Message::assistant(ANSWER)]);
         let end_of_turn = || {
             let scene = self.scene(&probe).ok()?;
-            let (opening, text) = (scene.render(1, true).ok()?, scene.render(2, false).ok()?);
-            let answer = text.strip_prefix(&opening)?;
+            let text = scene.render(2, false).ok()?;
             // Templates may write something in front of an answer, such as an empty `<think>`.
-            let behind = answer.rfind(ANSWER)? + ANSWER.len();
-            self.tokenizer.added_tokens().find(answer, behind).map(|found| found.id)
+            let behind = text.rfind(ANSWER)? + ANSWER.len();
+            self.tokenizer.added_tokens().find(&text, behind).map(|found| found.id)
         };
         let known = KNOWN_STOPS.iter().filter_map(|token| self.tokenizer.token_to_id(token));
         let known = known.filter(|id| self.tokenizer.is_special(*id));

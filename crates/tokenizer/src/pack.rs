@@ -79,7 +79,7 @@ struct Packed {
     mask: Option<Vec<bool>>,
 }
 
-/// Writes a document a row; gives the files in the order in which they came.
+/// Writes the documents of each row; gives the files in the order in which they came.
 pub fn pack<I>(
     mut rows: I,
     packer: &Packer,
@@ -107,10 +107,12 @@ where
             done += row.num_bytes();
             file.num_bytes += row.num_bytes();
             match packed {
-                Ok(packed) if packed.ids.is_empty() => file.num_empty += 1,
+                Ok(packed) if packed.is_empty() => file.num_empty += 1,
                 Ok(packed) => {
-                    writer.push(&packed.ids, packed.mask.as_deref(), &row.to_string())?;
-                    file.num_documents += 1;
+                    for Packed { ids, mask } in &packed {
+                        writer.push(ids, mask.as_deref(), &row.to_string())?;
+                    }
+                    file.num_documents += packed.len() as u64;
                 }
                 Err(source) if config.skip_bad => {
                     file.num_bad += 1;
@@ -169,7 +171,7 @@ impl fmt::Display for Row {
 
 impl Packer {
     /// All rows, in order: stretches of about the same number of bytes go to the threads.
-    fn pack_all(&self, rows: &[Row], threads: usize) -> Vec<Result<Packed>> {
+    fn pack_all(&self, rows: &[Row], threads: usize) -> Vec<Result<Vec<Packed>>> {
         let all = || rows.iter().map(|row| self.pack(row)).collect::<Vec<_>>();
         if threads < 2 || rows.len() < 2 {
             // A long text alone is shared out by the tokenizer.
@@ -199,11 +201,12 @@ impl Packer {
         })
     }
 
-    fn pack(&self, row: &Row) -> Result<Packed> {
+    fn pack(&self, row: &Row) -> Result<Vec<Packed>> {
         self.pack_on(row, 1)
     }
 
-    fn pack_on(&self, row: &Row, threads: usize) -> Result<Packed> {
+    /// The row's documents; none where there is no text.
+    fn pack_on(&self, row: &Row, threads: usize) -> Result<Vec<Packed>> {
         match (self, &row.content) {
             (Self::Texts { tokenizer, end_of_document }, RowContent::Plain(text)) => {
                 Ok(pack_text(tokenizer, *end_of_document, text, threads))
@@ -214,23 +217,23 @@ impl Packer {
             }
             (Self::Conversations(format), RowContent::Json(json)) => {
                 let conversation: Conversation = serde_json::from_str(json)?;
-                let example = format.training(&conversation)?;
-                Ok(Packed { ids: example.ids, mask: Some(example.mask) })
+                let examples = format.trainings(&conversation)?.into_iter();
+                Ok(examples.map(|example| Packed { ids: example.ids, mask: Some(example.mask) }).collect())
             }
             (Self::Conversations(_), RowContent::Plain(_)) => Err(Error::PlainConversation),
         }
     }
 }
 
-fn pack_text(tokenizer: &Tokenizer, end: Option<TokenId>, text: &str, threads: usize) -> Packed {
+fn pack_text(tokenizer: &Tokenizer, end: Option<TokenId>, text: &str, threads: usize) -> Vec<Packed> {
     if text.is_empty() {
-        return Packed { ids: Vec::new(), mask: None };
+        return Vec::new();
     }
     let mut ids = tokenizer.wrap(&tokenizer.encode_on(text, threads));
     if let Some(end) = end.filter(|end| ids.last() != Some(end)) {
         ids.push(end);
     }
-    Packed { ids, mask: None }
+    vec![Packed { ids, mask: None }]
 }
 
 #[derive(serde::Deserialize)]

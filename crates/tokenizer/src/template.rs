@@ -125,6 +125,8 @@ fn environment(source: String) -> Result<Environment<'static>, minijinja::Error>
     environment.add_filter("tojson", to_json);
     environment.add_filter("string", |value: &Value| python_text::text(value));
     environment.add_filter("join", join);
+    // For minijinja none is an empty list, for Python nothing to go through; an undefined value is empty in both.
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
     environment.set_formatter(|out, _, value| {
         out.write_str(&python_text::text(value)?).map_err(|_| ErrorKind::WriteFailure.into())
     });

@@ -188,3 +188,52 @@ fn words_of_the_format_are_never_guarded() {
     let text = format.prompt_text(&conversation("a call, its result and the answer")).unwrap();
     assert_eq!(text, case.unwrap()["prompt"].as_str().unwrap());
 }
+
+/// Each answer behind exactly the prompt it is generated from, whatever the template leaves out of it later.
+#[test]
+fn answers_that_are_shown_otherwise_later_are_examples_of_their_own() {
+    let mut num_split = 0;
+    for (template, name) in GOLDEN["templates"].as_object().unwrap().keys().flat_map(|template| {
+        GOLDEN["conversations"].as_object().unwrap().keys().map(move |name| (template, name))
+    }) {
+        let (format, conversation) = (format(template), conversation(name));
+        let Ok(examples) = format.trainings(&conversation) else { continue };
+        if let Ok(whole) = format.training(&conversation) {
+            assert_eq!(examples, [whole]);
+            continue;
+        }
+        num_split += 1;
+        let answers = conversation.messages.iter().enumerate();
+        let answers = answers.filter(|(_, message)| message.role == hearth_tokenizer::Role::Assistant);
+        for ((index, _), example) in answers.clone().zip(&examples) {
+            let mut before = conversation.clone();
+            before.messages.truncate(index);
+            let prompt = format.prompt(&before).unwrap();
+            assert_eq!(example.ids[..prompt.len()], prompt, "{template}, {name}, message {index}");
+            assert!(example.mask[..prompt.len()].iter().all(|learned| !learned));
+            assert!(example.mask[prompt.len()..].iter().all(|learned| *learned));
+            assert!(format.stops().contains(example.ids.last().unwrap()));
+        }
+        assert_eq!(answers.count(), examples.len());
+    }
+    assert!(num_split >= 4, "{num_split}");
+}
+
+#[test]
+fn a_reasoners_thought_is_put_back_where_its_template_leaves_it_out() {
+    let format = format("reasoner with tool outputs");
+    let learned = |name: &str| -> Vec<String> {
+        let examples = format.trainings(&conversation(name)).unwrap();
+        let spell = |example: &hearth_tokenizer::Example| {
+            let learned = example.ids.iter().zip(&example.mask).filter(|(_, learned)| **learned);
+            format.tokenizer().decode_special(&learned.map(|(id, _)| *id).collect::<Vec<_>>())
+        };
+        examples.iter().map(spell).collect()
+    };
+    assert_eq!(
+        learned("reasoning"),
+        ["first\n\nthought\n</think>\n\nAnswer one.<|im_end|>", "second\n</think>\n\nAnswer two.<|im_end|>"]
+    );
+    assert_eq!(learned("reasoning apart from the answer"), ["hidden steps\n</think>\n\nAnswer.<|im_end|>"]);
+    assert_eq!(learned("an answer at the end"), ["\n</think>\n\nb\n<|im_end|>"]);
+}

@@ -30,7 +30,7 @@ pub(crate) struct TrainTokenizerArgs {
     /// Compose texts first (Unicode's form C), as Qwen's tokenizers do
     #[arg(long)]
     pub(crate) nfc: bool,
-    /// Folder for tokenizer.json and tokenizer_config.json
+    /// Folder for the vocabulary and its configuration
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: PathBuf,
 }

@@ -39,7 +39,7 @@ pub(super) fn run(context: &Context, args: &PackArgs) -> Result<()> {
     }
     let mut writer = ShardWriter::create(&args.output, info, args.max_shard_bytes)?;
     let config = PackConfig { threads: context.machine.pool.threads(), skip_bad: args.skip_bad };
-    let files = pack(Rows::new(&args.files), &packer, config, &mut writer, &context.terminal)?;
+    let files = pack(Rows::new(args.files.clone()), &packer, config, &mut writer, &context.terminal)?;
     for (path, sha256) in args.files.iter().zip(hashes) {
         let name = path.to_string_lossy().into_owned();
         let of_file: Vec<&FileStats> = files.iter().filter(|file| file.name == name).collect();

@@ -45,7 +45,13 @@ const UNREACHED: Token = Token { left: NO_TOKEN, right: NO_TOKEN, order: u32::MA
 pub(super) struct Path {
     /// Places from which nothing leads to the end of the word.
     closed: Vec<u64>,
+    /// Pairs that were asked about before, with the answer in the lowest bit; one place a hash.
+    known: Vec<u64>,
 }
+
+/// Of 8 bytes each: a quarter of a core's second cache at most.
+const KNOWN_PAIRS: usize = 1 << 14;
+const UNKNOWN: u64 = u64::MAX;
 
 impl Longest {
     /// `None` if the merges aren't of the kind that this needs.
@@ -113,16 +119,20 @@ impl Longest {
         let first = ids.len();
         path.closed.clear();
         path.closed.resize(word.len() / 64 + 1, 0);
+        if path.known.is_empty() {
+            path.known.resize(KNOWN_PAIRS, UNKNOWN);
+        }
+        let Path { closed, known } = path;
         let mut steps = word.len() * MAX_STEPS_PER_BYTE;
         let mut at = 0;
         let mut next = self.trie.longest(word);
         while at < word.len() {
             let last = if ids.len() > first { ids.last().copied() } else { None };
             let mut token = next;
-            let fits = |token: TokenId| {
+            let mut fits = |token: TokenId| {
                 let end = at + self.tokens[token as usize].len as usize;
-                path.closed[end / 64] >> (end % 64) & 1 == 0
-                    && last.is_none_or(|last| self.may_meet(last, token, u32::MAX, table))
+                closed[end / 64] >> (end % 64) & 1 == 0
+                    && last.is_none_or(|last| self.is_known_to_meet(last, token, table, known))
             };
             while token != NO_TOKEN && !fits(token) {
                 token = self.tokens[token as usize].prefix;
@@ -141,13 +151,28 @@ impl Longest {
                     // Each word has a result, so this can't be; the other way finds it.
                     return false;
                 };
-                path.closed[at / 64] |= 1 << (at % 64);
+                closed[at / 64] |= 1 << (at % 64);
                 ids.pop();
                 at -= self.tokens[last as usize].len as usize;
                 next = last;
             }
         }
         true
+    }
+
+    /// [`Self::may_meet`] without limit, remembered: most pairs of a text come again.
+    #[inline]
+    fn is_known_to_meet(&self, left: TokenId, right: TokenId, table: &PairTable, known: &mut [u64]) -> bool {
+        // Ids are below 2^31, or their vocabulary would fill the memory.
+        let key = u64::from(left) << 32 | u64::from(right) << 1;
+        let place = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize % KNOWN_PAIRS;
+        let found = known[place];
+        if found & !1 == key {
+            return found & 1 == 1;
+        }
+        let may_meet = self.may_meet(left, right, u32::MAX, table);
+        known[place] = key | u64::from(may_meet);
+        may_meet
     }
 
     /// Whether merging leaves the two side by side, looking only at merges before `limit`: takes back the merges that

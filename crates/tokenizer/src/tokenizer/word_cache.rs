@@ -1,6 +1,6 @@
 //! Words that were met before, with their ids.
 //!
-//! Most words are short: those are kept with their ids in slots of half a cache line, in tables that calls hand on to
+//! Most words are short: those are kept with their ids two in a cache line, in tables that calls hand on to
 //! later ones. A word's ids are a function of the word, so what a table holds changes the speed and nothing else. Ids of
 //! longer words stand in the output already and are copied from there within a call.
 
@@ -11,8 +11,8 @@ use crate::vocabulary::TokenId;
 
 /// In shorter texts long words repeat too little to pay for a table.
 const MIN_TEXT_BYTES: usize = 2048;
-/// Of 32 bytes each: a core's second cache.
-const SHORT_SLOTS: usize = 1 << 15;
+/// Of a cache line each: a core's second cache.
+const SHORT_PAIRS: usize = 1 << 14;
 const MAX_LONG_SLOTS: usize = 1 << 13;
 /// A short word's bytes, with its length in the last one.
 const KEY_BYTES: usize = 16;
@@ -26,7 +26,7 @@ pub(crate) struct IdleTables(Mutex<Vec<ShortTable>>);
 impl IdleTables {
     pub(crate) fn take(&self) -> ShortTable {
         let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.unwrap_or_else(|| ShortTable(vec![ShortSlot::default(); SHORT_SLOTS]))
+        idle.unwrap_or_else(|| ShortTable(vec![ShortPair::default(); SHORT_PAIRS]))
     }
 
     pub(crate) fn give_back(&self, table: ShortTable) {
@@ -37,21 +37,36 @@ impl IdleTables {
     }
 }
 
-/// One slot a hash; a newer word takes the place of an older one.
-pub(crate) struct ShortTable(Vec<ShortSlot>);
+/// A pair of slots a hash; a newer word takes the place of the older one.
+pub(crate) struct ShortTable(Vec<ShortPair>);
 
 impl std::fmt::Debug for ShortTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ShortTable").field("slots", &self.0.len()).finish()
+        f.debug_struct("ShortTable").field("pairs", &self.0.len()).finish()
     }
 }
 
-/// A word of up to 15 bytes that became up to three ids.
+/// Two words that lie in one cache line, the newer first.
+#[derive(Clone, Copy, Default)]
+#[repr(align(64))]
+struct ShortPair([ShortSlot; 2]);
+
+/// A word of up to 15 bytes that became up to four ids.
 #[derive(Clone, Copy, Default)]
 struct ShortSlot {
+    /// The word's key, with the number of ids in its highest bits.
     key: u128,
-    ids: [TokenId; 3],
-    num_ids: u32,
+    ids: [TokenId; 4],
+}
+
+/// Where a slot's key holds the number of ids; a length, which stands below, takes four bits.
+const NUM_IDS_SHIFT: u32 = 124;
+
+impl ShortSlot {
+    #[inline]
+    fn holds(&self, key: ShortKey) -> bool {
+        (self.key ^ key.0) << (128 - NUM_IDS_SHIFT) == 0
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -109,35 +124,39 @@ impl<'t> WordCache<'t> {
     /// Appends the ids of a short word seen before; `false` if it is new.
     #[inline]
     pub(crate) fn repeat_short(&self, key: ShortKey, ids: &mut Vec<TokenId>) -> bool {
-        let slot = &self.short.0[Self::short_slot(key)];
-        if slot.key != key.0 {
-            return false;
-        }
-        match slot.num_ids {
-            1 => ids.push(slot.ids[0]),
-            num_ids => ids.extend_from_slice(&slot.ids[..num_ids as usize]),
-        }
+        let [newer, older] = &self.short.0[Self::short_pair(key)].0;
+        let slot = match (newer.holds(key), older.holds(key)) {
+            (true, _) => newer,
+            (_, true) => older,
+            _ => return false,
+        };
+        // All are copied and what is too many taken back: how many there are can't be foreseen, a branch on it is wrong
+        // too often.
+        let end = ids.len() + (slot.key >> NUM_IDS_SHIFT) as usize;
+        ids.extend_from_slice(&slot.ids);
+        ids.truncate(end);
         true
     }
 
     /// Notes the ids of a short word, if they are few.
     pub(crate) fn insert_short(&mut self, key: ShortKey, found: &[TokenId]) {
-        let at = Self::short_slot(key);
-        let mut ids = [0; 3];
+        let mut ids = [0; 4];
         if let Some(place) = ids.get_mut(..found.len()) {
             place.copy_from_slice(found);
-            self.short.0[at] = ShortSlot { key: key.0, ids, num_ids: found.len() as u32 };
+            let slot = ShortSlot { key: key.0 | (found.len() as u128) << NUM_IDS_SHIFT, ids };
+            let pair = &mut self.short.0[Self::short_pair(key)].0;
+            *pair = [slot, pair[0]];
         }
     }
 
     /// Both halves multiplied and folded, as wyhash mixes words.
     #[inline]
-    fn short_slot(key: ShortKey) -> usize {
+    fn short_pair(key: ShortKey) -> usize {
         let (low, high) =
             (key.0 as u64 ^ 0xA076_1D64_78BD_642F, (key.0 >> 64) as u64 ^ 0x9E37_79B9_7F4A_7C15);
         let product = u128::from(low) * u128::from(high);
         let hash = (product >> 64) as u64 ^ product as u64;
-        (hash >> 20) as usize % SHORT_SLOTS
+        (hash >> 20) as usize % SHORT_PAIRS
     }
 
     /// Appends the ids of a word seen before; `false` if it is new.
@@ -190,7 +209,7 @@ mod tests {
         assert_eq!(key(&cache, 2500, 2515).unwrap() as u8, b'f');
         assert_eq!(key(&cache, 2500, 2516), None);
         assert_eq!(key(&cache, 2510, 2517).unwrap() >> 120, 7);
-        cache.insert_short(again, &[1, 2, 3, 4]);
+        cache.insert_short(again, &[1, 2, 3, 4, 5]);
         assert!(cache.repeat_short(again, &mut ids), "too many ids don't take the place of what is there");
         tables.give_back(cache.into_table());
         let next = WordCache::for_text("kiln", tables.take());

@@ -92,7 +92,7 @@ fn settings_mean_what_they_mean_there() {
 fn threads_change_no_merge() {
     let mut state = 7_u64;
     let mut text = String::new();
-    for _ in 0..60_000 {
+    for _ in 0..25_000 {
         for _ in 0..4 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             text.push_str(["the", "re", "in", "on", "a", "st", "中文", "s"][(state >> 61) as usize]);
@@ -103,7 +103,7 @@ fn threads_change_no_merge() {
     let texts: Vec<String> =
         text.as_bytes().chunks(1000).map(|part| String::from_utf8_lossy(part).into()).collect();
     let one = ours(&texts, &TrainConfig { threads: 1, ..config("gpt2", 2000) });
-    assert!(one.stats.num_unique_words > 50_000, "{:?}", one.stats);
+    assert!(one.stats.num_unique_words > 20_000, "{:?}", one.stats);
     for threads in [2, 3, 5] {
         let many = ours(&texts, &TrainConfig { threads, ..config("gpt2", 2000) });
         assert_eq!(many.merges(), one.merges(), "{threads}");
@@ -113,7 +113,7 @@ fn threads_change_no_merge() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(80))]
 
     /// Few different bytes, so that counts are often equal and pairs overlap.
     #[test]

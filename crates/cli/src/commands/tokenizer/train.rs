@@ -32,7 +32,7 @@ pub(super) fn run(context: &Context, args: &TrainTokenizerArgs) -> Result<()> {
         threads: context.machine.pool.threads(),
     };
     let start = Instant::now();
-    let trained = train(Rows::new(&args.files).into_texts(), &config, &context.terminal)?;
+    let trained = train(Rows::new(args.files.clone()).into_texts(), &config, &context.terminal)?;
     let seconds = start.elapsed().as_secs_f64();
     let TrainStats { num_texts, num_bytes, num_words, num_unique_words } = trained.stats;
     if trained.vocab_size() < args.vocab_size {
