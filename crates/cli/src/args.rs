@@ -2,6 +2,7 @@
 
 mod access;
 mod conversion;
+mod data;
 mod evaluation;
 mod generation;
 mod knowledge;
@@ -13,6 +14,11 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use access::{AccessArgs, BenchServeArgs, KeysCommand, KeysCreateArgs, Prompts};
 pub(crate) use conversion::{ConvertArgs, DenseType, ImatrixArgs, QuantizeArgs, QuantizedType, WriteArgs};
+pub(crate) use data::{
+    DataClassifyCommand, DataClassifyRunArgs, DataClassifyTrainArgs, DataCleanArgs, DataCommand,
+    DataDecontaminateArgs, DataDedupArgs, DataFormat, DataJobArgs, DataMixArgs, DataMixBy, DataMixUntil,
+    DataPassage, DataPiiArgs, DataReadArgs, DataScope, DataStatsArgs,
+};
 pub(crate) use evaluation::{EvalCommand, LogprobsArgs, NeedleArgs, PerplexityArgs};
 pub(crate) use generation::{KvArgs, KvTypeArg, SamplingArgs, SpeculationArgs};
 pub(crate) use knowledge::{
@@ -79,6 +85,9 @@ pub(crate) enum Command {
         after_help = "Example:\n  hearth convert smollm2-135m models/smollm2\n  hearth convert models/smollm2 smollm2.gguf --type f16"
     )]
     Convert(ConvertArgs),
+    /// Corpora: clean, deduplicate, mask, decontaminate, classify, mix, describe
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Tokenizer tools
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),

@@ -5,6 +5,7 @@ mod bench_kb;
 mod bench_serve;
 mod chat;
 mod convert;
+mod data;
 mod doctor;
 mod eval;
 mod generate;
@@ -63,6 +64,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Imatrix(args) => imatrix::run(&context, &args),
         Command::Quantize(args) => convert::quantize(&context, &args),
         Command::Convert(args) => convert::convert(&context, &args),
+        Command::Data(command) => data::run(&context, &command),
         Command::Tokenizer(command) => tokenizer::run(&context, &command),
         Command::Eval(command) => eval::run(&context, &command),
         Command::Generate(args) => generate::run(&context, &args),

@@ -168,11 +168,8 @@ impl Model {
 
     pub fn save(&self, path: &Path) -> Result<()> {
         let weights: Vec<u8> = self.weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
-        let header = Header {
-            labels: self.labels.clone(),
-            bucket_bits: self.bucket_bits,
-            sha256: sha256(&weights),
-        };
+        let header =
+            Header { labels: self.labels.clone(), bucket_bits: self.bucket_bits, sha256: sha256(&weights) };
         let header = serde_json::to_vec(&header).map_err(std::io::Error::other)?;
         let mut bytes = MAGIC.to_vec();
         bytes.extend(FORMAT_VERSION.to_le_bytes());
@@ -214,7 +211,9 @@ impl Model {
 fn best(probabilities: &[f32]) -> usize {
     let pairs = probabilities.iter().enumerate();
     // The first of several.
-    pairs.fold((0, f32::NEG_INFINITY), |best, (at, value)| if *value > best.1 { (at, *value) } else { best }).0
+    pairs
+        .fold((0, f32::NEG_INFINITY), |best, (at, value)| if *value > best.1 { (at, *value) } else { best })
+        .0
 }
 
 struct Example {
@@ -238,24 +237,21 @@ pub fn train(
     let mut labels: BTreeMap<String, u64> = BTreeMap::new();
     texts.iter().for_each(|(label, _)| *labels.entry(label.clone()).or_default() += 1);
     if labels.len() < 2 {
-        let expectation = format!("rows of at least two labels; {left_out} of {} rows have none", texts.len() as u64 + left_out);
-        return Err(Error::Config { field: "label_field".into(), value: config.label_field.clone(), expectation });
+        let expectation = format!(
+            "rows of at least two labels; {left_out} of {} rows have none",
+            texts.len() as u64 + left_out
+        );
+        return Err(Error::Config {
+            field: "label_field".into(),
+            value: config.label_field.clone(),
+            expectation,
+        });
     }
     let names: Vec<String> = labels.keys().cloned().collect();
-    let mut found = Vec::new();
-    let mut examples: Vec<Example> = texts
-        .iter()
-        .enumerate()
-        .map(|(at, (label, text))| {
-            let mut buckets = Vec::new();
-            features(text, config.bucket_bits, &mut found, &mut buckets);
-            let held_out = finish(config.seed ^ (at as u64).wrapping_mul(0x9e37_79b9)) % HELD_OUT == 0;
-            Example { features: buckets, label: names.binary_search(label).unwrap_or(0), held_out }
-        })
-        .filter(|example| !example.features.is_empty())
-        .collect();
-    drop(texts);
+    let mut examples = examples(config, &texts, &names);
     let rows = examples.len() as u64;
+    let left_out = left_out + (texts.len() as u64 - rows);
+    drop(texts);
     let (held_out, mut learned): (Vec<Example>, Vec<Example>) =
         examples.drain(..).partition(|example| example.held_out);
     let mut model = Model::new(names, config.bucket_bits);
@@ -288,6 +284,18 @@ pub fn train(
     let summary = format!("{:.1} % of {} held-out rows told right", accuracy * 100.0, report.held_out);
     progress.event(Event::Finish { stage: "classify", summary: &summary });
     Ok(report)
+}
+
+/// Rows as features, those without any left out.
+fn examples(config: &TrainConfig, texts: &[(String, String)], names: &[String]) -> Vec<Example> {
+    let mut found = Vec::new();
+    let examples = texts.iter().enumerate().map(|(at, (label, text))| {
+        let mut buckets = Vec::new();
+        features(text, config.bucket_bits, &mut found, &mut buckets);
+        let held_out = finish(config.seed ^ (at as u64).wrapping_mul(0x9e37_79b9)).is_multiple_of(HELD_OUT);
+        Example { features: buckets, label: names.binary_search(label).unwrap_or(0), held_out }
+    });
+    examples.filter(|example| !example.features.is_empty()).collect()
 }
 
 /// Label and text of every row that has both; how many haven't.

@@ -74,7 +74,11 @@ impl Config {
         for language in &self.languages {
             if !language::KNOWN.contains(&language.as_str()) {
                 let expectation = format!("languages that are told apart: {}", language::KNOWN.join(", "));
-                return Err(Error::Config { field: "languages".into(), value: language.clone(), expectation });
+                return Err(Error::Config {
+                    field: "languages".into(),
+                    value: language.clone(),
+                    expectation,
+                });
             }
         }
         Ok(())
@@ -156,7 +160,8 @@ pub(crate) struct Profile<'a> {
 impl<'a> Profile<'a> {
     fn new(text: &'a str, units: &'a [Unit], language: &'a str) -> Self {
         let characters = units.iter().filter(|unit| unit.kind == UnitKind::Character).count();
-        let words = units.iter().filter(|unit| matches!(unit.kind, UnitKind::Word | UnitKind::Number)).count();
+        let words =
+            units.iter().filter(|unit| matches!(unit.kind, UnitKind::Word | UnitKind::Number)).count();
         let num_words = words as f64 + characters as f64 / units::CHARS_PER_WORD;
         Self { text, units, language, num_words, unspaced: characters > words }
     }

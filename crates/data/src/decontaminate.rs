@@ -133,7 +133,11 @@ impl Index {
         let windows = found.windows(length);
         let hits = windows.filter_map(|window| {
             let row = *self.stretches.get(&gram(window))?;
-            Some(Match { evaluation_row: row, start: window[0].start as usize, end: window[length - 1].end as usize })
+            Some(Match {
+                evaluation_row: row,
+                start: window[0].start as usize,
+                end: window[length - 1].end as usize,
+            })
         });
         hits.take(max).collect()
     }
@@ -209,7 +213,8 @@ mod tests {
     #[test]
     fn planted_questions_are_found_in_english_and_chinese_and_nothing_else() {
         let folder = Scratch::new("data-contamination").unwrap();
-        let english = "How many degrees does the second kiln of the old pottery reach when it is fired twice?";
+        let english =
+            "How many degrees does the second kiln of the old pottery reach when it is fired twice?";
         let chinese = "这座古老陶器作坊的第二座窑炉在连续烧制两次的时候温度能够达到多少度";
         let rows = format!(
             "{{\"question\":\"{english}\",\"choices\":[\"1\",\"2\"]}}\n{{\"q\":\"{chinese}\"}}\n{{\"q\":\"short\"}}\n"
@@ -218,8 +223,12 @@ mod tests {
         let config = Config { evaluation: vec![folder.join("eval.jsonl")], ..Config::default() };
         let index = Index::new(&config).unwrap();
         assert_eq!((index.ids.len(), index.too_short), (3, 1));
-        let find = |text: &str| index.find(text, 1, &mut Vec::new()).first().map(|found| found.evaluation_row);
-        assert_eq!(find(&format!("Before. {} After it.", english.to_uppercase().replace(' ', ", "))), Some(0));
+        let find =
+            |text: &str| index.find(text, 1, &mut Vec::new()).first().map(|found| found.evaluation_row);
+        assert_eq!(
+            find(&format!("Before. {} After it.", english.to_uppercase().replace(' ', ", "))),
+            Some(0)
+        );
         assert_eq!(find(&format!("在此之前有一些别的文字。{chinese}，之后也有一些文字。")), Some(1));
         assert_eq!(find("How many degrees does the second kiln of the old pottery reach on Mondays?"), None);
     }

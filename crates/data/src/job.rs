@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use self::tally::{Reason, Sample, Tally};
 pub(crate) use self::shards::{Shards, panic_text};
+pub use self::tally::{Reason, Sample, Tally};
 use crate::read::{Input, Plan, ReadConfig};
 use crate::write::Format;
 use crate::{Error, Result};
@@ -153,7 +153,9 @@ fn fingerprint(plan: &Plan) -> Result<Vec<Value>> {
     };
     plan.files
         .iter()
-        .map(|file| Ok(json!({ "file": file.name, "bytes": file.num_bytes, "modified_ms": time(&file.path)? })))
+        .map(|file| {
+            Ok(json!({ "file": file.name, "bytes": file.num_bytes, "modified_ms": time(&file.path)? }))
+        })
         .collect()
 }
 
@@ -172,7 +174,8 @@ fn clear(folder: &Path) -> Result<()> {
 }
 
 fn is_ours(name: &str) -> bool {
-    let known = [JOB_FILE, SUMMARY_FILE, REJECTED_FILE, "clusters.jsonl.zst", "removed.jsonl.zst", "report.html"];
+    let known =
+        [JOB_FILE, SUMMARY_FILE, REJECTED_FILE, "clusters.jsonl.zst", "removed.jsonl.zst", "report.html"];
     known.contains(&name) || name.starts_with(PART_PREFIX)
 }
 

@@ -99,9 +99,7 @@ pub fn run(
     let plans: Vec<Plan> = input
         .paths
         .iter()
-        .map(|path| {
-            Plan::new(&Input { paths: vec![path.clone()], read: input.read.clone() })
-        })
+        .map(|path| Plan::new(&Input { paths: vec![path.clone()], read: input.read.clone() }))
         .collect::<Result<_>>()?;
     let total = config.max_rows;
     progress.event(Event::Start { stage: "mix", total, unit: Unit::Items });
@@ -116,8 +114,15 @@ pub fn run(
                 let (sender, rows) = sync_channel(QUEUE_ROWS);
                 let again = config.until == Until::AllEnd;
                 scope.spawn(move || feed(plan, &input.read, again, &sender));
-                let source = Source { path: path.display().to_string(), weight: *weight, ..Source::default() };
-                Stream { source, rows, window: Vec::new(), state: config.seed ^ (index as u64) << 32, over: false }
+                let source =
+                    Source { path: path.display().to_string(), weight: *weight, ..Source::default() };
+                Stream {
+                    source,
+                    rows,
+                    window: Vec::new(),
+                    state: config.seed ^ (index as u64) << 32,
+                    over: false,
+                }
             })
             .collect();
         mix(config, &job, &mut streams, &mut tally)?;
@@ -143,7 +148,10 @@ fn weights(config: &Config, num_sources: usize) -> Result<Vec<f64>> {
         return Ok(vec![1.0 / num_sources.max(1) as f64; num_sources]);
     }
     if config.weights.len() != num_sources {
-        return Err(wrong(format!("{} weights", config.weights.len()), &format!("one for each of {num_sources} sources")));
+        return Err(wrong(
+            format!("{} weights", config.weights.len()),
+            &format!("one for each of {num_sources} sources"),
+        ));
     }
     if let Some(weight) = config.weights.iter().find(|weight| !(weight.is_finite() && **weight > 0.0)) {
         return Err(wrong(weight.to_string(), "weights above zero; leave a source out instead"));
@@ -242,7 +250,9 @@ fn mix(config: &Config, job: &job::Job<'_>, streams: &mut [Stream], tally: &mut 
         }
         // Furthest behind its share; the first of several.
         let behind = |at: usize| given[at] as f64 / streams[at].source.weight;
-        let Some(at) = (0..streams.len()).reduce(|best, at| if behind(at) < behind(best) { at } else { best }) else {
+        let Some(at) =
+            (0..streams.len()).reduce(|best, at| if behind(at) < behind(best) { at } else { best })
+        else {
             break;
         };
         let Some(row) = streams[at].next(config, tally)? else {

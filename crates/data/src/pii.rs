@@ -24,10 +24,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::find::{Finder, Found};
+use crate::Result;
 use crate::job::{self, Begun, Output, Shards, Summary};
 use crate::read::Input;
 use crate::row::{Content, Metadata, Row};
-use crate::Result;
 
 /// What can be found. The order is that of precedence where two overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -276,7 +276,9 @@ fn normalised(kind: Kind, value: &str) -> String {
             let digits: String = value.chars().filter(char::is_ascii_alphanumeric).collect();
             let digits = digits.to_uppercase();
             // With or without the country.
-            digits.strip_prefix("0086").or_else(|| digits.strip_prefix("86").filter(|rest| rest.len() == 11))
+            digits
+                .strip_prefix("0086")
+                .or_else(|| digits.strip_prefix("86").filter(|rest| rest.len() == 11))
                 .map_or_else(|| digits.clone(), str::to_owned)
         }
         Kind::Plate => value.chars().filter(|c| c.is_alphanumeric()).collect(),

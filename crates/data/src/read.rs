@@ -103,7 +103,10 @@ pub enum Item {
     Row(Box<Row>),
     Rejected(Rejected),
     /// A file that breaks off, where `allow_damaged` is set.
-    Damaged { file: String, reason: String },
+    Damaged {
+        file: String,
+        reason: String,
+    },
 }
 
 /// Takes items, in order.
@@ -141,7 +144,8 @@ struct Context<'a> {
 
 impl Context<'_> {
     fn damaged(&self, origin: &Origin, num_rows: u64, reason: impl ToString) -> Error {
-        Error::Damaged { origin: format!("`{origin}`"), num_rows, reason: reason.to_string() }
+        let origin = format!("`{origin}` ({})", self.file.path.display());
+        Error::Damaged { origin, num_rows, reason: reason.to_string() }
     }
 }
 

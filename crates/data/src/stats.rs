@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use twox_hash::XxHash3_64;
 
+use crate::Result;
 use crate::clean::detect_language;
 use crate::job::{self, Begun, Output, Sample, Shards, Summary};
 use crate::pii::{self, Finder, Masker};
 use crate::read::Input;
 use crate::row::{Content, Row};
 use crate::units::{self, Unit, UnitKind};
-use crate::Result;
 
 /// Rows shown, taken at even distances of each shard.
 const SAMPLES: usize = 24;
@@ -122,7 +122,8 @@ struct Counter<'a> {
 
 impl<'a> Counter<'a> {
     fn new(config: &'a Config, finder: &'a Finder, pii_config: &'a pii::Config) -> Self {
-        let details = Details { lengths: vec![0; LENGTH_BOUNDS.len()], shortest: u64::MAX, ..Details::default() };
+        let details =
+            Details { lengths: vec![0; LENGTH_BOUNDS.len()], shortest: u64::MAX, ..Details::default() };
         let masker = Masker::new(finder, pii_config);
         Self { config, details, masker, samples: Vec::new(), every: 1, rows: 0, units: Vec::new() }
     }
@@ -197,7 +198,8 @@ impl Details {
             sum.rows += share.rows;
             sum.bytes += share.bytes;
         }
-        self.shortest = if self.lengths.is_empty() { other.shortest } else { self.shortest.min(other.shortest) };
+        self.shortest =
+            if self.lengths.is_empty() { other.shortest } else { self.shortest.min(other.shortest) };
         self.lengths.resize(LENGTH_BOUNDS.len(), 0);
         self.lengths.iter_mut().zip(other.lengths).for_each(|(sum, more)| *sum += more);
         self.longest = self.longest.max(other.longest);

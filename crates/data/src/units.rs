@@ -187,22 +187,111 @@ fn word(text: &str, start: usize, units: &mut Vec<Unit>) -> usize {
 
 /// Function words of languages that part their words.
 const STOP_WORDS: [(&str, &[&str]); 12] = [
-    ("en", &["the", "be", "to", "of", "and", "that", "have", "with", "is", "in", "a", "for", "it", "on", "are", "as", "this", "by", "you", "was", "not", "or", "from", "at", "an", "if", "can"]),
-    ("de", &["der", "die", "das", "und", "ist", "in", "zu", "den", "von", "mit", "nicht", "ein", "eine", "auf", "für", "sich", "des", "dem", "im", "auch", "es", "als", "werden"]),
-    ("fr", &["le", "la", "les", "de", "des", "et", "un", "une", "est", "que", "en", "du", "pour", "dans", "qui", "pas", "par", "sur", "au", "ce", "il", "ne", "plus", "à"]),
-    ("es", &["el", "la", "los", "las", "de", "y", "que", "en", "un", "una", "es", "por", "con", "para", "no", "se", "del", "al", "lo", "como", "su"]),
-    ("pt", &["o", "a", "os", "as", "de", "e", "que", "em", "um", "uma", "é", "por", "com", "para", "não", "se", "do", "da", "no", "na", "ao"]),
-    ("it", &["il", "la", "le", "di", "e", "che", "in", "un", "una", "è", "per", "con", "non", "si", "del", "della", "i", "gli", "da", "al", "sono"]),
-    ("nl", &["de", "het", "een", "en", "van", "is", "in", "dat", "op", "te", "voor", "met", "niet", "zijn", "die", "aan", "er", "om", "ook", "als"]),
-    ("sv", &["och", "att", "det", "är", "en", "ett", "som", "på", "av", "för", "med", "den", "till", "inte", "i", "om", "de", "kan", "har", "var"]),
-    ("ru", &["и", "в", "не", "на", "что", "с", "по", "как", "это", "из", "к", "для", "от", "но", "а", "он", "о", "у", "за", "или", "же", "то"]),
-    ("tr", &["ve", "bir", "bu", "için", "ile", "de", "da", "olarak", "daha", "çok", "gibi", "olan", "ne", "en", "ya", "her", "ise", "veya"]),
-    ("vi", &["và", "của", "là", "các", "có", "trong", "được", "cho", "một", "không", "với", "những", "này", "để", "khi", "người", "từ", "đã", "thể"]),
-    ("ko", &["및", "수", "이", "그", "등", "있는", "있다", "것", "할", "하는", "또는", "때", "더", "위해", "대한", "합니다", "있습니다", "그리고"]),
+    (
+        "en",
+        &[
+            "the", "be", "to", "of", "and", "that", "have", "with", "is", "in", "a", "for", "it", "on",
+            "are", "as", "this", "by", "you", "was", "not", "or", "from", "at", "an", "if", "can",
+        ],
+    ),
+    (
+        "de",
+        &[
+            "der", "die", "das", "und", "ist", "in", "zu", "den", "von", "mit", "nicht", "ein", "eine",
+            "auf", "für", "sich", "des", "dem", "im", "auch", "es", "als", "werden",
+        ],
+    ),
+    (
+        "fr",
+        &[
+            "le", "la", "les", "de", "des", "et", "un", "une", "est", "que", "en", "du", "pour", "dans",
+            "qui", "pas", "par", "sur", "au", "ce", "il", "ne", "plus", "à",
+        ],
+    ),
+    (
+        "es",
+        &[
+            "el", "la", "los", "las", "de", "y", "que", "en", "un", "una", "es", "por", "con", "para", "no",
+            "se", "del", "al", "lo", "como", "su",
+        ],
+    ),
+    (
+        "pt",
+        &[
+            "o", "a", "os", "as", "de", "e", "que", "em", "um", "uma", "é", "por", "com", "para", "não",
+            "se", "do", "da", "no", "na", "ao",
+        ],
+    ),
+    (
+        "it",
+        &[
+            "il", "la", "le", "di", "e", "che", "in", "un", "una", "è", "per", "con", "non", "si", "del",
+            "della", "i", "gli", "da", "al", "sono",
+        ],
+    ),
+    (
+        "nl",
+        &[
+            "de", "het", "een", "en", "van", "is", "in", "dat", "op", "te", "voor", "met", "niet", "zijn",
+            "die", "aan", "er", "om", "ook", "als",
+        ],
+    ),
+    (
+        "sv",
+        &[
+            "och", "att", "det", "är", "en", "ett", "som", "på", "av", "för", "med", "den", "till", "inte",
+            "i", "om", "de", "kan", "har", "var",
+        ],
+    ),
+    (
+        "ru",
+        &[
+            "и", "в", "не", "на", "что", "с", "по", "как", "это", "из", "к", "для", "от", "но", "а", "он",
+            "о", "у", "за", "или", "же", "то",
+        ],
+    ),
+    (
+        "tr",
+        &[
+            "ve", "bir", "bu", "için", "ile", "de", "da", "olarak", "daha", "çok", "gibi", "olan", "ne",
+            "en", "ya", "her", "ise", "veya",
+        ],
+    ),
+    (
+        "vi",
+        &[
+            "và", "của", "là", "các", "có", "trong", "được", "cho", "một", "không", "với", "những", "này",
+            "để", "khi", "người", "từ", "đã", "thể",
+        ],
+    ),
+    (
+        "ko",
+        &[
+            "및",
+            "수",
+            "이",
+            "그",
+            "등",
+            "있는",
+            "있다",
+            "것",
+            "할",
+            "하는",
+            "또는",
+            "때",
+            "더",
+            "위해",
+            "대한",
+            "합니다",
+            "있습니다",
+            "그리고",
+        ],
+    ),
 ];
 
 /// Characters that hold Chinese sentences together.
-const STOP_CHARACTERS: &str = "的一是不了在人有我他这为之来以个中上们到说时要就出也对和与及或而等于被把从所可但并其将";
+const STOP_CHARACTERS: &str =
+    "的一是不了在人有我他这为之来以个中上们到说时要就出也对和与及或而等于被把从所可但并其将";
 /// And Japanese ones.
 const STOP_KANA: &str = "のにはをたがでてとしれさいるもなか";
 
@@ -259,7 +348,8 @@ mod tests {
     fn check(text: &str, expected: &[&str]) {
         let mut units = Vec::new();
         split(text, &mut units);
-        let found: Vec<&str> = units.iter().map(|unit| &text[unit.start as usize..unit.end as usize]).collect();
+        let found: Vec<&str> =
+            units.iter().map(|unit| &text[unit.start as usize..unit.end as usize]).collect();
         assert_eq!(found, expected);
     }
 

@@ -140,8 +140,11 @@ impl Groups {
         let metadata = match row.metadata.is_empty() {
             true => None,
             false => {
-                let fields: Vec<String> =
-                    row.metadata.iter().map(|(name, raw)| format!("{}:{raw}", serde_json::Value::from(name))).collect();
+                let fields: Vec<String> = row
+                    .metadata
+                    .iter()
+                    .map(|(name, raw)| format!("{}:{raw}", serde_json::Value::from(name)))
+                    .collect();
                 Some(format!("{{{}}}", fields.join(",")))
             }
         };

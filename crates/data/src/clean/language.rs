@@ -9,8 +9,8 @@ use crate::units;
 
 /// The languages that are told apart, and `und` for text without letters.
 pub(super) const KNOWN: [&str; 24] = [
-    "ar", "bn", "de", "el", "en", "es", "fa", "fr", "he", "hi", "it", "ja", "ka", "ko", "nl", "pt", "ru", "sv", "th", "tr",
-    "uk", "vi", "zh", "und",
+    "ar", "bn", "de", "el", "en", "es", "fa", "fr", "he", "hi", "it", "ja", "ka", "ko", "nl", "pt", "ru",
+    "sv", "th", "tr", "uk", "vi", "zh", "und",
 ];
 
 /// Places of a text that are looked at, and their size.
@@ -101,7 +101,8 @@ pub fn detect(text: &str) -> (&'static str, f64) {
     if let Some(found) = scripts.language() {
         return found;
     }
-    let found: Vec<Option<&'static str>> = windows.iter().map(|window| code(detect_language(window))).collect();
+    let found: Vec<Option<&'static str>> =
+        windows.iter().map(|window| code(detect_language(window))).collect();
     let votes = |language| found.iter().filter(|vote| **vote == language).count();
     let best = found.iter().copied().max_by_key(|language| votes(*language)).flatten();
     let Some(language) = best else {
@@ -172,7 +173,10 @@ mod tests {
             ("en", "Unplug the cord before you open the case, and keep this manual for later."),
             ("ja", "カバーを開ける前に電源を切ってください。説明書はよくお読みください。"),
             ("ko", "덮개를 열기 전에 전원을 끄십시오. 설명서를 읽어 주십시오."),
-            ("de", "Ziehen Sie den Stecker, bevor Sie das Gehäuse öffnen, und bewahren Sie die Anleitung auf."),
+            (
+                "de",
+                "Ziehen Sie den Stecker, bevor Sie das Gehäuse öffnen, und bewahren Sie die Anleitung auf.",
+            ),
             ("fr", "Débranchez le cordon avant d'ouvrir le boîtier et conservez ce manuel pour plus tard."),
             ("es", "Desenchufe el cable antes de abrir la caja y conserve el manual para más tarde."),
             ("ru", "Отключите питание перед тем, как открыть корпус, и сохраните руководство."),

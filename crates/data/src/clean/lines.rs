@@ -11,6 +11,7 @@ use crate::units;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "rules that are switched on and off one by one")]
 pub struct C4 {
     pub enabled: bool,
     /// Lines must end a sentence. Off, as in `FineWeb`: it takes headings and lists.
@@ -99,8 +100,10 @@ const PHRASES: [(&str, Phrase); 41] = [
 
 /// A longer line says something beside its boilerplate. In bytes: some 35 words, or 65 Chinese characters.
 const MAX_BOILERPLATE_BYTES: usize = 200;
-const END_MARKS: &[char] =
-    &['.', '?', '!', '"', '\'', '”', '’', '。', '？', '！', '；', '…', '」', '』', '）', ')', '」', '】', '．', '؟', '।', '۔'];
+const END_MARKS: &[char] = &[
+    '.', '?', '!', '"', '\'', '”', '’', '。', '？', '！', '；', '…', '」', '』', '）', ')', '」', '】', '．',
+    '؟', '।', '۔',
+];
 
 #[derive(Debug)]
 pub(super) struct LineFilter {
@@ -197,7 +200,8 @@ fn reason(line: &str, config: &C4, found: &[(usize, Phrase)]) -> Option<&'static
     if config.policy && has(Phrase::Policy) {
         return Some("policy");
     }
-    (config.boilerplate && has(Phrase::Boilerplate) && line.len() <= MAX_BOILERPLATE_BYTES).then_some("boilerplate")
+    (config.boilerplate && has(Phrase::Boilerplate) && line.len() <= MAX_BOILERPLATE_BYTES)
+        .then_some("boilerplate")
 }
 
 fn has_long_word(line: &str, max: usize) -> bool {
@@ -263,7 +267,10 @@ mod tests {
         let mut removed = BTreeMap::new();
         let config = C4::default();
         assert_eq!(LineFilter::new(&config).filter(&mut text, &config, &mut removed), Ok(true));
-        assert_eq!(text, "One thing is this. Two. Three. Four.\n这是一句完整的话，没有问题。\nFive is the last one.");
+        assert_eq!(
+            text,
+            "One thing is this. Two. Three. Four.\n这是一句完整的话，没有问题。\nFive is the last one."
+        );
         assert_eq!(removed, BTreeMap::from([("boilerplate".into(), 1), ("javascript".into(), 1)]));
     }
 

@@ -98,7 +98,8 @@ impl Quality {
         }
         let text = profile.text;
         let is_ascii = text.is_ascii();
-        let (mut words, mut length, mut alpha, mut marks, mut wide) = (0usize, 0usize, 0usize, 0usize, 0usize);
+        let (mut words, mut length, mut alpha, mut marks, mut wide) =
+            (0usize, 0usize, 0usize, 0usize, 0usize);
         for unit in profile.units {
             match unit.kind {
                 UnitKind::Word | UnitKind::Number => {
@@ -137,7 +138,9 @@ impl Quality {
         }
         // Of all tokens, marks too, as datatrove counts; Chinese has no mark that a character doesn't outweigh.
         let alpha = alpha as f64 + wide as f64 / units::CHARS_PER_WORD;
-        if alpha / num_tokens < self.min_alpha_words_ratio && alpha / profile.num_words < self.min_alpha_words_ratio {
+        if alpha / num_tokens < self.min_alpha_words_ratio
+            && alpha / profile.num_words < self.min_alpha_words_ratio
+        {
             return Some("gopher_below_alpha_threshold");
         }
         (!stops.enough(profile, self.min_stop_words)).then_some("gopher_enough_stop_words")
@@ -191,7 +194,8 @@ impl Default for FineWeb {
     }
 }
 
-const TERMINAL: &[char] = &['.', '?', '!', '。', '？', '！', '；', '．', '｡', '…', '؟', '۔', '।', '՞', '։', '።'];
+const TERMINAL: &[char] =
+    &['.', '?', '!', '。', '？', '！', '；', '．', '｡', '…', '؟', '۔', '।', '՞', '։', '።'];
 
 impl FineWeb {
     pub(super) fn judge(&self, profile: &Profile<'_>, seen: &mut Seen) -> Option<&'static str> {
@@ -261,8 +265,9 @@ mod tests {
         check(&"number 1234 5678 9012 ".repeat(30), "en", Some("gopher_below_alpha_threshold"));
         check(&"house garden water window ".repeat(30), "en", Some("gopher_enough_stop_words"));
         check(&"the house that stands there and waits for you\n".repeat(20), "en", Some("line_punct_ratio"));
-        let chinese: String =
-            (0..12).map(|at| format!("第{at}盏灯的电源线要远离水，在打开外壳之前请先拔下插头，然后再等待五分钟。\n")).collect();
+        let chinese: String = (0..12)
+            .map(|at| format!("第{at}盏灯的电源线要远离水，在打开外壳之前请先拔下插头，然后再等待五分钟。\n"))
+            .collect();
         check(&chinese, "zh", None);
         check("太短。", "zh", Some("gopher_short_doc"));
     }

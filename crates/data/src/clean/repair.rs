@@ -41,6 +41,7 @@ impl Repairs {
 
 /// What a pass over the text found.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says that one repair is worth its time")]
 struct Findings {
     /// Control characters, carriage returns, marks of width zero.
     controls: bool,
@@ -69,7 +70,8 @@ pub fn repair(text: &mut String, config: &Repair, repairs: &mut Repairs) {
             found = look(text);
         }
     }
-    if found.gbk && config.mojibake
+    if found.gbk
+        && config.mojibake
         && let Some(fixed) = undo_gbk(text)
     {
         *text = fixed;
@@ -113,7 +115,10 @@ fn look(text: &str) -> Findings {
         // Most Chinese: U+4000 to U+9FFF.
         if (0xe4..=0xe9).contains(&byte) {
             let code = &bytes[at..at + 3];
-            found.gbk |= matches!(code, [0xe9, 0x94, 0x9b] | [0xe9, 0x8a, 0x86] | [0xe9, 0x90, 0xa8] | [0xe6, 0xb5, 0xa3]);
+            found.gbk |= matches!(
+                code,
+                [0xe9, 0x94, 0x9b] | [0xe9, 0x8a, 0x86] | [0xe9, 0x90, 0xa8] | [0xe6, 0xb5, 0xa3]
+            );
             at += 3;
             // UTF-8 of Chinese read as Windows-1252 begins with these letters, never with Chinese.
             continue;
@@ -125,7 +130,9 @@ fn look(text: &str) -> Findings {
                 found.controls = true;
                 found.latin |= u32::from(c) < 0xa0;
             }
-            0xc2..=0xf4 => found.latin |= text[at..].chars().next().is_some_and(|next| continuation(next).is_some()),
+            0xc2..=0xf4 => {
+                found.latin |= text[at..].chars().next().is_some_and(|next| continuation(next).is_some())
+            }
             0..=0x2ff | 0x2010..=0x206f | 0x3000..=0x3029 | 0x3030..=0x3098 | 0x309b..=0x33ff => {}
             0xac00..=0xd7a3 | 0xff00..=0xffef | 0x410..=0x44f => {}
             _ => found.composable = true,

@@ -148,7 +148,8 @@ impl Repetition {
             if units.len() < length {
                 break;
             }
-            let longest = *longest.get_or_insert_with(|| units.iter().map(Unit::num_bytes).max().unwrap_or(0) + 1);
+            let longest =
+                *longest.get_or_insert_with(|| units.iter().map(Unit::num_bytes).max().unwrap_or(0) + 1);
             if bound * (longest * length) as f64 <= max_share * num_bytes as f64 {
                 continue;
             }

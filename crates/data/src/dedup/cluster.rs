@@ -81,7 +81,10 @@ pub(super) fn find(job: &Job<'_>, config: &Config, num_rows: &[u64]) -> Result<C
             let edges: Vec<Result<Vec<(u32, u32)>>> = std::thread::scope(|scope| {
                 let running: Vec<_> =
                     group.iter().map(|band| scope.spawn(|| edges(job, *band, num_rows))).collect();
-                running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| Err(panicked(&*panic)))).collect()
+                running
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap_or_else(|panic| Err(panicked(&*panic))))
+                    .collect()
             });
             for edges in edges {
                 for (one, other) in edges? {

@@ -132,8 +132,11 @@ impl Cutter<'_> {
             return 0;
         }
         let text = text_of(row);
-        let gone: Vec<usize> =
-            counted(text, self.config).zip(self.flags.by_ref()).filter(|(_, gone)| **gone).map(|(part, _)| part.0).collect();
+        let gone: Vec<usize> = counted(text, self.config)
+            .zip(self.flags.by_ref())
+            .filter(|(_, gone)| **gone)
+            .map(|(part, _)| part.0)
+            .collect();
         if gone.is_empty() {
             return 0;
         }

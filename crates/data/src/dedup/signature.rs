@@ -1,4 +1,4 @@
-//! A row's hashes: of the whole text, and of each band of its MinHash.
+//! A row's hashes: of the whole text, and of each band of its `MinHash`.
 //!
 //! A text is the set of its shingles of `ngram` units (words; characters in Chinese), marks and case left out. Each of
 //! `bands · rows` hash functions keeps its minimum over the set; two sets of Jaccard similarity J agree in a function with
@@ -39,7 +39,11 @@ const MAX_FUNCTIONS: usize = 4096;
 impl Near {
     pub(super) fn check(&self) -> Result<()> {
         let wrong = |field: &str, value: usize, expectation: &str| {
-            Err(Error::Config { field: field.into(), value: value.to_string(), expectation: expectation.into() })
+            Err(Error::Config {
+                field: field.into(),
+                value: value.to_string(),
+                expectation: expectation.into(),
+            })
         };
         match () {
             () if self.ngram == 0 => wrong("near.ngram", self.ngram, "at least 1"),
@@ -203,8 +207,9 @@ mod tests {
                 let length = 150 + (seed as usize * 37) % 700;
                 // Each change breaks five shingles: the share of changes that leaves a Jaccard of some 0.8.
                 let num_changed = length / 45;
-                let changed: HashSet<usize> =
-                    (0..num_changed).map(|at| (units::finish(seed + at as u64 * 31) as usize) % length).collect();
+                let changed: HashSet<usize> = (0..num_changed)
+                    .map(|at| (units::finish(seed + at as u64 * 31) as usize) % length)
+                    .collect();
                 let one = text(seed, length, &HashSet::new(), chinese);
                 let other = text(seed, length, &changed, chinese);
                 let similarity = jaccard(&one, &other);

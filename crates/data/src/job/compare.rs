@@ -13,7 +13,11 @@ fn find(path: &str, old: &Value, new: &Value) -> Option<(String, String, String)
         (Value::Object(old), Value::Object(new)) => {
             let names = old.keys().chain(new.keys().filter(|name| !old.contains_key(*name)));
             names.into_iter().find_map(|name| {
-                find(&inner(name), old.get(name).unwrap_or(&Value::Null), new.get(name).unwrap_or(&Value::Null))
+                find(
+                    &inner(name),
+                    old.get(name).unwrap_or(&Value::Null),
+                    new.get(name).unwrap_or(&Value::Null),
+                )
             })
         }
         (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {

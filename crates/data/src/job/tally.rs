@@ -93,7 +93,8 @@ impl Tally {
     pub(crate) fn notes(&self, skipped: &[String]) -> Vec<String> {
         let mut notes = Vec::new();
         if self.unreadable > 0 {
-            notes.push(format!("{} rows couldn't be read; they stand in rejected.jsonl.zst", self.unreadable));
+            notes
+                .push(format!("{} rows couldn't be read; they stand in rejected.jsonl.zst", self.unreadable));
         }
         if self.recoded > 0 {
             notes.push(format!("{} rows weren't UTF-8 and were read in another encoding", self.recoded));
@@ -102,7 +103,10 @@ impl Tally {
             notes.push(format!("`{file}` breaks off: {reason}"));
         }
         if let [first, ..] = skipped {
-            notes.push(format!("{} files of other types were left out, the first is `{first}`", skipped.len()));
+            notes.push(format!(
+                "{} files of other types were left out, the first is `{first}`",
+                skipped.len()
+            ));
         }
         notes
     }

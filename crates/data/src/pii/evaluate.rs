@@ -88,14 +88,14 @@ pub fn evaluate(finder: &Finder, rows: &[Labelled]) -> Evaluation {
 
 fn judge(row: &Labelled, found: &[Found], evaluation: &mut Evaluation) {
     // Byte of each character, and of the end.
-    let places: Vec<usize> =
-        row.text.char_indices().map(|(at, _)| at).chain([row.text.len()]).collect();
+    let places: Vec<usize> = row.text.char_indices().map(|(at, _)| at).chain([row.text.len()]).collect();
     let byte = |at: usize| places.get(at).copied().unwrap_or(row.text.len());
     let mut used = vec![false; found.len()];
     for span in &row.spans {
         let (start, end) = (byte(span.start), byte(span.end));
-        let hit = (0..found.len())
-            .find(|&at| !used[at] && found[at].kind == span.kind && found[at].start < end && found[at].end > start);
+        let hit = (0..found.len()).find(|&at| {
+            !used[at] && found[at].kind == span.kind && found[at].start < end && found[at].end > start
+        });
         let counts = evaluation.by_kind.entry(span.kind.label().into()).or_default();
         match hit {
             Some(at) => {

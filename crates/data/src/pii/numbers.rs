@@ -28,7 +28,9 @@ pub(super) fn at(text: &str, start: usize, end: usize, private_ips: bool) -> Opt
     if before.is_some_and(is_word) {
         return None;
     }
-    let in_number = matches!(before, Some(b'.' | b',' | b'-' | b'/' | b':')) && start > 1 && bytes[start - 2].is_ascii_digit();
+    let in_number = matches!(before, Some(b'.' | b',' | b'-' | b'/' | b':'))
+        && start > 1
+        && bytes[start - 2].is_ascii_digit();
     if in_number {
         return None;
     }
@@ -38,6 +40,9 @@ pub(super) fn at(text: &str, start: usize, end: usize, private_ips: bool) -> Opt
         .or_else(|| phone(bytes, start, end))
         .or_else(|| people::address(text, start, end))
 }
+
+/// Weights of GB 11643.
+const WEIGHTS: [u32; 17] = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
 
 /// 17 digits and a check digit after ISO 7064, MOD 11-2, with a date that exists.
 fn id_card(bytes: &[u8], start: usize, end: usize) -> Option<Found> {
@@ -51,8 +56,8 @@ fn id_card(bytes: &[u8], start: usize, end: usize) -> Option<Found> {
     let (year, month, day) = (number(6, 4), number(10, 2), number(12, 2));
     let is_date = (1850..2100).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
     let region = number(0, 2);
-    let is_region = matches!(region, 11..=15 | 21..=23 | 31..=37 | 41..=46 | 50..=54 | 61..=65 | 71 | 81..=83 | 91);
-    const WEIGHTS: [u32; 17] = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
+    let is_region =
+        matches!(region, 11..=15 | 21..=23 | 31..=37 | 41..=46 | 50..=54 | 61..=65 | 71 | 81..=83 | 91);
     let sum: u32 = WEIGHTS.iter().enumerate().map(|(at, weight)| weight * digit(at)).sum();
     let expected = b"10X98765432"[(sum % 11) as usize];
     let found = is_date && is_region && check.eq_ignore_ascii_case(&expected) && ends(bytes, start + 18);
@@ -100,7 +105,11 @@ fn bank_card(bytes: &[u8], start: usize) -> Option<Found> {
                 || (2221..=2720).contains(&lead)
         }
         17 | 18 => lead / 100 == 62,
-        _ => lead / 1000 == 4 || matches!(lead / 100, 60 | 62 | 65) || matches!(lead, 9400..=9999 | 4500..=4599),
+        _ => {
+            lead / 1000 == 4
+                || matches!(lead / 100, 60 | 62 | 65)
+                || matches!(lead, 9400..=9999 | 4500..=4599)
+        }
     };
     let sum: u32 = digits
         .iter()
@@ -156,7 +165,8 @@ pub(super) fn ipv6(text: &str, colon: usize, private: bool) -> Option<Found> {
     if !part(next) {
         return None;
     }
-    let start = colon - bytes[..colon].iter().rev().take(4).take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let start =
+        colon - bytes[..colon].iter().rev().take(4).take_while(|byte| byte.is_ascii_hexdigit()).count();
     let end = colon + bytes[colon..].iter().take(45).take_while(|byte| part(byte) || **byte == b'.').count();
     let whole = text[start..end].trim_end_matches(['.', ':']);
     let end = start + whole.len();
@@ -193,11 +203,15 @@ fn phone(bytes: &[u8], start: usize, end: usize) -> Option<Found> {
             let local = local_number(bytes, next)?;
             whole(extension(bytes, local).unwrap_or(local))
         }
-        (11 | 12, b'0') if matches!(digits[1], b'1' | b'2') && length == 11 || matches!(digits[1], b'3'..=b'9') => {
+        (11 | 12, b'0')
+            if matches!(digits[1], b'1' | b'2') && length == 11 || matches!(digits[1], b'3'..=b'9') =>
+        {
             whole(end)
         }
         // 400-123-4567, 4001234567
-        (3, b'4' | b'8') if matches!(digits, b"400" | b"800") => groups(bytes, end, &[&[3, 4], &[4, 3], &[7]]).and_then(whole),
+        (3, b'4' | b'8') if matches!(digits, b"400" | b"800") => {
+            groups(bytes, end, &[&[3, 4], &[4, 3], &[7]]).and_then(whole)
+        }
         (10, b'4' | b'8') if digits.starts_with(b"400") || digits.starts_with(b"800") => whole(end),
         // 415-555-0132, 415.555.0132
         (3, b'2'..=b'9') => american(bytes, end).and_then(whole),
@@ -337,7 +351,8 @@ fn plate(text: &str, start: usize) -> Option<Found> {
     let mut rest = at + 1;
     rest += usize::from(bytes.get(rest) == Some(&b' '));
     rest += 2 * usize::from(bytes[rest..].starts_with("·".as_bytes()));
-    let count = bytes[rest..].iter().take_while(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()).count();
+    let count =
+        bytes[rest..].iter().take_while(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()).count();
     let number = &bytes[rest..rest + count];
     let digits = number.iter().filter(|byte| byte.is_ascii_digit()).count();
     let plain = !number.iter().any(|byte| matches!(byte, b'I' | b'O')) && digits >= 3;

@@ -86,11 +86,28 @@ pub(super) const RULES: [Rule; 47] = [
 const SURNAMES: &str = "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林高罗郑梁谢宋唐许韩冯邓曹彭曾肖田董袁潘蒋蔡余杜叶程苏魏吕丁任沈姚卢姜崔钟谭陆汪范金石廖贾夏韦付方白邹孟熊秦邱江尹薛闫段雷侯龙史陶黎贺顾毛郝龚邵万钱严覃武戴莫孔向汤温康施牛樊葛邢安齐庞颜倪章鲁柯";
 const DOUBLE_SURNAMES: [&str; 8] = ["欧阳", "司马", "上官", "诸葛", "东方", "皇甫", "尉迟", "慕容"];
 /// Characters that no given name holds, but the words around names do.
-const NOT_IN_NAMES: &str = "的了是在和与及或有不我你他她它们这那请为被把对从到于地上下来去说要会可也就都很吗呢吧，。、；：";
+const NOT_IN_NAMES: &str =
+    "的了是在和与及或有不我你他她它们这那请为被把对从到于地上下来去说要会可也就都很吗呢吧，。、；：";
 /// English words that stand behind titles and labels and are no names.
 const NOT_NAMES: [&str; 18] = [
-    "Sir", "Madam", "Customer", "All", "Friend", "Friends", "Colleague", "Colleagues", "Team", "User", "The", "Editor",
-    "God", "Reader", "Readers", "Members", "President", "Diary",
+    "Sir",
+    "Madam",
+    "Customer",
+    "All",
+    "Friend",
+    "Friends",
+    "Colleague",
+    "Colleagues",
+    "Team",
+    "User",
+    "The",
+    "Editor",
+    "God",
+    "Reader",
+    "Readers",
+    "Members",
+    "President",
+    "Diary",
 ];
 
 /// What a word at `start..end` announces.
@@ -121,7 +138,9 @@ fn chinese_name(text: &str, exact: bool) -> Option<usize> {
     };
     let given = chars[surname..].iter().take(2).take_while(|c| !NOT_IN_NAMES.contains(**c)).count();
     // Behind a label the name reaches to a mark; what goes on is a sentence.
-    if given == 0 || (exact && chars.len() > surname + given && !NOT_IN_NAMES.contains(chars[surname + given])) {
+    if given == 0
+        || (exact && chars.len() > surname + given && !NOT_IN_NAMES.contains(chars[surname + given]))
+    {
         return None;
     }
     Some((surname + given) * 3)
@@ -179,7 +198,8 @@ fn latin_name(text: &str, start: usize) -> Option<(usize, usize)> {
 
 /// 张伟先生: a surname and one or two characters before the form of address.
 fn before_honorific(text: &str, start: usize) -> Option<Found> {
-    let before: Vec<(usize, char)> = text[..start].char_indices().rev().take(4).take_while(|(_, c)| is_han(*c)).collect();
+    let before: Vec<(usize, char)> =
+        text[..start].char_indices().rev().take(4).take_while(|(_, c)| is_han(*c)).collect();
     for count in [4, 3, 2] {
         let Some(&(at, _)) = before.get(count - 1) else { continue };
         let candidate = &text[at..start];
@@ -197,7 +217,22 @@ fn before_honorific(text: &str, start: usize) -> Option<Found> {
 /// Words that look like a name before a form of address: 高级经理, 金融经理.
 fn is_title(text: &str) -> bool {
     const TITLES: [&str; 16] = [
-        "高级", "金融", "项目", "产品", "销售", "部门", "客户", "大堂", "副总", "总经", "班主任", "安全", "任课", "石油", "方案", "高中",
+        "高级",
+        "金融",
+        "项目",
+        "产品",
+        "销售",
+        "部门",
+        "客户",
+        "大堂",
+        "副总",
+        "总经",
+        "班主任",
+        "安全",
+        "任课",
+        "石油",
+        "方案",
+        "高中",
     ];
     TITLES.iter().any(|title| text.contains(title))
 }
@@ -229,11 +264,29 @@ const NUMBERS: [&str; 4] = ["号", "弄", "栋", "幢"];
 /// What may go on behind the number: digits and these.
 const PARTS: [&str; 12] = ["号楼", "号院", "单元", "号", "弄", "栋", "幢", "楼", "层", "室", "座", "房"];
 /// Words before an address that don't belong to it.
-const BEFORE: [&str; 16] =
-    ["住址", "地址", "住在", "位于", "寄到", "送到", "家住", "在", "于", "到", "址", "是", "为", "至", "往", "从"];
+const BEFORE: [&str; 16] = [
+    "住址", "地址", "住在", "位于", "寄到", "送到", "家住", "在", "于", "到", "址", "是", "为", "至", "往",
+    "从",
+];
 const STREET_WORDS: [&str; 18] = [
-    "Street", "St", "Avenue", "Ave", "Road", "Rd", "Boulevard", "Blvd", "Lane", "Ln", "Drive", "Dr", "Court", "Ct", "Way",
-    "Place", "Terrace", "Square",
+    "Street",
+    "St",
+    "Avenue",
+    "Ave",
+    "Road",
+    "Rd",
+    "Boulevard",
+    "Blvd",
+    "Lane",
+    "Ln",
+    "Drive",
+    "Dr",
+    "Court",
+    "Ct",
+    "Way",
+    "Place",
+    "Terrace",
+    "Square",
 ];
 
 /// The address that the digits at `start..end` number.
@@ -285,7 +338,8 @@ fn end_of_parts(text: &str, mut end: usize) -> usize {
         end += part.len();
         let rest = &text.as_bytes()[end..];
         let digits = rest.iter().take(5).take_while(|byte| byte.is_ascii_alphanumeric()).count();
-        let goes_on = PARTS.iter().any(|part| text.get(end + digits..).is_some_and(|rest| rest.starts_with(part)));
+        let goes_on =
+            PARTS.iter().any(|part| text.get(end + digits..).is_some_and(|rest| rest.starts_with(part)));
         if digits == 0 || !goes_on {
             return end;
         }
@@ -298,7 +352,8 @@ fn english_address(text: &str, start: usize, end: usize) -> Option<Found> {
     let mut at = end + usize::from(text.as_bytes().get(end).is_some_and(u8::is_ascii_uppercase));
     for index in 0..5 {
         at += usize::from(text[at..].starts_with(' '));
-        let length = text.as_bytes()[at..].iter().take(20).take_while(|byte| byte.is_ascii_alphanumeric()).count();
+        let length =
+            text.as_bytes()[at..].iter().take(20).take_while(|byte| byte.is_ascii_alphanumeric()).count();
         let word = &text[at..at + length];
         if index > 0 && STREET_WORDS.contains(&word) {
             let end = at + length;

@@ -109,7 +109,8 @@ pub(super) fn at(text: &str, start: usize, end: usize, rule: &Rule) -> Option<Fo
             let stop = run(bytes, end, |byte| is_token(byte) || byte == b'.');
             let token = text[start..stop].trim_end_matches('.');
             let parts: Vec<&str> = token.split('.').collect();
-            let whole = parts.len() == 3 && parts[1].starts_with("eyJ") && parts.iter().all(|part| part.len() >= 10);
+            let whole =
+                parts.len() == 3 && parts[1].starts_with("eyJ") && parts.iter().all(|part| part.len() >= 10);
             (apart && whole).then(|| found(start, start + token.len()))
         }
         Shape::Pem => {
@@ -130,7 +131,10 @@ pub(super) fn at(text: &str, start: usize, end: usize, rule: &Rule) -> Option<Fo
 /// The value behind `=`, `:` or `：`, with quotes or not; long and mixed enough not to be a word.
 fn assigned(text: &str, end: usize) -> Option<(usize, usize)> {
     let mut rest = text[end..].trim_start_matches(['"', '\'', ' ']);
-    let behind = rest.strip_prefix([':', '=']).or_else(|| rest.strip_prefix('：')).or_else(|| rest.strip_prefix("是"))?;
+    let behind = rest
+        .strip_prefix([':', '='])
+        .or_else(|| rest.strip_prefix('：'))
+        .or_else(|| rest.strip_prefix("是"))?;
     rest = behind.trim_start_matches(['"', '\'', ' ', '`']);
     let start = text.len() - rest.len();
     let is_part = |byte: u8| is_token(byte) || b"+/=.!@#$%^&*~".contains(&byte);

@@ -106,8 +106,9 @@ fn lossy(encoding: &'static Encoding, bytes: &[u8]) -> Decoded {
 
 /// Control characters other than white space hardly occur in text.
 fn checked(decoded: Decoded) -> Option<Decoded> {
-    let control =
-        |byte: &u8| *byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x0b | 0x0c | 0x1b) || *byte == 0x7f;
+    let control = |byte: &u8| {
+        *byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x0b | 0x0c | 0x1b) || *byte == 0x7f
+    };
     let num_control = decoded.text.as_bytes().iter().filter(|byte| control(byte)).count();
     (num_control * 50 <= decoded.text.len()).then_some(decoded)
 }
@@ -132,7 +133,8 @@ fn utf16_without_mark(bytes: &[u8]) -> Option<&'static Encoding> {
 fn mostly_chinese(text: &str) -> bool {
     let (mut wide, mut other) = (0usize, 0usize);
     for c in text.chars().filter(|c| !c.is_ascii()) {
-        let is_wide = matches!(c, '\u{3000}'..='\u{303f}' | '\u{4e00}'..='\u{9fff}' | '\u{ff00}'..='\u{ffef}');
+        let is_wide =
+            matches!(c, '\u{3000}'..='\u{303f}' | '\u{4e00}'..='\u{9fff}' | '\u{ff00}'..='\u{ffef}');
         *(if is_wide { &mut wide } else { &mut other }) += 1;
     }
     wide > other * 4
@@ -158,9 +160,15 @@ mod tests {
         let samples = [
             (GB18030, "产品手册：额定电压为二百二十伏。"),
             (encoding_rs::BIG5, "請先閱讀本說明書，並妥善保管以備日後查閱。打開外殼之前請拔下電源線。"),
-            (encoding_rs::SHIFT_JIS, "ご使用の前に、この取扱説明書をよくお読みください。カバーを開ける前に。"),
+            (
+                encoding_rs::SHIFT_JIS,
+                "ご使用の前に、この取扱説明書をよくお読みください。カバーを開ける前に。",
+            ),
             (encoding_rs::EUC_KR, "사용하기 전에 설명서를 읽어 주십시오. 덮개를 열기 전에 전원을 끄십시오."),
-            (encoding_rs::WINDOWS_1251, "Перед использованием прочитайте это руководство. Отключите питание."),
+            (
+                encoding_rs::WINDOWS_1251,
+                "Перед использованием прочитайте это руководство. Отключите питание.",
+            ),
             (encoding_rs::WINDOWS_1252, "café crème, déjà vu, voilà naïve"),
         ];
         for (encoding, text) in samples {

@@ -173,9 +173,9 @@ impl State {
                 self.close();
                 self.current.follows = start;
             }
-            "p" | "div" | "section" | "article" | "main" | "header" | "ul" | "ol" | "dl" | "table" | "tbody"
-            | "thead" | "blockquote" | "figure" | "figcaption" | "hr" | "body" | "html" | "head" | "address"
-            | "center" | "details" | "summary" | "fieldset" => {
+            "p" | "div" | "section" | "article" | "main" | "header" | "ul" | "ol" | "dl" | "table"
+            | "tbody" | "thead" | "blockquote" | "figure" | "figcaption" | "hr" | "body" | "html"
+            | "head" | "address" | "center" | "details" | "summary" | "fieldset" => {
                 self.close();
                 // A link that nobody closed ends with its block, as it does in browsers' eyes.
                 self.links = 0;

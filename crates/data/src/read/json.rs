@@ -76,8 +76,7 @@ pub(super) fn values(context: &Context<'_>, sink: &mut Sink<'_>) -> Result<()> {
     let (mut element, mut length, mut row) = (Vec::new(), 0u64, 0u64);
     loop {
         let origin = || Origin::row(name, row + 1);
-        let available =
-            reader.fill_buf().map_err(|error| context.damaged(&origin(), row, error))?;
+        let available = reader.fill_buf().map_err(|error| context.damaged(&origin(), row, error))?;
         if available.is_empty() {
             break;
         }

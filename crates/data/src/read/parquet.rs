@@ -17,9 +17,8 @@ type Reader = SerializedFileReader<std::fs::File>;
 
 fn open(file: &InputFile) -> Result<Reader> {
     let opened = fs_err::File::open(&file.path)?.into_parts().0;
-    caught(|| SerializedFileReader::new(opened).map_err(|error| error.to_string())).map_err(|reason| {
-        Error::Damaged { origin: format!("`{}`", file.name), num_rows: 0, reason }
-    })
+    caught(|| SerializedFileReader::new(opened).map_err(|error| error.to_string()))
+        .map_err(|reason| Error::Damaged { origin: format!("`{}`", file.name), num_rows: 0, reason })
 }
 
 /// The library checks most of what it reads; what it doesn't ends here.
@@ -94,11 +93,13 @@ fn value(field: Field) -> Option<Value> {
         Field::Bytes(bytes) => Value::String(String::from_utf8_lossy(bytes.as_bytes()).into_owned()),
         Field::Group(row) => {
             let fields = row.into_columns().into_iter();
-            Value::Object(fields.filter_map(|(name, field)| Some((name, value(field)?))).collect::<Map<_, _>>())
+            Value::Object(
+                fields.filter_map(|(name, field)| Some((name, value(field)?))).collect::<Map<_, _>>(),
+            )
         }
-        Field::ListInternal(list) => {
-            Value::Array(list.elements().iter().map(|field| value(field.clone()).unwrap_or(Value::Null)).collect())
-        }
+        Field::ListInternal(list) => Value::Array(
+            list.elements().iter().map(|field| value(field.clone()).unwrap_or(Value::Null)).collect(),
+        ),
         Field::MapInternal(map) => {
             let entries = map.entries().iter();
             let entries = entries.filter_map(|(key, field)| Some((key.to_string(), value(field.clone())?)));

@@ -126,11 +126,7 @@ fn has_calls(row: &Row) -> bool {
     matches!(&row.content, Content::Messages(messages) if messages.iter().any(|message| !message.rest.is_empty()))
 }
 
-fn content(
-    text: Option<String>,
-    metadata: &mut Metadata,
-    config: &ReadConfig,
-) -> Result<Content, String> {
+fn content(text: Option<String>, metadata: &mut Metadata, config: &ReadConfig) -> Result<Content, String> {
     if let Some(text) = text {
         return Ok(Content::Text(text));
     }

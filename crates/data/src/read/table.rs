@@ -21,7 +21,8 @@ struct Bounded<'a> {
 impl Read for Bounded<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.since.get() > self.max {
-            let reason = format!("a record is longer than `max_row_bytes` {}; is a quote left open?", self.max);
+            let reason =
+                format!("a record is longer than `max_row_bytes` {}; is a quote left open?", self.max);
             return Err(io::Error::other(reason));
         }
         let read = self.inner.read(buffer)?;
@@ -76,7 +77,8 @@ fn row(
     let mut values = Vec::with_capacity(headers.len());
     let mut encoding = None;
     for (header, field) in headers.iter().zip(record) {
-        let decoded = decode::decode(field.to_vec(), None).ok_or_else(|| format!("`{header}` holds no text"))?;
+        let decoded =
+            decode::decode(field.to_vec(), None).ok_or_else(|| format!("`{header}` holds no text"))?;
         encoding = encoding.or(decoded.encoding);
         values.push((header.clone(), Value::String(decoded.text)));
     }

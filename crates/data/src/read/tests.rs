@@ -104,7 +104,10 @@ fn conversations_of_every_form_become_one() {
         assert_eq!(case.texts("a.jsonl", line), ["user: q | assistant: a"], "{line}");
     }
     let history = r#"{"system":"s","instruction":"q","input":"i","output":"a","history":[["h","g"]]}"#;
-    assert_eq!(case.texts("a.jsonl", history), ["system: s | user: h | assistant: g | user: q\ni | assistant: a"]);
+    assert_eq!(
+        case.texts("a.jsonl", history),
+        ["system: s | user: h | assistant: g | user: q\ni | assistant: a"]
+    );
     let call = r#"{"conversations":[{"from":"human","value":"q"},{"from":"function_call","value":"{\"name\":\"f\",\"arguments\":{}}"}]}"#;
     let (rows, _) = read(&case.write("call.jsonl", call), &ReadConfig::default()).unwrap();
     let json = serde_json::to_value(&rows[0]).unwrap();
@@ -229,7 +232,11 @@ fn rows_written_in_every_format_read_back_with_origin_and_metadata() {
         let (rows, rejected) = read(&path, &ReadConfig::default()).unwrap();
         assert!(rejected.is_empty(), "{rejected:?}");
         for (row, back) in [&text, &talk].into_iter().zip(&rows) {
-            assert_eq!(serde_json::to_string(row).unwrap(), serde_json::to_string(back).unwrap(), "{format:?}");
+            assert_eq!(
+                serde_json::to_string(row).unwrap(),
+                serde_json::to_string(back).unwrap(),
+                "{format:?}"
+            );
         }
     }
 }

@@ -109,8 +109,7 @@ fn long(
         }
         bytes.resize(1 << 20, 0);
         let read = reader.read(&mut bytes);
-        let read =
-            read.map_err(|error| context.damaged(&Origin::offset(name, offset), num_rows, error))?;
+        let read = read.map_err(|error| context.damaged(&Origin::offset(name, offset), num_rows, error))?;
         bytes.truncate(read);
     }
 }

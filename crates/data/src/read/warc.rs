@@ -39,7 +39,8 @@ pub(super) fn read(context: &Context<'_>, sink: &mut Sink<'_>) -> Result<()> {
         let mut taken = read.map_err(|error| damaged(error.to_string()))? as u64;
         if header.length > max {
             let mut rest = (&mut reader).take(header.length - taken);
-            taken += std::io::copy(&mut rest, &mut std::io::sink()).map_err(|error| damaged(error.to_string()))?;
+            taken +=
+                std::io::copy(&mut rest, &mut std::io::sink()).map_err(|error| damaged(error.to_string()))?;
         }
         if taken < header.length {
             return Err(damaged(format!("the file ends {} bytes before its record", header.length - taken)));
@@ -74,7 +75,10 @@ fn header(reader: &mut dyn BufRead, offset: &mut u64) -> Result<Option<Header>, 
                 continue;
             }
             if !text.starts_with("WARC/") {
-                return Err(format!("`{}` where a record should begin with `WARC/`", &text[..text.floor_char_boundary(40)]));
+                return Err(format!(
+                    "`{}` where a record should begin with `WARC/`",
+                    &text[..text.floor_char_boundary(40)]
+                ));
             }
             begun = true;
             continue;

@@ -64,7 +64,11 @@ pub(super) fn html(tally: &Tally, details: &Details) -> String {
     let mut languages: Vec<_> = details.languages.iter().collect();
     languages.sort_by_key(|(_, share)| std::cmp::Reverse(share.bytes));
     let rows = languages.iter().map(|(name, share)| {
-        (name.as_str().to_owned(), vec![number(share.rows), bytes(share.bytes)], share.bytes as f64 / total as f64)
+        (
+            name.as_str().to_owned(),
+            vec![number(share.rows), bytes(share.bytes)],
+            share.bytes as f64 / total as f64,
+        )
     });
     table(&mut page, "Languages", &["language", "rows", "text"], rows);
     let most = details.lengths.iter().copied().max().unwrap_or(0).max(1);
@@ -75,10 +79,18 @@ pub(super) fn html(tally: &Tally, details: &Details) -> String {
     table(&mut page, "Lengths in words (Chinese: characters)", &["length", "rows"], rows);
     removed(&mut page, tally, details);
     let most = details.pii.found.values().copied().max().unwrap_or(1);
-    let rows = details.pii.found.iter().map(|(kind, count)| (kind.clone(), vec![number(*count)], *count as f64 / most as f64));
+    let rows = details
+        .pii
+        .found
+        .iter()
+        .map(|(kind, count)| (kind.clone(), vec![number(*count)], *count as f64 / most as f64));
     table(&mut page, "What names or reaches persons", &["kind", "found"], rows);
     let all = tally.rows_in.max(1);
-    let rows = details.metadata_fields.iter().take(60).map(|(name, count)| (name.clone(), vec![number(*count)], *count as f64 / all as f64));
+    let rows = details
+        .metadata_fields
+        .iter()
+        .take(60)
+        .map(|(name, count)| (name.clone(), vec![number(*count)], *count as f64 / all as f64));
     table(&mut page, "Metadata", &["field", "rows"], rows);
     page.push_str("<h2>Samples</h2>\n");
     for sample in &details.samples {
@@ -95,7 +107,10 @@ fn cards(page: &mut String, tally: &Tally, details: &Details) {
         ("text", bytes(tally.bytes_in)),
         ("characters", number(details.characters)),
         ("words", number(details.units)),
-        ("words a row", format!("{} ({} to {})", number(mean), number(details.shortest), number(details.longest))),
+        (
+            "words a row",
+            format!("{} ({} to {})", number(mean), number(details.shortest), number(details.longest)),
+        ),
         ("conversations", number(details.conversations)),
         ("turns", number(details.turns)),
         ("equal texts", number(details.exact_duplicates)),
@@ -125,7 +140,8 @@ fn table(
         for value in values {
             let _ = write!(body, "<td class=\"n\">{value}</td>");
         }
-        let _ = writeln!(body, "<td><div class=\"bar\" style=\"width:{:.1}%\"></div></td></tr>", share * 100.0);
+        let _ =
+            writeln!(body, "<td><div class=\"bar\" style=\"width:{:.1}%\"></div></td></tr>", share * 100.0);
     }
     if body.is_empty() {
         return;
@@ -151,7 +167,9 @@ fn removed(page: &mut String, _tally: &Tally, details: &Details) {
             number(rows_out),
             number(stage["unreadable"].as_u64().unwrap_or(0))
         );
-        let Some(reasons) = stage["removed"].as_object().filter(|reasons| !reasons.is_empty()) else { continue };
+        let Some(reasons) = stage["removed"].as_object().filter(|reasons| !reasons.is_empty()) else {
+            continue;
+        };
         let rows = reasons.iter().map(|(reason, entry)| {
             let count = entry["rows"].as_u64().unwrap_or(0);
             (reason.clone(), vec![number(count)], count as f64 / rows_in.max(1) as f64)
@@ -171,7 +189,8 @@ mod tests {
 
     #[test]
     fn hostile_text_stays_text_and_the_page_asks_for_nothing() {
-        let sample = Sample { id: "<b>".into(), text: "</pre><script>alert(1)</script><img src=http://x/>".into() };
+        let sample =
+            Sample { id: "<b>".into(), text: "</pre><script>alert(1)</script><img src=http://x/>".into() };
         let details = Details { samples: vec![sample], ..Details::default() };
         let page = html(&Tally::default(), &details);
         assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("<b>&lt;"), "{page}");
