@@ -2,6 +2,7 @@
 
 mod access;
 mod conversion;
+mod data;
 mod evaluation;
 mod generation;
 mod knowledge;
@@ -15,6 +16,11 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub(crate) use access::{AccessArgs, BenchServeArgs, KeysCommand, KeysCreateArgs, Prompts};
 pub(crate) use conversion::{ConvertArgs, DenseType, ImatrixArgs, QuantizeArgs, QuantizedType, WriteArgs};
+pub(crate) use data::{
+    DataClassifyCommand, DataClassifyRunArgs, DataClassifyTrainArgs, DataCleanArgs, DataCommand,
+    DataDecontaminateArgs, DataDedupArgs, DataFormat, DataJobArgs, DataMixArgs, DataMixBy, DataMixUntil,
+    DataPassage, DataPiiArgs, DataReadArgs, DataScope, DataStatsArgs,
+};
 pub(crate) use evaluation::{EvalCommand, LogprobsArgs, NeedleArgs, PerplexityArgs};
 pub(crate) use generation::{KvArgs, KvTypeArg, SamplingArgs, SpeculationArgs};
 pub(crate) use knowledge::{
@@ -85,11 +91,9 @@ pub(crate) enum Command {
         after_help = "Example:\n  hearth convert smollm2-135m models/smollm2\n  hearth convert models/smollm2 smollm2.gguf --type f16"
     )]
     Convert(ConvertArgs),
-    /// Texts or conversations to token shards, which training reads
-    #[command(
-        after_help = "Example:\n  hearth pack corpus.jsonl.zst --tokenizer my-tokenizer -o shards\n  hearth pack chats.jsonl --conversations -o chats"
-    )]
-    Pack(PackArgs),
+    /// Corpora: clean, deduplicate, mask, decontaminate, classify, mix, describe
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Run a recipe: raw text to a chat model of one's own, each stage kept until what it reads changes
     #[command(
         after_help = "Example:\n  hearth run recipes/from-scratch.toml\n  hearth run recipes/from-scratch.toml --set pretrain.depth=6 --name deeper\n  hearth run recipes/from-scratch.toml --from sft"

@@ -5,6 +5,7 @@ mod bench_kb;
 mod bench_serve;
 mod chat;
 mod convert;
+mod data;
 mod doctor;
 mod eval;
 mod generate;
@@ -68,7 +69,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Imatrix(args) => imatrix::run(&context, &args),
         Command::Quantize(args) => convert::quantize(&context, &args),
         Command::Convert(args) => convert::convert(&context, &args),
-        Command::Pack(args) => pack::run(&context, &args),
+        Command::Data(command) => data::run(&context, &command),
         Command::Tokenizer(command) => tokenizer::run(&context, &command),
         Command::Run(args) => crate::run::run(&context, &args),
         Command::Train(command) => train::run(&context, &command),

@@ -363,7 +363,7 @@ impl Settings {
     fn check(&self) -> Result<()> {
         for (name, path) in [("tokens", &self.tokens), ("validation_tokens", &self.validation_tokens)] {
             if path.as_os_str().is_empty() {
-                bail!("`{name}` is missing: a folder of token shards\nhint: `hearth pack` makes one");
+                bail!("`{name}` is missing: a folder of token shards\nhint: `hearth data pack` makes one");
             }
         }
         if self.tokenizer.as_os_str().is_empty() && self.model.is_none() {

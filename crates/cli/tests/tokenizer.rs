@@ -61,7 +61,7 @@ fn a_trained_tokenizer_serves_texts_conversations_and_packing() {
     assert_eq!((rows.len(), &rows[0]["lossless"]), (1, &json!(true)));
     assert!(rows[0]["bytes_per_token"].as_f64().unwrap() > 3.0, "{rows:?}");
 
-    let pack = ["pack", &scene.text("corpus.jsonl"), &scene.text("plain.txt")];
+    let pack = ["data", "pack", &scene.text("corpus.jsonl"), &scene.text("plain.txt")];
     let options =
         ["--tokenizer", &scene.text("tok"), "-o", &scene.text("shards"), "--json", "--seq-len", "256"];
     let report =
@@ -84,7 +84,7 @@ fn a_trained_tokenizer_serves_texts_conversations_and_packing() {
     }
     assert_eq!(shards.manifest().sources.len(), 2);
 
-    let chats = ["pack", &scene.text("chats.jsonl"), "--conversations", "--tokenizer", &scene.text("tok")];
+    let chats = ["data", "pack", &scene.text("chats.jsonl"), "--conversations", "--tokenizer", &scene.text("tok")];
     run(scene.hearth(&[&chats[..], &["-o", &scene.text("chats")]].concat())).expect(0);
     let shards = TokenShards::open(&scene.path("chats")).unwrap();
     let template = chat_template(&read("tok/tokenizer_config.json")).unwrap();
@@ -116,13 +116,13 @@ fn what_is_wrong_is_named_and_nothing_is_left_behind() {
         (&["tokenizer", "train", &corpus, "-o", &out, "--pattern", "("], &["`--pattern`"]),
         (&["tokenizer", "train", &corpus, "-o", &out, "--vocab-size", "20"], &["`20`", "expected 259"]),
         (&["tokenizer", "train", &bad, "-o", &out], &["bad.jsonl", "line 2"]),
-        (&["pack", &bad, "--tokenizer", &tok, "-o", &out], &["bad.jsonl:2", "EOF"]),
-        (&["pack", &cut, "--tokenizer", &tok, "-o", &out], &["cut.jsonl.zst", "can't be read"]),
+        (&["data", "pack", &bad, "--tokenizer", &tok, "-o", &out], &["bad.jsonl:2", "EOF"]),
+        (&["data", "pack", &cut, "--tokenizer", &tok, "-o", &out], &["cut.jsonl.zst", "can't be read"]),
         (
-            &["pack", &plain, "--tokenizer", &tok, "-o", &out, "--conversations"],
+            &["data", "pack", &plain, "--tokenizer", &tok, "-o", &out, "--conversations"],
             &["plain.txt:1", "no conversation"],
         ),
-        (&["pack", &corpus, "--tokenizer", &tok, "-o", &tok], &["holds files already"]),
+        (&["data", "pack", &corpus, "--tokenizer", &tok, "-o", &tok], &["holds files already"]),
     ];
     for (args, expected) in cases {
         let outcome = run(scene.hearth(args)).expect(1);
@@ -131,7 +131,7 @@ fn what_is_wrong_is_named_and_nothing_is_left_behind() {
         }
         assert!(!scene.path("out").exists(), "{args:?}");
     }
-    let set_aside = ["pack", &bad, "--tokenizer", &tok, "-o", &out, "--skip-bad", "--json"];
+    let set_aside = ["data", "pack", &bad, "--tokenizer", &tok, "-o", &out, "--skip-bad", "--json"];
     let outcome = run(scene.hearth(&set_aside)).expect(0);
     let report = json_lines(&outcome.stdout).remove(0);
     assert_eq!((&report["documents"], &report["bad"]), (&json!(1), &json!(1)));

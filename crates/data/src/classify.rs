@@ -248,20 +248,10 @@ pub fn train(
         });
     }
     let names: Vec<String> = labels.keys().cloned().collect();
-    let mut found = Vec::new();
-    let mut examples: Vec<Example> = texts
-        .iter()
-        .enumerate()
-        .map(|(at, (label, text))| {
-            let mut buckets = Vec::new();
-            features(text, config.bucket_bits, &mut found, &mut buckets);
-            let held_out = finish(config.seed ^ (at as u64).wrapping_mul(0x9e37_79b9)) % HELD_OUT == 0;
-            Example { features: buckets, label: names.binary_search(label).unwrap_or(0), held_out }
-        })
-        .filter(|example| !example.features.is_empty())
-        .collect();
-    drop(texts);
+    let mut examples = examples(config, &texts, &names);
     let rows = examples.len() as u64;
+    let left_out = left_out + (texts.len() as u64 - rows);
+    drop(texts);
     let (held_out, mut learned): (Vec<Example>, Vec<Example>) =
         examples.drain(..).partition(|example| example.held_out);
     let mut model = Model::new(names, config.bucket_bits);
@@ -294,6 +284,18 @@ pub fn train(
     let summary = format!("{:.1} % of {} held-out rows told right", accuracy * 100.0, report.held_out);
     progress.event(Event::Finish { stage: "classify", summary: &summary });
     Ok(report)
+}
+
+/// Rows as features, those without any left out.
+fn examples(config: &TrainConfig, texts: &[(String, String)], names: &[String]) -> Vec<Example> {
+    let mut found = Vec::new();
+    let examples = texts.iter().enumerate().map(|(at, (label, text))| {
+        let mut buckets = Vec::new();
+        features(text, config.bucket_bits, &mut found, &mut buckets);
+        let held_out = finish(config.seed ^ (at as u64).wrapping_mul(0x9e37_79b9)).is_multiple_of(HELD_OUT);
+        Example { features: buckets, label: names.binary_search(label).unwrap_or(0), held_out }
+    });
+    examples.filter(|example| !example.features.is_empty()).collect()
 }
 
 /// Label and text of every row that has both; how many haven't.

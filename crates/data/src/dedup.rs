@@ -1,4 +1,4 @@
-//! `data dedup`: each text once. Equal texts, texts that are nearly equal (MinHash and bands), and paragraphs or lines
+//! `data dedup`: each text once. Equal texts, texts that are nearly equal (`MinHash` and bands), and paragraphs or lines
 //! that stand elsewhere already; of equals the first in the order of the input stays.
 //!
 //! Two passes over the input: `signature` gives each row its hashes, shard by shard; `cluster` finds which rows belong

@@ -144,7 +144,8 @@ struct Context<'a> {
 
 impl Context<'_> {
     fn damaged(&self, origin: &Origin, num_rows: u64, reason: impl ToString) -> Error {
-        Error::Damaged { origin: format!("`{origin}`"), num_rows, reason: reason.to_string() }
+        let origin = format!("`{origin}` ({})", self.file.path.display());
+        Error::Damaged { origin, num_rows, reason: reason.to_string() }
     }
 }
 

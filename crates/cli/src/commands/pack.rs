@@ -1,4 +1,4 @@
-//! `hearth pack`: files of texts or conversations to token shards, and how well rows would be filled with them.
+//! `hearth data pack`: files of texts or conversations to token shards, and how well rows would be filled with them.
 
 use std::sync::Arc;
 use std::time::Instant;

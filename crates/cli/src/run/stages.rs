@@ -117,7 +117,7 @@ fn collect(work: &Work<'_>) -> Result<Value> {
 /// Lines of several files in one; how many there are.
 fn joined(files: &[PathBuf], to: &Path) -> Result<usize> {
     let mut text = String::new();
-    for row in Rows::new(files) {
+    for row in Rows::new(files.to_vec()) {
         let row = row?;
         let RowContent::Json(json) = &row.content else { bail!("`{row}` isn't a line of JSON") };
         text.push_str(json.trim_end());
@@ -185,7 +185,7 @@ fn tokenizer(work: &Work<'_>, from: &Path) -> Result<Value> {
         special_tokens: CHATML_SPECIAL_TOKENS.map(String::from).to_vec(),
         threads: work.threads(),
     };
-    let trained = train(Rows::new(&files_of(from)?).into_texts(), &config, &work.context.terminal)?;
+    let trained = train(Rows::new(files_of(from)?).into_texts(), &config, &work.context.terminal)?;
     atomic::write_json(&work.folder.join("tokenizer_config.json"), &trained.config_json())?;
     atomic::write_json(&work.folder.join("tokenizer.json"), &trained.to_json())?;
     let shown = [format!("{} tokens", trained.vocab_size()), format!("{} merges", trained.merges().len())];
@@ -218,7 +218,7 @@ fn pack_both(
         }
         let mut writer = ShardWriter::create(&folder, info.clone(), max_shard_bytes)?;
         let rows =
-            Rows::new(files).filter(|row| row.as_ref().map_or(true, |row| validates(row, share) == wanted));
+            Rows::new(files.to_vec()).filter(|row| row.as_ref().map_or(true, |row| validates(row, share) == wanted));
         let config = PackConfig { threads: work.threads(), skip_bad: false };
         let stats = pack(rows, packer, config, &mut writer, &work.context.terminal)?;
         for stats in stats {

@@ -11,6 +11,7 @@ use crate::units;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "rules that are switched on and off one by one")]
 pub struct C4 {
     pub enabled: bool,
     /// Lines must end a sentence. Off, as in `FineWeb`: it takes headings and lists.

@@ -41,6 +41,7 @@ impl Repairs {
 
 /// What a pass over the text found.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says that one repair is worth its time")]
 struct Findings {
     /// Control characters, carriage returns, marks of width zero.
     controls: bool,

@@ -1,4 +1,4 @@
-//! A row's hashes: of the whole text, and of each band of its MinHash.
+//! A row's hashes: of the whole text, and of each band of its `MinHash`.
 //!
 //! A text is the set of its shingles of `ngram` units (words; characters in Chinese), marks and case left out. Each of
 //! `bands · rows` hash functions keeps its minimum over the set; two sets of Jaccard similarity J agree in a function with

@@ -103,91 +103,84 @@ fn value(kind: Kind, chinese: bool, dice: &mut Dice) -> String {
     match kind {
         Kind::Email => {
             let user = dice.pick(&["li.ming", "anna_k", "service", "zhang-wei", "j.doe+news", "tom99"]);
-            format!(
-                "{user}{}@{}",
-                dice.below(90),
-                dice.pick(&["example.com", "mail.example.cn", "qq.com", "sub.uni.edu", "firma.de"])
-            )
+            let number = dice.below(90);
+            let hosts = ["example.com", "mail.example.cn", "qq.com", "sub.uni.edu", "firma.de"];
+            format!("{user}{number}@{}", dice.pick(&hosts))
         }
         Kind::Phone => phone(dice),
         Kind::IdCard => id_card(dice),
         Kind::BankCard => bank_card(dice),
-        Kind::Ip => match dice.below(4) {
-            0 => format!("2001:db8:{:x}::{:x}", dice.below(65535) + 1, dice.below(65535) + 1),
-            1 => format!(
-                "fe80::{:x}ff:fe{:02x}:{:04x}",
-                dice.below(200) + 16,
-                dice.below(256),
-                dice.below(65536)
-            ),
-            _ => format!(
-                "{}.{}.{}.{}",
-                dice.below(222) + 1,
-                dice.below(256),
-                dice.below(256),
-                dice.below(254) + 1
-            )
-            .replace("127.", "126."),
-        },
-        Kind::Secret => match dice.below(6) {
-            0 => format!("AKIA{}", dice.token(16, UPPER)),
-            1 => format!("ghp_{}1a", dice.token(34, MIXED)),
-            2 => format!("sk-{}1a", dice.token(46, MIXED)),
-            3 => format!("xoxb-{}-{}1a", dice.digits(11), dice.token(22, MIXED)),
-            4 => {
-                format!("eyJ{}.eyJ{}.{}", dice.token(20, MIXED), dice.token(40, MIXED), dice.token(43, MIXED))
-            }
-            _ => format!(
-                "-----BEGIN RSA PRIVATE KEY-----\n{}\n{}\n-----END RSA PRIVATE KEY-----",
-                dice.token(64, MIXED),
-                dice.token(40, MIXED)
-            ),
-        },
+        Kind::Ip => ip(dice),
+        Kind::Secret => secret(dice),
         Kind::Passport => format!("{}{}", dice.pick(&["E", "G", "EA", "EB", "P"]), dice.digits(8)),
-        Kind::Plate => {
-            let province = dice.pick(&["京", "沪", "粤", "浙", "川", "鲁"]);
-            let office = dice.pick(&["A", "B", "C", "E"]);
-            let dot = dice.pick(&["", "", "·"]);
-            match dice.below(3) {
-                0 => format!("{province}{office}{dot}D{}", dice.digits(5)),
-                1 => format!("{province}{office}{dot}{}K{}", dice.digits(2), dice.digits(2)),
-                _ => format!("{province}{office}{dot}{}", dice.digits(5)),
-            }
-        }
-        Kind::Address if chinese => {
-            let city = dice.pick(&[
-                "北京市海淀区",
-                "上海市浦东新区",
-                "广东省深圳市南山区",
-                "杭州市西湖区",
-                "成都市武侯区",
-            ]);
-            let street = dice.pick(&["中关村大街", "世纪大道", "科技南路", "文三路", "人民南路", "解放巷"]);
-            let part = dice.pick(&["", "3号楼2单元501室", "5楼", "12栋"]);
-            format!("{city}{street}{}号{part}", dice.below(900) + 1)
-        }
-        Kind::Address => {
-            let street =
-                dice.pick(&["Baker Street", "Maple Avenue", "Old Mill Road", "Sunset Blvd", "Park Lane"]);
-            let town = dice.pick(&["", ", Springfield, IL 62704", ", Austin, TX 73301"]);
-            format!("{} {street}{town}", dice.below(9900) + 1)
-        }
+        Kind::Plate => plate(dice),
+        Kind::Address => address(chinese, dice),
         Kind::Name if chinese => {
+            let family = dice.pick(&["王", "李", "张", "刘", "陈", "欧阳", "赵", "周", "徐", "孙"]);
             let given = ["伟", "芳", "秀英", "敏", "静怡", "建国", "晓明", "子涵", "雨桐", "志强"];
-            format!(
-                "{}{}",
-                dice.pick(&["王", "李", "张", "刘", "陈", "欧阳", "赵", "周", "徐", "孙"]),
-                dice.pick(&given)
-            )
+            format!("{family}{}", dice.pick(&given))
         }
         Kind::Name => {
             let first = dice.pick(&["Anna", "James", "Maria", "Wei", "Olga", "Peter", "Fatima"]);
-            format!(
-                "{first} {}",
-                dice.pick(&["Schmidt", "O'Neil", "Garcia", "Zhang", "Ivanova", "Brown-Lee"])
-            )
+            let family = ["Schmidt", "O'Neil", "Garcia", "Zhang", "Ivanova", "Brown-Lee"];
+            format!("{first} {}", dice.pick(&family))
         }
     }
+}
+
+fn ip(dice: &mut Dice) -> String {
+    let mut part = |limit: usize| dice.below(limit);
+    match part(4) {
+        0 => format!("2001:db8:{:x}::{:x}", part(65535) + 1, part(65535) + 1),
+        1 => format!("fe80::{:x}ff:fe{:02x}:{:04x}", part(200) + 16, part(256), part(65536)),
+        // From 1 to 126 and from 128 on: 127 is the machine itself.
+        _ => {
+            let first = part(222) + 1;
+            let first = if first == 127 { 126 } else { first };
+            format!("{first}.{}.{}.{}", part(256), part(256), part(254) + 1)
+        }
+    }
+}
+
+fn secret(dice: &mut Dice) -> String {
+    match dice.below(6) {
+        0 => format!("AKIA{}", dice.token(16, UPPER)),
+        1 => format!("ghp_{}1a", dice.token(34, MIXED)),
+        2 => format!("sk-{}1a", dice.token(46, MIXED)),
+        3 => format!("xoxb-{}-{}1a", dice.digits(11), dice.token(22, MIXED)),
+        4 => {
+            let (head, claims) = (dice.token(20, MIXED), dice.token(40, MIXED));
+            format!("eyJ{head}.eyJ{claims}.{}", dice.token(43, MIXED))
+        }
+        _ => {
+            let (first, second) = (dice.token(64, MIXED), dice.token(40, MIXED));
+            format!("-----BEGIN RSA PRIVATE KEY-----\n{first}\n{second}\n-----END RSA PRIVATE KEY-----")
+        }
+    }
+}
+
+fn plate(dice: &mut Dice) -> String {
+    let province = dice.pick(&["京", "沪", "粤", "浙", "川", "鲁"]);
+    let office = dice.pick(&["A", "B", "C", "E"]);
+    let dot = dice.pick(&["", "", "·"]);
+    match dice.below(3) {
+        0 => format!("{province}{office}{dot}D{}", dice.digits(5)),
+        1 => format!("{province}{office}{dot}{}K{}", dice.digits(2), dice.digits(2)),
+        _ => format!("{province}{office}{dot}{}", dice.digits(5)),
+    }
+}
+
+fn address(chinese: bool, dice: &mut Dice) -> String {
+    let number = dice.below(900) + 1;
+    if chinese {
+        let cities = ["北京市海淀区", "上海市浦东新区", "广东省深圳市南山区", "杭州市西湖区", "成都市武侯区"];
+        let city = dice.pick(&cities);
+        let street = dice.pick(&["中关村大街", "世纪大道", "科技南路", "文三路", "人民南路", "解放巷"]);
+        return format!("{city}{street}{number}号{}", dice.pick(&["", "3号楼2单元501室", "5楼", "12栋"]));
+    }
+    let streets = ["Baker Street", "Maple Avenue", "Old Mill Road", "Sunset Blvd", "Park Lane"];
+    let street = dice.pick(&streets);
+    format!("{number} {street}{}", dice.pick(&["", ", Springfield, IL 62704", ", Austin, TX 73301"]))
 }
 
 fn phone(dice: &mut Dice) -> String {

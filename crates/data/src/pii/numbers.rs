@@ -41,6 +41,9 @@ pub(super) fn at(text: &str, start: usize, end: usize, private_ips: bool) -> Opt
         .or_else(|| people::address(text, start, end))
 }
 
+/// Weights of GB 11643.
+const WEIGHTS: [u32; 17] = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
+
 /// 17 digits and a check digit after ISO 7064, MOD 11-2, with a date that exists.
 fn id_card(bytes: &[u8], start: usize, end: usize) -> Option<Found> {
     let check = match end - start {
@@ -55,7 +58,6 @@ fn id_card(bytes: &[u8], start: usize, end: usize) -> Option<Found> {
     let region = number(0, 2);
     let is_region =
         matches!(region, 11..=15 | 21..=23 | 31..=37 | 41..=46 | 50..=54 | 61..=65 | 71 | 81..=83 | 91);
-    const WEIGHTS: [u32; 17] = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
     let sum: u32 = WEIGHTS.iter().enumerate().map(|(at, weight)| weight * digit(at)).sum();
     let expected = b"10X98765432"[(sum % 11) as usize];
     let found = is_date && is_region && check.eq_ignore_ascii_case(&expected) && ends(bytes, start + 18);
