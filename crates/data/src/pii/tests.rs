@@ -1,3 +1,5 @@
+//! The labelled set, and text that only looks alike.
+
 use proptest::prelude::*;
 
 use super::evaluate::evaluate;

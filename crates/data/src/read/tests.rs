@@ -1,3 +1,5 @@
+//! Formats read back, files that break off, bytes that are nothing.
+
 use std::io::Write as _;
 use std::path::Path;
 
