@@ -353,7 +353,7 @@ pub(crate) enum BenchCommand {
         after_help = "Example:\n  hearth bench infer --model smollm2-135m --pp 512 --tg 64 --depth 0,1024 --json"
     )]
     Infer(InferArgs),
-    /// Tokens a second of a training step of all weights, at the shapes of common comparisons with PyTorch
+    /// Tokens a second of a training step of all weights, at the shapes of common comparisons with `PyTorch`
     #[command(after_help = "Example:\n  hearth bench train --shape small --steps 8 --json")]
     Train(TrainBenchArgs),
     /// LoRA training tokens a second on a model

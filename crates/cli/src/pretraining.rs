@@ -198,11 +198,11 @@ impl Plan {
     }
 
     /// What the run is, for its record: what has changed since is refused.
-    pub(crate) fn record(&self) -> Result<Value> {
+    pub(crate) fn record(&self) -> Value {
         let shards = |shards: &TokenShards| -> Vec<String> {
             shards.manifest().shards.iter().map(|shard| shard.sha256.clone()).collect()
         };
-        Ok(json!({
+        json!({
             "kind": "pretrain",
             "settings": self.settings,
             "config": self.config,
@@ -210,7 +210,7 @@ impl Plan {
             "validation_sha256": shards(&self.validation),
             "tokenizer_sha256": self.train.manifest().tokenizer_sha256,
             "version": env!("CARGO_PKG_VERSION"),
-        }))
+        })
     }
 
     /// Trains in `folder`, or goes on there.

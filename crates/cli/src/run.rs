@@ -86,7 +86,7 @@ pub(crate) fn run(context: &Context, args: &RunArgs) -> Result<()> {
         // Each finished stage is in the record: a run that is stopped can be looked at.
         write_record(&folder, &name, args, &order)?;
     }
-    let Some(model) = order.iter().rev().find_map(|done| model_of(done)) else {
+    let Some(model) = order.iter().rev().find_map(model_of) else {
         context.print("no stage of the recipe makes a model");
         return Ok(());
     };

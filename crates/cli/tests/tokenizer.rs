@@ -84,7 +84,8 @@ fn a_trained_tokenizer_serves_texts_conversations_and_packing() {
     }
     assert_eq!(shards.manifest().sources.len(), 2);
 
-    let chats = ["data", "pack", &scene.text("chats.jsonl"), "--conversations", "--tokenizer", &scene.text("tok")];
+    let chats =
+        ["data", "pack", &scene.text("chats.jsonl"), "--conversations", "--tokenizer", &scene.text("tok")];
     run(scene.hearth(&[&chats[..], &["-o", &scene.text("chats")]].concat())).expect(0);
     let shards = TokenShards::open(&scene.path("chats")).unwrap();
     let template = chat_template(&read("tok/tokenizer_config.json")).unwrap();

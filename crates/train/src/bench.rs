@@ -1,6 +1,6 @@
 //! How fast a training step of a small decoder is: forward, backward and update on one fixed batch.
 //!
-//! The shapes are those of common comparisons with PyTorch: tied embedding, as many key heads as heads, no biases,
+//! The shapes are those of common comparisons with `PyTorch`: tied embedding, as many key heads as heads, no biases,
 //! `AdamW` with decay on every tensor, no clipping.
 
 use std::time::Instant;

@@ -1,4 +1,6 @@
-//! Gradients of whole decoders against PyTorch's, from `golden/gradients.json` (made by `golden/gradients.py`).
+//! Gradients of whole decoders against `PyTorch`'s, from `golden/gradients.json` (made by `golden/gradients.py`).
+
+#![expect(clippy::tests_outside_test_module, clippy::unwrap_used, reason = "all of this file is tests")]
 
 use hearth_kernels::pool::Pool;
 use hearth_model::Decoder;

@@ -1,6 +1,8 @@
 //! The laws of training all weights: resumed = uninterrupted, any threads, any parts, and one model for training and
 //! serving.
 
+#![expect(clippy::tests_outside_test_module, clippy::unwrap_used, reason = "all of this file is tests")]
+
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

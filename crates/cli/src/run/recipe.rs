@@ -165,7 +165,7 @@ impl Recipe {
             _ => serde_json::to_value(table.try_into::<Evaluate>()?)?,
         };
         if stage == "collect" {
-            value["files"] = self.hashes(&value)?;
+            value["files"] = Self::hashes(&value)?;
         }
         value["seed"] = self.seed.into();
         Ok(value)
@@ -179,7 +179,7 @@ impl Recipe {
     }
 
     /// The sha256 of each file that is given, those of folders included.
-    fn hashes(&self, collect: &Value) -> Result<Value> {
+    fn hashes(collect: &Value) -> Result<Value> {
         let mut hashes = serde_json::Map::new();
         for kind in ["texts", "chats", "questions"] {
             let paths: Vec<PathBuf> = serde_json::from_value(collect[kind].clone())?;

@@ -101,7 +101,7 @@ fn collect(work: &Work<'_>) -> Result<Value> {
     let num_questions = match settings.questions.is_empty() {
         true => {
             let questions = World::new(work.seed ^ 0x0A5C).questions(settings.made_up_questions);
-            let row = |Question { question, answer, kind }| json!({ "question": question, "answer": answer, "kind": kind });
+            let row = |Question { asked: question, answer, kind }| json!({ "question": question, "answer": answer, "kind": kind });
             lines(QUESTIONS, &mut questions.into_iter().map(row))?
         }
         false => joined(&settings.questions, &work.folder.join(QUESTIONS))?,
@@ -217,8 +217,8 @@ fn pack_both(
             fs_err::remove_dir_all(&folder)?;
         }
         let mut writer = ShardWriter::create(&folder, info.clone(), max_shard_bytes)?;
-        let rows =
-            Rows::new(files.to_vec()).filter(|row| row.as_ref().map_or(true, |row| validates(row, share) == wanted));
+        let rows = Rows::new(files.to_vec())
+            .filter(|row| row.as_ref().map_or(true, |row| validates(row, share) == wanted));
         let config = PackConfig { threads: work.threads(), skip_bad: false };
         let stats = pack(rows, packer, config, &mut writer, &work.context.terminal)?;
         for stats in stats {
@@ -330,10 +330,9 @@ fn evaluated(work: &Work<'_>, collected: &Path, model: &Path) -> Result<Value> {
         let right = answer.trim() == expected.trim();
         let kind = kinds.entry(row["kind"].as_str().unwrap_or("question").to_owned()).or_default();
         *kind = (kind.0 + usize::from(right), kind.1 + 1);
-        records.push_str(&format!(
-            "{}\n",
-            json!({ "question": question, "expected": expected, "answer": answer, "right": right })
-        ));
+        let record = json!({ "question": question, "expected": expected, "answer": answer, "right": right });
+        records.push_str(&record.to_string());
+        records.push('\n');
         if lines.len() < shown {
             lines.push(format!("{} → {}", question.lines().next_back().unwrap_or_default(), answer.trim()));
         }

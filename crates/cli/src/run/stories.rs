@@ -163,10 +163,10 @@ struct Story {
 const ENGLISH: usize = 0;
 const CHINESE: usize = 1;
 
-/// A question with its answer; `sum` marks pairs of numbers, `asked_late` what only [`World::questions`] asks.
+/// A question with its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Question {
-    pub(crate) question: String,
+    pub(crate) asked: String,
     pub(crate) answer: String,
     /// What it is about, for a score of its own.
     pub(crate) kind: &'static str,
@@ -200,7 +200,7 @@ impl World {
             .map(|_| {
                 let mut messages = Vec::new();
                 for _ in 0..=self.random.below(2) {
-                    let Question { question, answer, .. } = self.question(false);
+                    let Question { asked: question, answer, .. } = self.question(false);
                     messages.push(json!({ "role": "user", "content": question }));
                     messages.push(json!({ "role": "assistant", "content": answer }));
                 }
@@ -299,7 +299,7 @@ impl World {
                     ENGLISH => [format!("What is {a} plus {b}?"), format!("{a} plus {b} is {}.", a + b)],
                     _ => [format!("{a}加{b}等于多少？"), format!("{a}加{b}等于{}。", a + b)],
                 };
-                Question { question, answer, kind: "sum" }
+                Question { asked: question, answer, kind: "sum" }
             }
             1 | 2 => self.fact_question(language, asked_late),
             _ => self.reading_question(language),
@@ -332,7 +332,7 @@ impl World {
                 (_, 2) => [format!("{thing}是哪一种东西？"), format!("{thing}是一种{kind}。")],
                 _ => [format!("{thing}是什么？"), format!("{thing}是一种{kind}。")],
             };
-            return Question { question, answer, kind: "fact" };
+            return Question { asked: question, answer, kind: "fact" };
         }
     }
 
@@ -352,7 +352,7 @@ impl World {
             (_, 2) => [format!("{thing}是什么颜色的？"), format!("{thing}是{colour}的。")],
             _ => [format!("{thing}在哪里？"), format!("{thing}在{place}。")],
         };
-        Question { question: format!("{told}\n{question}"), answer, kind: "reading" }
+        Question { asked: format!("{told}\n{question}"), answer, kind: "reading" }
     }
 }
 
@@ -421,7 +421,7 @@ mod tests {
         let questions = World::new(4).questions(300);
         let kinds: BTreeSet<&str> = questions.iter().map(|question| question.kind).collect();
         assert_eq!(kinds, BTreeSet::from(["fact", "reading", "sum"]));
-        for Question { question, kind, .. } in &questions {
+        for Question { asked: question, kind, .. } in &questions {
             assert!(!learned.contains(question), "{kind}: {question}");
         }
         let texts = World::new(5).texts(5_000).join("\n");

@@ -17,7 +17,7 @@ pub(super) fn run(context: &Context, args: &PretrainArgs) -> Result<()> {
     let resumed = args.resume.as_ref().map(|name| RunFolder::open(&runs, name)).transpose()?;
     let settings = read(args, resumed.as_ref())?;
     let plan = Plan::new(context, &settings)?;
-    let record = plan.record()?;
+    let record = plan.record();
     let folder = match resumed {
         Some(folder) => {
             folder.check_unchanged(&record, &HARMLESS)?;
