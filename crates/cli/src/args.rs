@@ -22,7 +22,7 @@ pub(crate) use knowledge::{
     SearchMethod,
 };
 pub(crate) use serving::ServeArgs;
-pub(crate) use training::{MergeArgs, MergedType, SftArgs, TrainCommand};
+pub(crate) use training::{MergeArgs, MergedType, RunsArgs, SftArgs, TrainCommand};
 
 /// The chat model `hearth up` and `hearth serve` use.
 pub(crate) const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";
@@ -87,6 +87,9 @@ pub(crate) enum Command {
     /// Train a model
     #[command(subcommand)]
     Train(TrainCommand),
+    /// List what was trained here, or compare runs
+    #[command(after_help = "Example:\n  hearth runs\n  hearth runs my-run other-run --json")]
+    Runs(RunsArgs),
     /// Make one model of a base and an adapter, proved by its logits
     #[command(
         after_help = "Example:\n  hearth merge smollm2-135m my-run -o models/mine\n  hearth merge smollm2-135m my-run -o mine.gguf --type q8_0"

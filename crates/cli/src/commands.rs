@@ -14,6 +14,7 @@ mod keys;
 mod merge;
 mod models;
 mod ocr;
+mod runs;
 mod serve;
 mod show;
 mod tokenizer;
@@ -67,6 +68,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Convert(args) => convert::convert(&context, &args),
         Command::Tokenizer(command) => tokenizer::run(&context, &command),
         Command::Train(command) => train::run(&context, &command),
+        Command::Runs(args) => runs::run(&context, &args),
         Command::Merge(args) => merge::run(&context, &args),
         Command::Eval(command) => eval::run(&context, &command),
         Command::Generate(args) => generate::run(&context, &args),

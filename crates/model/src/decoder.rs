@@ -43,6 +43,7 @@ pub struct Layer {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one a layer, and the large one is the usual one")]
 pub enum Mlp {
     Dense(GatedMlp),
     Experts(Experts),
