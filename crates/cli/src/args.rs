@@ -31,7 +31,7 @@ pub(crate) use knowledge::{
 pub(crate) use serving::ServeArgs;
 pub(crate) use tokenizing::{CompareTokenizersArgs, PackArgs, TrainTokenizerArgs};
 pub(crate) use training::{
-    BenchShape, MergeArgs, MergedType, PretrainArgs, RunArgs, SftArgs, TrainBenchArgs, TrainCommand,
+    BenchShape, MergeArgs, MergedType, PretrainArgs, RunArgs, RunsArgs, SftArgs, TrainBenchArgs, TrainCommand,
 };
 
 /// The chat model `hearth up` and `hearth serve` use.
@@ -105,6 +105,9 @@ pub(crate) enum Command {
     /// Train a model
     #[command(subcommand)]
     Train(TrainCommand),
+    /// List what was trained here, or compare runs
+    #[command(after_help = "Example:\n  hearth runs\n  hearth runs my-run other-run --json")]
+    Runs(RunsArgs),
     /// Make one model of a base and an adapter, proved by its logits
     #[command(
         after_help = "Example:\n  hearth merge smollm2-135m my-run -o models/mine\n  hearth merge smollm2-135m my-run -o mine.gguf --type q8_0"

@@ -16,6 +16,7 @@ mod merge;
 mod models;
 mod ocr;
 mod pack;
+mod runs;
 mod serve;
 mod show;
 mod tokenizer;
@@ -73,6 +74,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Tokenizer(command) => tokenizer::run(&context, &command),
         Command::Run(args) => crate::run::run(&context, &args),
         Command::Train(command) => train::run(&context, &command),
+        Command::Runs(args) => runs::run(&context, &args),
         Command::Merge(args) => merge::run(&context, &args),
         Command::Eval(command) => eval::run(&context, &command),
         Command::Generate(args) => generate::run(&context, &args),

@@ -111,6 +111,13 @@ fn a_run_killed_again_and_again_has_the_losses_of_a_whole_one() {
     assert_eq!(losses(&scene, "one"), losses(&scene, "whole"));
     let page = fs_err::read_to_string(folder(&scene, "whole").join("report.html")).unwrap();
     assert!(page.contains("<polyline") && page.contains("validation loss"), "{page}");
+    let listed = run(scene.hearth(&["runs", "--json"])).expect(0).stdout;
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    let compared = run(scene.hearth(&["runs", "whole", "one", "--json"])).expect(0).json();
+    assert_eq!(compared["settings"], serde_json::json!({}), "only their names differ");
+    let last = compared["validation"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["step"], &last["losses"][0]), (&12.into(), &last["losses"][1]));
+    check_refused(run(scene.hearth(&["runs", "nobody"])), &["no run is called `nobody`"]);
     let kept = fs_err::read_dir(folder(&scene, "whole").join("checkpoints")).unwrap().count();
     assert_eq!(kept, 2, "the last two checkpoints");
 }
@@ -250,6 +257,20 @@ fn settings_come_from_a_file_and_what_is_not_known_is_named() {
     refused(&["--set", "layers=[2]"], &["layer 2, but the decoder has 2"]);
     refused(&["--data", "/nowhere/chats.jsonl"], &["/nowhere/chats.jsonl"]);
     check_refused(run(scene.hearth(&["train", "sft"])), &["no data to learn from"]);
+    let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes/finetune.toml");
+    let ours = [
+        "--model",
+        &model,
+        "--data",
+        &scene.text("chats.jsonl"),
+        "--method",
+        "lora",
+        "--steps",
+        "1",
+        "-o",
+        "ours",
+    ];
+    run(scene.hearth(&[&["train", "sft", committed], &ours[..]].concat())).expect(0);
     scene.write("recipe/bad.toml", "rank = \n");
     check_refused(
         run(scene.hearth(&["train", "sft", &scene.text("recipe/bad.toml")])),

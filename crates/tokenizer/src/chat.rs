@@ -133,17 +133,39 @@ impl ChatFormat {
     }
 
     /// [`Self::training`], or one example for each answer where the template writes earlier answers otherwise than the
-    /// last, as those do that leave out what was thought: each answer is learnt behind the ids it would be generated from.
+    /// last, as those do that leave out what was thought: each answer is learnt whole, behind the ids it would be
+    /// generated from.
     pub fn training_examples(&self, conversation: &Conversation) -> Result<Vec<Example>> {
-        match self.training(conversation) {
-            Err(Error::PromptNotPrefix { .. }) => assistant_turns(conversation)
-                .map(|message_index| {
-                    let messages = conversation.messages[..=message_index].to_vec();
-                    self.learn(&Conversation { messages, ..conversation.clone() }, &[message_index])
-                })
-                .collect(),
-            example => Ok(vec![example?]),
+        let turns: Vec<usize> = assistant_turns(conversation).collect();
+        if turns.len() < 2 || !self.rewrites(conversation, &turns)? {
+            return Ok(vec![self.learn(conversation, &turns)?]);
         }
+        let alone = |message_index: usize| {
+            let messages = conversation.messages[..=message_index].to_vec();
+            self.learn(&Conversation { messages, ..conversation.clone() }, &[message_index])
+        };
+        turns.into_iter().map(alone).collect()
+    }
+
+    /// Whether an answer, or what stands before it, is written otherwise once more messages follow.
+    fn rewrites(&self, conversation: &Conversation, turns: &[usize]) -> Result<bool> {
+        let scene = self.scene(conversation)?;
+        let text = scene.render(conversation.messages.len(), false)?;
+        for &message_index in turns {
+            let (opening, turn) =
+                (scene.render(message_index, true)?, scene.render(message_index + 1, false)?);
+            if !text.starts_with(&opening) {
+                return Ok(true);
+            }
+            if !turn.starts_with(&opening) {
+                continue;
+            }
+            let end = self.first_stop(&turn, opening.len());
+            if end.is_some_and(|end| !text.starts_with(&turn[..end])) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Ids, and a mask over the answers at `turns`.

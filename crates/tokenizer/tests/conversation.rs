@@ -158,6 +158,35 @@ fn models_without_a_template_say_what_they_fall_back_to() {
     assert_eq!(format(CHATML).template_source(), TemplateSource::Model);
 }
 
+/// Templates that leave out what was thought before write earlier answers otherwise than the last.
+#[test]
+fn answers_that_are_rewritten_later_are_learnt_one_by_one_behind_their_own_prompts() {
+    let (chat, talk) = (
+        format(
+            "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and not loop.last %}\
+             {{ m.content.split(';')[-1] }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}\
+             {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        ),
+        Conversation::from(vec![
+            Message::user("a"),
+            Message::assistant("hm;b"),
+            Message::user("c"),
+            Message::assistant("so;d"),
+        ]),
+    );
+    let examples = chat.training_examples(&talk).unwrap();
+    assert_eq!(examples.len(), 2);
+    for (example, message_index) in examples.iter().zip([1, 3]) {
+        let before = Conversation::from(talk.messages[..message_index].to_vec());
+        let prompt = chat.prompt(&before).unwrap();
+        assert_eq!(example.ids[..prompt.len()], prompt, "the ids it would be generated from");
+        let first = example.mask.iter().position(|&learn| learn);
+        assert_eq!(first, Some(prompt.len()), "its own answer alone counts");
+    }
+    let plain = format(CHATML);
+    assert_eq!(plain.training_examples(&talk).unwrap(), [plain.training(&talk).unwrap()]);
+}
+
 #[test]
 fn what_can_not_be_learned_is_an_error() {
     let chatml = format(CHATML);

@@ -1,4 +1,4 @@
-//! The arguments of `hearth train|merge`. Defaults of a run's settings stand in `commands/train/recipe.rs`, which the
+//! The arguments of `hearth train|runs|merge`. Defaults of a run's settings stand in `commands/train/recipe.rs`, which the
 //! configuration file shares.
 
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TrainCommand {
-    /// Fine-tune a chat model on conversations: JSON Lines of messages, Alpaca or ShareGPT
+    /// Fine-tune a chat model on conversations: JSON Lines of messages, or what Alpaca and others publish
     #[command(
         after_help = "Example:\n  hearth train sft --model smollm2-135m --data chats.jsonl -o my-run\n  hearth train sft recipes/finetune.toml --set rank=32 --set dora=true\n  hearth train sft --resume my-run"
     )]
@@ -83,6 +83,13 @@ pub(crate) struct SftArgs {
     /// Leave rows out that can't be used instead of stopping; they are counted and listed
     #[arg(long)]
     pub(crate) allow_skips: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RunsArgs {
+    /// Runs to show side by side: settings in which they differ, validation losses; all are listed without it
+    #[arg(value_name = "RUN")]
+    pub(crate) runs: Vec<String>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -15,7 +15,8 @@ pub(super) fn write(path: &Path, name: &str, recipe: &Recipe, output: &Output, s
     };
     let adapter = &output.adapter.config;
     let kind = [("rsLoRA", adapter.use_rslora), ("DoRA", adapter.use_dora)];
-    let kind: String = kind.into_iter().filter(|(_, on)| *on).map(|(name, _)| format!(", {name}")).collect();
+    let kind: Vec<&str> = kind.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
+    let kind = [&["LoRA"], kind.as_slice()].concat().join(", ");
     let files: Vec<String> = recipe.data.iter().map(|file| file.display().to_string()).collect();
     let mut facts = vec![
         Fact::new("Model", recipe.model.clone()),
@@ -23,7 +24,7 @@ pub(super) fn write(path: &Path, name: &str, recipe: &Recipe, output: &Output, s
         Fact::new(
             "Adapter",
             format!(
-                "rank {}, alpha {}, {}{kind}",
+                "{kind}, rank {}, alpha {}, {}",
                 adapter.r,
                 adapter.lora_alpha,
                 adapter.target_modules.join(", ")

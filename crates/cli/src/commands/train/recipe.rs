@@ -12,6 +12,7 @@ use crate::args::SftArgs;
 /// One flat table, so that each line of a file can be a flag.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of the file by its own name")]
 pub(super) struct Recipe {
     /// Short name, source or path.
     pub(super) model: String,
@@ -250,7 +251,7 @@ fn flags(args: &SftArgs, table: &mut toml::Table) -> Result<()> {
     let paths = |paths: &[PathBuf]| -> Option<toml::Value> {
         let paths: Vec<toml::Value> =
             paths.iter().map(|path| path.to_string_lossy().into_owned().into()).collect();
-        (!paths.is_empty()).then(|| toml::Value::Array(paths))
+        (!paths.is_empty()).then_some(toml::Value::Array(paths))
     };
     put("model", args.model.clone().map(Into::into));
     put("data", paths(&args.data));
@@ -262,7 +263,7 @@ fn flags(args: &SftArgs, table: &mut toml::Table) -> Result<()> {
     put("epochs", args.epochs.map(Into::into));
     put("steps", args.steps.map(|steps| (steps as i64).into()));
     put("seed", args.seed.map(Into::into));
-    put("allow_skips", args.allow_skips.then(|| true.into()));
+    put("allow_skips", args.allow_skips.then_some(true.into()));
     for setting in &args.set {
         let Some((name, value)) = setting.split_once('=') else {
             bail!("`--set {setting}` isn't KEY=VALUE");

@@ -170,16 +170,13 @@ fn tell_skips(context: &Context, recipe: &Recipe, folder: &RunFolder, skipped: &
     if skipped.is_empty() {
         return Ok(());
     }
-    let mut shown = skipped.iter().take(SHOWN_SKIPS).map(|skip| format!("\n  {skip}")).collect::<String>();
-    if skipped.len() > SHOWN_SKIPS {
+    let mut shown: Vec<String> = skipped.iter().take(SHOWN_SKIPS).map(|skip| format!("\n  {skip}")).collect();
+    if let Some(more) = skipped.len().checked_sub(SHOWN_SKIPS).filter(|more| *more > 0) {
         let list = folder.path("skipped.txt");
         atomic::write(&list, format!("{}\n", skipped.join("\n")).as_bytes())?;
-        shown.push_str(&format!(
-            "\n  … and {} more, all in `{}`",
-            skipped.len() - SHOWN_SKIPS,
-            list.display()
-        ));
+        shown.push(format!("\n  … and {more} more, all in `{}`", list.display()));
     }
+    let shown = shown.concat();
     let text = format!("{} rows can't be used:{shown}", skipped.len());
     if !recipe.allow_skips {
         bail!("{text}\nhint: mend them, or leave them out with `--allow-skips`");
@@ -284,7 +281,9 @@ fn hinted(error: Error, folder: &RunFolder) -> anyhow::Error {
     let name = folder.name();
     let again = format!("hearth train sft --resume {name}");
     let hint = match &error {
-        Error::Cancelled { .. } => format!("go on with: {again}"),
+        Error::Cancelled { step } => {
+            return anyhow!("stopped at step {step}; the checkpoint is kept\nhint: go on with: {again}");
+        }
         Error::Changed { .. } => format!(
             "`{again}` alone goes on with the settings of its start; other settings are another run: name it with `-o`"
         ),
