@@ -88,7 +88,7 @@ impl Longest {
         let mut longest = Self { trie: DoubleArray::default(), tokens };
         longest.keep_reachable(merges, &mut spellings, table);
         let tokens = &mut longest.tokens;
-        longest.trie = DoubleArray::new(spellings, |id, prefix| tokens[id as usize].prefix = prefix);
+        longest.trie = DoubleArray::new(spellings, |id, prefix| tokens[id as usize].prefix = prefix)?;
         Some(longest)
     }
 
@@ -128,14 +128,15 @@ impl Longest {
         let mut next = self.trie.longest(word);
         while at < word.len() {
             let last = if ids.len() > first { ids.last().copied() } else { None };
-            let mut token = next;
-            let mut fits = |token: TokenId| {
-                let end = at + self.tokens[token as usize].len as usize;
+            let (mut token, mut len) = next;
+            let mut fits = |token: TokenId, len: usize| {
+                let end = at + len;
                 closed[end / 64] >> (end % 64) & 1 == 0
                     && last.is_none_or(|last| self.is_known_to_meet(last, token, table, known))
             };
-            while token != NO_TOKEN && !fits(token) {
+            while token != NO_TOKEN && !fits(token, len) {
                 token = self.tokens[token as usize].prefix;
+                len = self.len(token);
                 steps -= 1;
                 if steps == 0 {
                     ids.truncate(first);
@@ -144,7 +145,7 @@ impl Longest {
             }
             if token != NO_TOKEN {
                 ids.push(token);
-                at += self.tokens[token as usize].len as usize;
+                at += len;
                 next = self.trie.longest(&word[at..]);
             } else {
                 let Some(last) = last else {
@@ -153,11 +154,16 @@ impl Longest {
                 };
                 closed[at / 64] |= 1 << (at % 64);
                 ids.pop();
-                at -= self.tokens[last as usize].len as usize;
-                next = last;
+                next = (last, self.len(last));
+                at -= next.1;
             }
         }
         true
+    }
+
+    /// In bytes; 0 for none.
+    fn len(&self, token: TokenId) -> usize {
+        self.tokens.get(token as usize).map_or(0, |token| token.len as usize)
     }
 
     /// [`Self::may_meet`] without limit, remembered: most pairs of a text come again.
