@@ -140,7 +140,9 @@ impl Model {
             *sum = (*sum * scale - top).exp();
             total += *sum;
         }
-        out.iter_mut().for_each(|sum| *sum /= total);
+        for sum in out.iter_mut() {
+            *sum /= total;
+        }
     }
 
     /// The most probable label of a text, and its probability.
@@ -235,7 +237,9 @@ pub fn train(
     }
     let (texts, left_out) = labelled_rows(config, input)?;
     let mut labels: BTreeMap<String, u64> = BTreeMap::new();
-    texts.iter().for_each(|(label, _)| *labels.entry(label.clone()).or_default() += 1);
+    for (label, _) in &texts {
+        *labels.entry(label.clone()).or_default() += 1;
+    }
     if labels.len() < 2 {
         let expectation = format!(
             "rows of at least two labels; {left_out} of {} rows have none",
@@ -406,7 +410,8 @@ mod tests {
             let (label, texts) = words[at % 2];
             let text = texts[at / 2 % 2];
             let noise = format!("nr{} 第{}个", at * 31 % 97, at * 17 % 89);
-            lines.push_str(&format!("{{\"text\":\"{noise} {text}\",\"label\":\"{label}\"}}\n"));
+            lines += &serde_json::json!({ "text": format!("{noise} {text}"), "label": label }).to_string();
+            lines.push('\n');
         }
         fs_err::write(folder.join("train.jsonl"), lines).unwrap();
         let path = folder.join("model.bin");

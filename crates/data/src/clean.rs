@@ -97,7 +97,7 @@ pub struct Details {
 
 impl Details {
     fn merge(&mut self, other: Self) {
-        self.repairs.merge(other.repairs);
+        self.repairs.merge(&other.repairs);
         for (language, rows) in other.languages {
             *self.languages.entry(language).or_default() += rows;
         }
@@ -131,7 +131,9 @@ pub fn run(
         Ok(cleaner.details)
     })?;
     let mut details = Details::default();
-    states.into_iter().for_each(|state| details.merge(state));
+    for state in states {
+        details.merge(state);
+    }
     job.finish(tally, details)
 }
 

@@ -195,7 +195,7 @@ fn feed(plan: &Plan, config: &ReadConfig, again: bool, queue: &SyncSender<Fed>) 
 struct Stream {
     source: Source,
     rows: Receiver<Fed>,
-    window: Vec<Box<Row>>,
+    window: Vec<Row>,
     state: u64,
     /// No more rows come.
     over: bool,
@@ -203,7 +203,7 @@ struct Stream {
 
 impl Stream {
     /// A row out of the window; none where the source has ended.
-    fn next(&mut self, config: &Config, tally: &mut Tally) -> Result<Option<Box<Row>>> {
+    fn next(&mut self, config: &Config, tally: &mut Tally) -> Result<Option<Row>> {
         while self.window.len() < config.window.max(1) && !self.over {
             match self.rows.recv() {
                 Ok(Fed::Row(row)) => {
@@ -213,7 +213,7 @@ impl Stream {
                     if !self.source.ended {
                         tally.count_in(&row);
                     }
-                    self.window.push(row);
+                    self.window.push(*row);
                 }
                 Ok(Fed::Unreadable) => tally.unreadable += u64::from(!self.source.ended),
                 Ok(Fed::End) => {

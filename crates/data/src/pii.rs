@@ -189,7 +189,9 @@ impl<'a> Masker<'a> {
         if self.config.metadata {
             self.mask_metadata(&mut row.metadata);
             if let Content::Messages(messages) = &mut row.content {
-                messages.iter_mut().for_each(|message| self.mask_metadata(&mut message.rest));
+                for message in messages {
+                    self.mask_metadata(&mut message.rest);
+                }
             }
         }
         let after: u64 = self.details.found.values().sum();
@@ -245,7 +247,9 @@ impl<'a> Masker<'a> {
                 changed.push((name.to_owned(), value));
             }
         }
-        changed.iter().for_each(|(name, value)| metadata.set(name, value));
+        for (name, value) in &changed {
+            metadata.set(name, value);
+        }
     }
 
     fn mask_value(&mut self, value: &mut Value) {

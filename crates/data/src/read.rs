@@ -143,7 +143,7 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn damaged(&self, origin: &Origin, num_rows: u64, reason: impl ToString) -> Error {
+    fn damaged(&self, origin: &Origin, num_rows: u64, reason: impl std::fmt::Display) -> Error {
         let origin = format!("`{origin}` ({})", self.file.path.display());
         Error::Damaged { origin, num_rows, reason: reason.to_string() }
     }

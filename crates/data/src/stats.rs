@@ -93,7 +93,9 @@ pub fn run(
         Ok(counter.finish())
     })?;
     let mut details = Details::default();
-    states.into_iter().for_each(|state| details.merge(state));
+    for state in states {
+        details.merge(state);
+    }
     details.settle();
     for path in &input.paths {
         let summary = path.join(job::SUMMARY_FILE);

@@ -238,7 +238,9 @@ fn other_settings_a_changed_input_and_a_strangers_folder_are_refused() {
 fn a_mix_has_the_shares_that_were_asked_for_everywhere_and_no_row_twice() {
     let scratch = Scratch::new("data-mix").unwrap();
     for (name, count) in [("x", 900), ("y", 400)] {
-        let lines: String = (0..count).map(|at| format!("{{\"text\":\"{name} {at}\"}}\n")).collect();
+        let lines: String = (0..count)
+            .map(|at| serde_json::json!({ "text": format!("{name} {at}") }).to_string() + "\n")
+            .collect();
         fs_err::write(scratch.join(format!("{name}.jsonl")), lines).unwrap();
     }
     let input = Input::new([scratch.join("x.jsonl"), scratch.join("y.jsonl")]);

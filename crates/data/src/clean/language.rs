@@ -97,7 +97,9 @@ impl Scripts {
 pub fn detect(text: &str) -> (&'static str, f64) {
     let windows = windows(text);
     let mut scripts = Scripts::default();
-    windows.iter().for_each(|window| scripts.count(window));
+    for window in &windows {
+        scripts.count(window);
+    }
     if let Some(found) = scripts.language() {
         return found;
     }

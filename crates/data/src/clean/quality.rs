@@ -255,7 +255,8 @@ mod tests {
     #[test]
     fn reasons_have_datatroves_names() {
         let sentence = "The cord of the lamp is to be kept away from the water that is in the basin. ";
-        let varied: String = (0..12).map(|at| format!("In house {at} {sentence}\n")).collect();
+        let varied: String =
+            (0..12).map(|at| ["In house ", &at.to_string(), " ", sentence, "\n"].concat()).collect();
         check(&varied, "en", None);
         check("Too short.", "en", Some("gopher_short_doc"));
         check(&"a b c d e f g h ".repeat(20), "en", Some("gopher_below_avg_threshold"));
@@ -266,7 +267,14 @@ mod tests {
         check(&"house garden water window ".repeat(30), "en", Some("gopher_enough_stop_words"));
         check(&"the house that stands there and waits for you\n".repeat(20), "en", Some("line_punct_ratio"));
         let chinese: String = (0..12)
-            .map(|at| format!("第{at}盏灯的电源线要远离水，在打开外壳之前请先拔下插头，然后再等待五分钟。\n"))
+            .map(|at: u32| {
+                [
+                    "第",
+                    &at.to_string(),
+                    "盏灯的电源线要远离水，在打开外壳之前请先拔下插头，然后再等待五分钟。\n",
+                ]
+                .concat()
+            })
             .collect();
         check(&chinese, "zh", None);
         check("太短。", "zh", Some("gopher_short_doc"));

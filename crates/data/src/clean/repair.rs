@@ -31,7 +31,7 @@ pub struct Repairs {
 }
 
 impl Repairs {
-    pub(super) fn merge(&mut self, other: Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         let Self { mojibake, nfc, controls } = other;
         self.mojibake += mojibake;
         self.nfc += nfc;
@@ -131,7 +131,7 @@ fn look(text: &str) -> Findings {
                 found.latin |= u32::from(c) < 0xa0;
             }
             0xc2..=0xf4 => {
-                found.latin |= text[at..].chars().next().is_some_and(|next| continuation(next).is_some())
+                found.latin |= text[at..].chars().next().is_some_and(|next| continuation(next).is_some());
             }
             0..=0x2ff | 0x2010..=0x206f | 0x3000..=0x3029 | 0x3030..=0x3098 | 0x309b..=0x33ff => {}
             0xac00..=0xd7a3 | 0xff00..=0xffef | 0x410..=0x44f => {}

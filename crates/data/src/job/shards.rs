@@ -107,7 +107,7 @@ impl Shard<'_> {
     }
 }
 
-impl<'a> Shards<'a> {
+impl Shards<'_> {
     /// Does `work` on every shard that isn't done yet; the results of all, in order, with the sum of their tallies.
     pub(crate) fn run<S: Serialize + DeserializeOwned + Send>(
         self,

@@ -130,7 +130,7 @@ fn is_han(c: char) -> bool {
 
 /// The Chinese name a text begins with: its length in bytes.
 fn chinese_name(text: &str, exact: bool) -> Option<usize> {
-    let chars: Vec<char> = text.chars().take(5).take_while(|c| is_han(*c) || *c == '·').collect();
+    let chars: Vec<char> = text.chars().take(5).take_while(|c| is_han(*c)).collect();
     let surname = match () {
         () if DOUBLE_SURNAMES.iter().any(|surname| text.starts_with(surname)) => 2,
         () if chars.first().is_some_and(|c| SURNAMES.contains(*c)) => 1,
@@ -143,7 +143,7 @@ fn chinese_name(text: &str, exact: bool) -> Option<usize> {
     {
         return None;
     }
-    Some((surname + given) * 3)
+    Some(chars[..surname + given].iter().map(|c| c.len_utf8()).sum())
 }
 
 fn behind_chinese_label(text: &str, end: usize, word: &str) -> Option<Found> {
@@ -172,7 +172,7 @@ fn latin_name(text: &str, start: usize) -> Option<(usize, usize)> {
         let rest = &text[at..];
         let length = rest
             .char_indices()
-            .find(|(_, c)| !(c.is_alphabetic() && !is_han(*c)) && !matches!(c, '\'' | '’' | '-'))
+            .find(|(_, c)| (!c.is_alphabetic() || is_han(*c)) && !matches!(c, '\'' | '’' | '-'))
             .map_or(rest.len(), |(at, _)| at);
         let word = &rest[..length];
         let first = word.chars().next()?;

@@ -95,6 +95,11 @@ fn the_labelled_set_is_found_with_high_precision_and_recall() {
     }
 }
 
+#[test]
+fn a_dot_behind_a_surname_of_two_characters_is_no_part_of_a_name() {
+    check("姓名：欧阳·姓名：", "姓名：欧阳·姓名：");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

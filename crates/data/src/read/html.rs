@@ -98,7 +98,7 @@ impl State {
         let trimmed = block.text.trim();
         if !trimmed.is_empty() {
             if trimmed.len() != block.text.len() {
-                block.text = trimmed.to_owned();
+                block.text = String::from(trimmed);
             }
             self.blocks.push(block);
         }

@@ -125,6 +125,7 @@ enum Step {
 
 /// Finds where the elements of a JSON file end, without parsing them.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four questions of one scanner, asked for each byte")]
 struct Scanner {
     depth: usize,
     in_string: bool,

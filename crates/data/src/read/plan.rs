@@ -84,13 +84,10 @@ fn kind_of(path: &Path) -> Option<(Kind, Packing)> {
         "csv" => Kind::Csv,
         "tsv" | "tab" => Kind::Tsv,
         "parquet" if packing == Packing::None => Kind::Parquet,
-        "txt" | "text" | "rst" | "org" | "tex" | "log" | "adoc" | "wet" => match name.ends_with(".wet") {
-            true => Kind::Warc,
-            false => Kind::Text,
-        },
+        "txt" | "text" | "rst" | "org" | "tex" | "log" | "adoc" => Kind::Text,
         "md" | "markdown" => Kind::Markdown,
         "html" | "htm" | "xhtml" => Kind::Html,
-        "warc" => Kind::Warc,
+        "warc" | "wet" => Kind::Warc,
         _ => return None,
     };
     Some((kind, packing))

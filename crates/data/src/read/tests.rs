@@ -60,6 +60,13 @@ fn shown(row: &Row) -> String {
     }
 }
 
+/// A row of JSON Lines.
+fn line(parts: &[&str]) -> String {
+    let mut line = serde_json::json!({ "text": parts.concat() }).to_string();
+    line.push('\n');
+    line
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
@@ -149,7 +156,8 @@ fn rows_that_cannot_be_read_are_named_by_file_line_and_reason() {
 #[test]
 fn files_that_break_off_are_errors_unless_allowed() {
     let case = Case::new("damaged");
-    let lines: String = (0..2000).map(|at| format!("{{\"text\":\"row {at} {}\"}}\n", at * 7919)).collect();
+    let lines: String =
+        (0..2000).map(|at| line(&["row ", &at.to_string(), " ", &(at * 7919).to_string()])).collect();
     let packed = gzip(lines.as_bytes());
     let zstd = zstd::encode_all(lines.as_bytes(), 3).unwrap();
     let parquet = case.folder.join("whole.parquet");
@@ -190,7 +198,7 @@ fn what_unpacks_without_end_is_stopped() {
 #[test]
 fn a_long_text_becomes_rows_that_join_to_it() {
     let case = Case::new("long");
-    let text: String = (0..500).map(|at| format!("第 {at} 行有文字。\n")).collect();
+    let text: String = (0..500).map(|at: u32| ["第 ", &at.to_string(), " 行有文字。\n"].concat()).collect();
     let config = ReadConfig { max_row_bytes: 1000, ..ReadConfig::default() };
     for bytes in [text.as_bytes().to_vec(), encoding_rs::GB18030.encode(&text).0.into_owned()] {
         let (rows, rejected) = read(&case.write("a.txt", bytes), &config).unwrap();
@@ -203,7 +211,7 @@ fn a_long_text_becomes_rows_that_join_to_it() {
 #[test]
 fn pieces_of_a_file_give_the_rows_of_the_whole() {
     let case = Case::new("pieces");
-    let lines: String = (0..3000).map(|at| format!("{{\"text\":\"row {at}\"}}\n")).collect();
+    let lines: String = (0..3000).map(|at| line(&["row ", &at.to_string()])).collect();
     let path = case.write("a.jsonl", lines);
     let whole = read(&path, &ReadConfig::default()).unwrap().0;
     let config = ReadConfig { shard_bytes: 5000, ..ReadConfig::default() };
