@@ -31,7 +31,8 @@ pub(crate) use knowledge::{
 pub(crate) use serving::ServeArgs;
 pub(crate) use tokenizing::{CompareTokenizersArgs, PackArgs, TrainTokenizerArgs};
 pub(crate) use training::{
-    BenchShape, MergeArgs, MergedType, PretrainArgs, RunArgs, RunsArgs, SftArgs, TrainBenchArgs, TrainCommand,
+    BenchShape, LineageArgs, MergeArgs, MergedType, PretrainArgs, RunArgs, RunsArgs, SftArgs, TrainBenchArgs,
+    TrainCommand,
 };
 
 /// The chat model `hearth up` and `hearth serve` use.
@@ -99,6 +100,11 @@ pub(crate) enum Command {
         after_help = "Example:\n  hearth run recipes/from-scratch.toml\n  hearth run recipes/from-scratch.toml --set pretrain.depth=6 --name deeper\n  hearth run recipes/from-scratch.toml --from sft"
     )]
     Run(RunArgs),
+    /// Where a model comes from, back to its documents; and whether a text was among them
+    #[command(
+        after_help = "Example:\n  hearth lineage from-scratch\n  hearth lineage from-scratch --contains \"One morning, Ruby went to the river.\""
+    )]
+    Lineage(LineageArgs),
     /// Tokenizer tools
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),

@@ -12,6 +12,7 @@ mod generate;
 mod imatrix;
 mod kb;
 mod keys;
+mod lineage;
 mod merge;
 mod models;
 mod ocr;
@@ -74,6 +75,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Tokenizer(command) => tokenizer::run(&context, &command),
         Command::Run(args) => crate::run::run(&context, &args),
         Command::Train(command) => train::run(&context, &command),
+        Command::Lineage(args) => lineage::run(&context, &args),
         Command::Runs(args) => runs::run(&context, &args),
         Command::Merge(args) => merge::run(&context, &args),
         Command::Eval(command) => eval::run(&context, &command),

@@ -92,6 +92,11 @@ pub(crate) fn run(context: &Context, args: &RunArgs) -> Result<()> {
     };
     let target = folder.join("model");
     copy_model(&model, &target)?;
+    let verdict = order.last().map(line_of).unwrap_or_default();
+    atomic::write_json(
+        &folder.join("result.json"),
+        &json!({ "what": "recipe", "verdict": verdict, "stages": order }),
+    )?;
     if context.json {
         context.print_json(&json!({ "run": name, "model": target, "seconds": start.elapsed().as_secs_f64(), "stages": order }));
         return Ok(());

@@ -104,6 +104,26 @@ fn a_recipe_makes_a_model_that_answers_and_a_changed_line_runs_only_what_depends
     let spoken: Value = serde_json::from_str(spoken.expect(0).stdout.trim()).unwrap();
     assert!(!spoken["ids"].as_array().unwrap().is_empty());
 
+    // Who asks finds the documents, and only where the text stands.
+    let chats = fs_err::read_to_string(folder(&scene, "collect").join("chats.jsonl")).unwrap();
+    let first_chat: Value = serde_json::from_str(chats.lines().next().unwrap()).unwrap();
+    let asked = first_chat["messages"][0]["content"].as_str().unwrap();
+    let lineage = |text: &str| -> Vec<Vec<Value>> {
+        let outcome = run(scene.hearth(&["lineage", "tiny", "--contains", text, "--json"])).expect(0);
+        let json: Value = serde_json::from_str(outcome.stdout.trim()).unwrap();
+        let generations = json["generations"].as_array().unwrap();
+        assert!(generations.iter().all(|generation| generation["weights_match"] == true));
+        generations
+            .iter()
+            .map(|generation| generation["contains"]["documents"].as_array().unwrap().clone())
+            .collect()
+    };
+    let found = lineage(asked);
+    assert_eq!(found.len(), 2, "fine-tuned, and pretrained before");
+    let origin = found[0].first().and_then(Value::as_str);
+    assert!(origin.is_none_or(|origin| origin.contains("chats.jsonl:")), "{origin:?}");
+    assert!(lineage("no story of theirs tells of zeppelins").iter().all(Vec::is_empty));
+
     let again = run(recipe(&scene, &[])).expect(0);
     assert_eq!(again.stderr.matches("as before").count(), 8, "{}", again.stderr);
 

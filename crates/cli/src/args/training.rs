@@ -159,3 +159,13 @@ pub(crate) enum BenchShape {
     Small,
     Large,
 }
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LineageArgs {
+    /// A run, or a model's folder
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// Name the documents of the training data that hold this text
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) contains: Option<String>,
+}
