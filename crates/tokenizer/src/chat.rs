@@ -132,23 +132,8 @@ impl ChatFormat {
         self.learn(conversation, &assistant_turns(conversation).collect::<Vec<_>>())
     }
 
-    /// [`Self::training`], or one example for each answer where the template writes earlier answers otherwise than the
-    /// last, as those do that leave out what was thought: each answer is learnt whole, behind the ids it would be
-    /// generated from.
-    pub fn training_examples(&self, conversation: &Conversation) -> Result<Vec<Example>> {
-        let turns: Vec<usize> = assistant_turns(conversation).collect();
-        if turns.len() < 2 || !self.rewrites(conversation, &turns)? {
-            return Ok(vec![self.learn(conversation, &turns)?]);
-        }
-        let alone = |message_index: usize| {
-            let messages = conversation.messages[..=message_index].to_vec();
-            self.learn(&Conversation { messages, ..conversation.clone() }, &[message_index])
-        };
-        turns.into_iter().map(alone).collect()
-    }
-
     /// Whether an answer, or what stands before it, is written otherwise once more messages follow.
-    fn rewrites(&self, conversation: &Conversation, turns: &[usize]) -> Result<bool> {
+    pub(super) fn rewrites(&self, conversation: &Conversation, turns: &[usize]) -> Result<bool> {
         let scene = self.scene(conversation)?;
         let text = scene.render(conversation.messages.len(), false)?;
         for &message_index in turns {

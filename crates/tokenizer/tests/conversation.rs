@@ -174,7 +174,7 @@ fn answers_that_are_rewritten_later_are_learnt_one_by_one_behind_their_own_promp
             Message::assistant("so;d"),
         ]),
     );
-    let examples = chat.training_examples(&talk).unwrap();
+    let examples = chat.trainings(&talk).unwrap();
     assert_eq!(examples.len(), 2);
     for (example, message_index) in examples.iter().zip([1, 3]) {
         let before = Conversation::from(talk.messages[..message_index].to_vec());
@@ -184,7 +184,7 @@ fn answers_that_are_rewritten_later_are_learnt_one_by_one_behind_their_own_promp
         assert_eq!(first, Some(prompt.len()), "its own answer alone counts");
     }
     let plain = format(CHATML);
-    assert_eq!(plain.training_examples(&talk).unwrap(), [plain.training(&talk).unwrap()]);
+    assert_eq!(plain.trainings(&talk).unwrap(), [plain.training(&talk).unwrap()]);
 }
 
 #[test]

@@ -109,7 +109,7 @@ pub fn read(
 /// A row's examples: one, or one an answer where the template allows no other.
 fn examples(row: &Value, chat: &ChatFormat, max_tokens: usize) -> Result<Vec<Example>, String> {
     let conversation = conversation(row)?;
-    let examples = chat.training_examples(&conversation).map_err(|error| error.to_string())?;
+    let examples = chat.trainings(&conversation).map_err(|error| error.to_string())?;
     for example in &examples {
         let num_tokens = example.ids.len();
         if num_tokens > max_tokens {

@@ -15,12 +15,16 @@ const END_OF_THOUGHT: &str = "</think>";
 
 impl ChatFormat {
     /// All that is to be learned from a conversation: [`Self::training`] where that can be, else an example for each
-    /// answer, each behind exactly the ids of [`Self::prompt`].
+    /// answer, each behind exactly the ids of [`Self::prompt`]. So it is where the template writes earlier answers
+    /// otherwise than the last, as those do that leave out what was thought.
     pub fn trainings(&self, conversation: &Conversation) -> Result<Vec<Example>> {
+        let turns: Vec<usize> = assistant_turns(conversation).collect();
+        let one_by_one = || turns.iter().map(|&index| self.turn(conversation, index)).collect();
+        if turns.len() > 1 && self.rewrites(conversation, &turns)? {
+            return one_by_one();
+        }
         match self.training(conversation) {
-            Err(Error::PromptNotPrefix { .. }) => {
-                assistant_turns(conversation).map(|index| self.turn(conversation, index)).collect()
-            }
+            Err(Error::PromptNotPrefix { .. }) => one_by_one(),
             example => Ok(vec![example?]),
         }
     }
