@@ -1,3 +1,5 @@
+//! Values that are found, texts that only look alike, and any text at all.
+
 use proptest::prelude::*;
 
 use super::evaluate::evaluate;

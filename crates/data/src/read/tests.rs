@@ -1,3 +1,5 @@
+//! Every format, rows and files that are broken, and any bytes at all.
+
 use std::io::Write as _;
 use std::path::Path;
 
