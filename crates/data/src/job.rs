@@ -101,6 +101,7 @@ pub(crate) fn begin<'a, C: Serialize, D: DeserializeOwned>(
     if output.restart && job_file.exists() {
         clear(&folder)?;
     }
+    remove_left_over(&folder)?;
     let plan = Plan::new(input)?;
     let asked = json!({
         "version": FORMAT_VERSION, "hearth": env!("CARGO_PKG_VERSION"), "verb": verb,
@@ -167,6 +168,20 @@ fn clear(folder: &Path) -> Result<()> {
         if name == WORK_FOLDER {
             fs_err::remove_dir_all(entry.path())?;
         } else if name != ".lock" && entry.file_type()?.is_file() && is_ours(&name) {
+            fs_err::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a job that was killed was writing; the lock says that nobody writes it now.
+fn remove_left_over(folder: &Path) -> Result<()> {
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // NAME.PROCESS.partial
+        let whole = name.strip_suffix(".partial").and_then(|name| name.rsplit_once('.'));
+        if whole.is_some_and(|(whole, _)| is_ours(whole)) {
             fs_err::remove_file(entry.path())?;
         }
     }

@@ -216,10 +216,13 @@ fn other_settings_a_changed_input_and_a_strangers_folder_are_refused() {
         &StopsAfter(AtomicU64::new(100)),
     );
     assert!(matches!(stopped, Err(Error::Cancelled { .. })));
+    // What a process that was killed leaves behind goes when the job goes on.
+    fs_err::write(out.join("part-00001.jsonl.zst.77.partial"), "half").unwrap();
     let mut other = clean::Config::default();
     other.quality.min_doc_words = 20.0;
     let message = clean::run(&other, &input(&[&raw]), &output(&out, 1), &Silent).unwrap_err().to_string();
     assert!(message.contains("another `config.quality.min_doc_words`: `50.0`, now `20.0`"), "{message}");
+    assert!(!out.join("part-00001.jsonl.zst.77.partial").exists());
     let message = pii::run(&pii::Config::default(), &input(&[&out]), &output(&scratch.join("x"), 1), &Silent);
     assert!(message.unwrap_err().to_string().contains("isn't finished; run `hearth data clean`"));
     fs_err::write(raw.join("b.jsonl"), "{\"text\":\"changed\"}\n").unwrap();

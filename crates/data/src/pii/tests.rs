@@ -1,4 +1,4 @@
-//! The labelled set, and text that only looks alike.
+//! Values that are found, texts that only look alike, and any text at all.
 
 use proptest::prelude::*;
 

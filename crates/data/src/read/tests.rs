@@ -1,4 +1,4 @@
-//! Formats read back, files that break off, bytes that are nothing.
+//! Every format, rows and files that are broken, and any bytes at all.
 
 use std::io::Write as _;
 use std::path::Path;
