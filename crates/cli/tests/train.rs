@@ -171,7 +171,12 @@ fn a_disk_that_fills_up_leaves_the_last_checkpoint_whole() {
         .env("HEARTH_OFFLINE", "1");
     check_refused(
         run(limited),
-        &["can't be written", "is whole", "adapter_model.safetensors", "go on with: hearth train sft --resume run"],
+        &[
+            "can't be written",
+            "is whole",
+            "adapter_model.safetensors",
+            "go on with: hearth train sft --resume run",
+        ],
     );
     run(resume(&scene, "run", &[])).expect(0);
     assert_eq!(losses(&scene, "run"), losses(&scene, "whole"));

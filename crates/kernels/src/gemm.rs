@@ -7,6 +7,8 @@
 
 mod blocked;
 
+pub(crate) use blocked::Right as PackedRight;
+
 use crate::cpu::Level;
 use crate::dispatch::level;
 use crate::lanes::Lanes;
@@ -94,6 +96,22 @@ pub fn gemm_tn(pool: &Pool, a: &[f32], b: &[f32], c: &mut [f32], k: usize, mode:
         return blocked::product(pool, left, &blocked::Columns { data: b, n }, c, [m, n, k], mode);
     }
     with_padded(b, k, n, |right| product(pool, left, right, c, [m, n, k], mode));
+}
+
+/// `c = a b` for rows of a and a b that is packed by itself; whether that pays is the caller's to ask first.
+pub(crate) fn gemm_packing(
+    pool: &Pool,
+    a: &[f32],
+    b: &dyn PackedRight,
+    c: &mut [f32],
+    [m, n, k]: [usize; 3],
+) {
+    blocked::product(pool, Left { data: a, row: k, col: 1 }, b, c, [m, n, k], Accumulate::Overwrite);
+}
+
+/// Whether [`gemm_packing`] is faster than going through b once for all rows.
+pub(crate) fn packing_pays(sizes: [usize; 3]) -> bool {
+    blocked::pays(sizes)
 }
 
 fn clear(c: &mut [f32], mode: Accumulate) {

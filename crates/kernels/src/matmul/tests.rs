@@ -178,9 +178,18 @@ fn dense_matrices_multiply_as_gemm_does() {
 #[test]
 fn transposed_product_is_the_chain_over_decoded_rows() {
     let mut random = Random(6);
-    for (format, rows, cols) in [(Format::Q5_0, 150, 96), (Format::Q6K, 40, 256), (Format::F32, 9, 70)] {
+    for (format, rows, cols) in [
+        (Format::Q5_0, 150, 96),
+        (Format::Q6K, 40, 256),
+        (Format::F32, 9, 70),
+        (Format::BF16, 100, 50),
+        (Format::Q4_0, 4130, 96),
+    ] {
         let bytes = match format {
             Format::F32 => random.values(rows * cols).iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Format::BF16 => {
+                (0..rows * cols).flat_map(|i| (0x3f00 + (i * 37 % 99) as u16).to_le_bytes()).collect()
+            }
             _ => blocks(format, rows, cols, &mut random),
         };
         let w = PackedMatrix::from_blocks(format, rows, cols, &bytes);
@@ -188,13 +197,16 @@ fn transposed_product_is_the_chain_over_decoded_rows() {
         for (row, out) in dense.chunks_exact_mut(cols).enumerate() {
             w.row(row, out);
         }
-        let dy = random.values(5 * rows);
-        let mut expected = vec![0.0; 5 * cols];
-        crate::gemm::gemm_nn(&Pool::new(1), &dy, &dense, &mut expected, rows, Accumulate::Overwrite);
-        for threads in [1, 2] {
-            let mut dx = vec![f32::NAN; 5 * cols];
-            matmul_transposed(&Pool::new(threads), &dy, &w, &mut dx);
-            assert_eq!(dx, expected, "{format:?}, {threads} threads");
+        // Few rows go through the matrix once; for many it is decoded and packed.
+        for count in [5, 50] {
+            let dy = random.values(count * rows);
+            let mut expected = vec![0.0; count * cols];
+            crate::gemm::gemm_nn(&Pool::new(1), &dy, &dense, &mut expected, rows, Accumulate::Overwrite);
+            for threads in [1, 2] {
+                let mut dx = vec![f32::NAN; count * cols];
+                matmul_transposed(&Pool::new(threads), &dy, &w, &mut dx);
+                assert!(dx == expected, "{format:?}, {count} rows, {threads} threads");
+            }
         }
     }
 }

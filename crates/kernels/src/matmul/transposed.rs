@@ -3,8 +3,10 @@
 //! The rounding of activations in the forward product counts as the identity (straight-through estimator,
 //! Bengio et al. 2013). Each output sums over the rows of W in ascending order.
 
+use std::ops::Range;
+
 use super::{PANEL, PackedMatrix};
-use crate::gemm::{Accumulate, STRIP, Tile};
+use crate::gemm::{Accumulate, PackedRight, STRIP, Tile, gemm_packing, packing_pays};
 use crate::pool::{Parts, Pool};
 
 /// Columns a task decodes at a time: with [`ROWS`] rows, 32 KiB of f32.
@@ -23,6 +25,9 @@ pub fn matmul_transposed(pool: &Pool, dy: &[f32], w: &PackedMatrix, dx: &mut [f3
     assert_eq!(dx.len(), count * cols, "dx isn't [{count}, {cols}]");
     if count == 0 {
         return;
+    }
+    if packing_pays([count, cols, rows]) {
+        return gemm_packing(pool, dy, &Decoded(w), dx, [count, cols, rows]);
     }
     let parts = Parts::new(dx);
     pool.run(cols.div_ceil(COLUMNS), &|task| {
@@ -53,4 +58,28 @@ pub fn matmul_transposed(pool: &Pool, dy: &[f32], w: &PackedMatrix, dx: &mut [f3
             out.copy_from_slice(&sums[..width]);
         }
     });
+}
+
+/// A matrix that is decoded while it is packed: its rows are the product's K.
+struct Decoded<'a>(&'a PackedMatrix);
+
+impl PackedRight for Decoded<'_> {
+    fn fill(&self, column: usize, k: Range<usize>, strips: &mut [f32]) {
+        let strip_len = STRIP * k.len();
+        let width = (strips.len() / k.len()).min(self.0.cols() - column);
+        let stride = width.next_multiple_of(STRIP);
+        let mut tile = vec![0.0; PANEL * stride];
+        for first in k.clone().step_by(PANEL) {
+            self.0.decode_panel(first / PANEL, (column, width), &mut tile, stride);
+            let rows = tile.chunks_exact(stride).take(k.end - first);
+            for (row, values) in rows.enumerate() {
+                let start = (first - k.start + row) * STRIP;
+                for (strip, values) in strips.chunks_mut(strip_len).zip(values.as_chunks::<STRIP>().0) {
+                    if let Some(place) = strip[start..].first_chunk_mut::<STRIP>() {
+                        *place = *values;
+                    }
+                }
+            }
+        }
+    }
 }
