@@ -63,8 +63,10 @@ fn a_corpus_is_cleaned_kept_once_and_masked_and_a_kill_changes_nothing() {
     let text = |name: &str| scratch.join(name).to_str().unwrap().to_owned();
     corpus(&scratch.join("raw"), 12_000);
     let (raw, clean, killed) = (text("raw"), text("clean"), text("killed"));
-    let args =
-        |output: &str| ["data", "clean", &raw, "-o", output, "--shard-mib", "1", "--json"].map(str::to_owned);
+    let args = |output: &str| {
+        ["data", "clean", &raw, "-o", output, "--repair-only", "--shard-mib", "1", "--json"]
+            .map(str::to_owned)
+    };
     let command = |output: &str| hearth(&scratch, &args(output).each_ref().map(String::as_str));
     let summary = run(command(&clean)).expect(0).json();
     assert_eq!((&summary["rows_in"], &summary["unreadable"]), (&12_000.into(), &1.into()), "{summary}");
@@ -83,7 +85,9 @@ fn a_corpus_is_cleaned_kept_once_and_masked_and_a_kill_changes_nothing() {
     run(command(&killed)).expect(0);
     assert_eq!(files(&scratch.join("killed")), files(&scratch.join("clean")));
 
-    let other = run(hearth(&scratch, &["data", "clean", &raw, "-o", &clean, "--languages", "zh"])).expect(1);
+    let other =
+        run(hearth(&scratch, &["data", "clean", &raw, "-o", &clean, "--repair-only", "--languages", "zh"]))
+            .expect(1);
     assert!(other.stderr.contains("begun with another `config.languages`"), "{}", other.stderr);
 
     let (once, masked, report) = (text("once"), text("masked"), text("report"));
@@ -108,7 +112,9 @@ fn the_evaluation_of_personal_data_is_printed_and_mistakes_are_named() {
     assert!(evaluation["kinds"]["ID_CARD"]["recall"].as_f64().unwrap() > 0.95, "{evaluation}");
     let table = run(hearth(&scratch, &["data", "pii", "--evaluate", "built-in"])).expect(0).stdout;
     assert!(table.contains("precision") && table.contains("BANK_CARD"), "{table}");
-    let missing = run(hearth(&scratch, &["data", "clean", "nowhere", "-o", "out"])).expect(1);
+    let missing =
+        run(hearth(&scratch, &["data", "clean", "nowhere", "-o", scratch.join("out").to_str().unwrap()]))
+            .expect(1);
     assert!(missing.stderr.contains("`nowhere` isn't there"), "{}", missing.stderr);
     let kind =
         run(hearth(&scratch, &["data", "pii", "--evaluate", "built-in", "--kinds", "shoe-size"])).expect(1);

@@ -94,6 +94,8 @@ pub(crate) fn begin<'a, C: Serialize, D: DeserializeOwned>(
     output: &Output,
     progress: &'a dyn Progress,
 ) -> Result<Begun<'a, D>> {
+    // What can't be read makes no folder.
+    let plan = Plan::new(input)?;
     let folder = output.folder.clone();
     fs_err::create_dir_all(&folder)?;
     let lock = Lock::try_acquire(&folder.join(".lock"))?;
@@ -102,7 +104,6 @@ pub(crate) fn begin<'a, C: Serialize, D: DeserializeOwned>(
         clear(&folder)?;
     }
     remove_left_over(&folder)?;
-    let plan = Plan::new(input)?;
     let asked = json!({
         "version": FORMAT_VERSION, "hearth": env!("CARGO_PKG_VERSION"), "verb": verb,
         "config": to_value(config)?, "read": to_value(&input.read)?, "format": output.format,
