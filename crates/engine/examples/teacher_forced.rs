@@ -12,7 +12,7 @@ use hearth_kernels::loss::log_prob_of;
 use hearth_kernels::matmul::PackedMatrix;
 use hearth_kernels::pool::Pool;
 use hearth_model::{Decoder, Model};
-use hearth_tensor::weight::Linear;
+use hearth_tensor::weight::{Linear, Matrix};
 use serde_json::Value;
 
 fn main() {
@@ -59,7 +59,7 @@ fn make_dense(decoder: &mut Decoder, which: &str) {
         for (row, out) in values.chunks_exact_mut(cols).enumerate() {
             linear.weight.row(row, out);
         }
-        linear.weight = PackedMatrix::from_f32(rows, cols, &values).into();
+        linear.weight = Matrix::packed(PackedMatrix::from_f32(rows, cols, &values));
     };
     for layer in &mut decoder.layers {
         let modules: Vec<_> = layer.modules().collect();
