@@ -4,11 +4,13 @@
 //! * [`atomic`] — whole files or none: write beside, sync, rename
 //! * [`hash`] — sha256 of bytes, files and folders
 //! * [`home`] — the layout of `$HEARTH_HOME` and its locks
+//! * [`mod@map`] — a file as memory
 //! * [`shards`] — token shards, mapped into memory, and their packing into rows
 
 pub mod atomic;
 pub mod hash;
 pub mod home;
+pub mod map;
 pub mod progress;
 pub mod shards;
 

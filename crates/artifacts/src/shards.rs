@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result, atomic, hash};
 
 mod file;
-mod map;
 pub mod packing;
 mod writer;
 

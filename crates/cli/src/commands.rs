@@ -25,6 +25,7 @@ mod train;
 mod verify;
 
 pub(crate) use bench::peak_mib;
+pub(crate) use tokenizer::train as vocabulary;
 
 use std::io::{ErrorKind, Write};
 

@@ -14,11 +14,13 @@ mod memory;
 mod models;
 mod pictures;
 mod pretraining;
+mod random;
 mod rerank;
 mod rows;
 mod run;
 mod settings;
 mod terminal;
+mod training_page;
 mod up;
 
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use hearth_artifacts::atomic;
 use hearth_artifacts::hash::sha256_file;
 use hearth_artifacts::shards::TokenShards;
 use hearth_artifacts::shards::packing::Packing;
-use hearth_eval::compare::{Fact, LossPoint, TrainingCurve};
+use hearth_eval::compare::Fact;
 use hearth_model::trained::Sizes;
 use hearth_model::{Decoder, Model};
 use hearth_tokenizer::Tokenizer;
@@ -19,11 +19,12 @@ use hearth_train::checkpoints::{Checkpoints, Resume};
 use hearth_train::guard::OnSpike;
 use hearth_train::pretrain::{self, Input, Method, Output, PretrainConfig};
 use hearth_train::schedule::{Decay, Schedule};
-use hearth_train::{Error, Loss, sample};
+use hearth_train::{Error, sample};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::commands::Context;
+use crate::training_page::Outcome;
 
 /// The settings of a run, with their defaults; what isn't said follows from the rest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -154,10 +155,10 @@ impl Plan {
         let file = tokenizer_folder.join("tokenizer.json");
         let tokenizer = Tokenizer::from_json(&fs_err::read(&file)?)
             .with_context(|| format!("`{}` isn't a tokenizer", file.display()))?;
+        let expected = sha256_file(&file)?;
         let open = |folder: &Path| -> Result<TokenShards> {
             let shards = TokenShards::open(folder)?;
-            let (found, expected) = (&shards.manifest().tokenizer_sha256, sha256_file(&file)?);
-            if *found != expected {
+            if shards.manifest().tokenizer_sha256 != expected {
                 bail!(
                     "the tokens of `{}` are of another tokenizer than `{}`\nhint: pack the texts again with this one",
                     folder.display(),
@@ -329,15 +330,19 @@ impl Plan {
     }
 
     fn write_page(&self, path: &Path, name: &str, output: &Output) -> Result<()> {
-        let points = |losses: &[Loss]| {
-            losses.iter().map(|entry| LossPoint { step: entry.step as u64, loss: entry.loss }).collect()
+        let outcome = Outcome {
+            curve: &output.curve,
+            steps: output.steps,
+            tokens: output.tokens,
+            seconds: output.seconds,
+            stopped_early: output.stopped_early.as_ref(),
         };
         let mut facts = vec![
             Fact::new("Tokens of the data", self.train.num_tokens().to_string()),
             Fact::new("Documents", self.train.num_documents().to_string()),
             Fact::new("Steps", output.steps.to_string()),
             Fact::new("Tokens seen", output.tokens.to_string()),
-            Fact::new("Speed", format!("{:.0} tokens/s", output.tokens as f64 / output.seconds.max(1e-9))),
+            outcome.speed(),
             Fact::new("Validation loss", format!("{:.4}", output.best.loss)),
         ];
         if let Some(sizes) = &self.config.sizes {
@@ -346,16 +351,7 @@ impl Plan {
         if let Some(bits) = output.best.bits_per_byte {
             facts.push(Fact::new("Bits a byte", format!("{bits:.4}")));
         }
-        if let Some(reason) = &output.stopped_early {
-            facts.push(Fact::new("Ended early", reason.clone()));
-        }
-        let curve = TrainingCurve {
-            steps: output.steps as u64,
-            train_loss: points(&output.curve.train),
-            validation_loss: points(&output.curve.validation),
-            facts,
-        };
-        Ok(hearth_eval::report::write_training(path, name, &output.curve.verdict_text(), &curve)?)
+        outcome.write_page(path, name, facts)
     }
 }
 

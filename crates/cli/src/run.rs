@@ -68,9 +68,8 @@ pub(crate) fn run(context: &Context, args: &RunArgs) -> Result<()> {
         bail!("`--from {from}`: no stage is called so\nhint: stages are {}", names.join(", "));
     }
     // All tables are read before anything is computed.
-    for (stage, _) in STAGES {
-        recipe.settings(stage)?;
-    }
+    let settings = STAGES.map(|(stage, _)| recipe.settings(stage));
+    let settings: Vec<Option<Value>> = settings.into_iter().collect::<Result<_>>()?;
     let name = args.name.clone().unwrap_or_else(|| recipe.name.clone());
     let folder = context.machine.home.runs().join(&name);
     fs_err::create_dir_all(&folder)?;
@@ -78,8 +77,8 @@ pub(crate) fn run(context: &Context, args: &RunArgs) -> Result<()> {
     let start = Instant::now();
     let mut runner = Runner { context, recipe: &recipe, done: BTreeMap::new(), anew: false };
     let mut order = Vec::new();
-    for (stage, inputs) in STAGES {
-        let Some(settings) = recipe.settings(stage)? else { continue };
+    for ((stage, inputs), settings) in STAGES.into_iter().zip(settings) {
+        let Some(settings) = settings else { continue };
         runner.anew |= args.from.as_deref() == Some(stage);
         let done = runner.stage(stage, inputs, settings)?;
         order.push(done);

@@ -10,7 +10,6 @@
 
 mod error;
 pub mod gguf;
-mod map;
 pub mod safetensors;
 pub mod vocabulary;
 

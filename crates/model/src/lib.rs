@@ -4,6 +4,7 @@
 //! * [`config`] — a decoder's shape, from either kind of file
 //! * [`decoder`] — the forward definition that training and generation share
 //! * [`load`] — a file or folder to a [`Model`] in memory
+//! * `random` — values of new weights
 //! * [`trained`] — decoders all of whose weights are trained: made anew, updated, written
 //! * [`lora`] — adapters
 //! * [`convert`] — a model on disk to another: GGUF, folder, fewer bits
@@ -13,6 +14,7 @@ pub mod files;
 pub mod config;
 pub mod decoder;
 pub mod load;
+mod random;
 pub mod trained;
 pub mod lora;
 pub mod convert;

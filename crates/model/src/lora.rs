@@ -17,6 +17,7 @@ use hearth_tensor::weight::{Dora, Linear, Lora, Param, ParamId};
 use crate::decoder::{Decoder, Layer, Module, Projection};
 use crate::error::{Error, Result};
 use crate::load::module_shape;
+use crate::random::SplitMix;
 
 pub use rows::Merged;
 pub use settings::LoraConfig;
@@ -130,21 +131,6 @@ fn adapted<'a>(layer: &'a Layer, targets: &'a [Projection]) -> impl Iterator<Ite
 
 fn param(data: Vec<f32>, rows: usize, cols: usize, id: Option<ParamId>) -> Param {
     Param { data: Arc::new(data), rows, cols, id }
-}
-
-/// `SplitMix64` (Steele et al. 2014).
-struct SplitMix(u64);
-
-impl SplitMix {
-    /// Uniform in -1..1.
-    fn next_signed(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        (z >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
 }
 
 /// A matrix that an adapter isn't found for is an error that says so.

@@ -18,6 +18,7 @@ use crate::decoder::{Decoder, GatedMlp, Layer, Mlp, Projection};
 use crate::error::{Error, Result};
 use crate::files::gguf::sink::Entry;
 use crate::files::safetensors::sink::{SHARD_BYTES, SafetensorsSink};
+use crate::random::SplitMix;
 
 /// Standard deviation of new weights, as transformers' `initializer_range`; outputs of a block are smaller by
 /// `1/sqrt(2·num_layers)`, so that the residual stream doesn't grow with depth (GPT-2, Radford et al. 2019).
@@ -341,8 +342,9 @@ impl Maker {
     }
 
     fn matrix(&mut self, [rows, cols]: [usize; 2], std: f64) -> Linear {
-        let mut random = Random((self.seed << 20) ^ u64::from(self.next).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let data: Vec<f32> = (0..rows * cols).map(|_| (random.normal() * std) as f32).collect();
+        let mut random =
+            SplitMix((self.seed << 20) ^ u64::from(self.next).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let data: Vec<f32> = (0..rows * cols).map(|_| (random.next_normal() * std) as f32).collect();
         Linear { weight: Matrix::Dense(self.param(data, rows, cols)), bias: None, lora: None }
     }
 
@@ -354,26 +356,6 @@ impl Maker {
         let id = Some(ParamId(self.next));
         self.next += 1;
         Param { data: Arc::new(data), rows, cols, id }
-    }
-}
-
-/// `SplitMix64` (Steele et al. 2014).
-struct Random(u64);
-
-impl Random {
-    /// Uniform in (0, 1].
-    fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        ((z >> 11) + 1) as f64 / (1u64 << 53) as f64
-    }
-
-    /// Of mean 0 and variance 1 (Box & Muller 1958).
-    fn normal(&mut self) -> f64 {
-        (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
     }
 }
 

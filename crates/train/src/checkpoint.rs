@@ -6,11 +6,11 @@ use std::path::Path;
 use hearth_artifacts::atomic;
 use hearth_artifacts::hash::Hasher;
 use hearth_model::{Adapter, Decoder};
-use hearth_tensor::optimizer::{AdamW, AdamWConfig, Moments};
+use hearth_tensor::optimizer::{AdamW, AdamWConfig};
 use hearth_tokenizer::Example;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoints::{read_vectors, write_vectors};
+use crate::checkpoints::{read_moments, write_moments};
 use crate::config::SftConfig;
 use crate::error::Result;
 use crate::sft::Curve;
@@ -38,8 +38,6 @@ struct Progress {
 }
 
 const PROGRESS: &str = "state.json";
-const FIRST: &str = "first_moments.bin";
-const SECOND: &str = "second_moments.bin";
 
 /// Names a run: config, data and the model's shape. A checkpoint of another run isn't taken up.
 pub(crate) fn fingerprint(config: &SftConfig, decoder: &Decoder, sets: [&[Example]; 2]) -> String {
@@ -62,11 +60,7 @@ impl State {
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         self.adapter.save(&folder.join("adapter"))?;
         self.best.save(&folder.join("best"))?;
-        let moments: Vec<_> = self.optimizer.moments().collect();
-        let first = moments.iter().map(|(id, moments)| (*id, moments.first.as_slice()));
-        write_vectors(&folder.join(FIRST), first)?;
-        let second = moments.iter().map(|(id, moments)| (*id, moments.second.as_slice()));
-        write_vectors(&folder.join(SECOND), second)?;
+        write_moments(folder, &self.optimizer)?;
         let progress = Progress {
             step: self.step,
             optimizer_steps: self.optimizer.num_steps(),
@@ -81,10 +75,8 @@ impl State {
         let progress: Progress = atomic::read_json(&folder.join(PROGRESS))?;
         let adapter = Adapter::open(&folder.join("adapter"), decoder)?;
         let best = Adapter::open(&folder.join("best"), decoder)?;
-        let moments = read_vectors(&folder.join(FIRST))?.into_iter().zip(read_vectors(&folder.join(SECOND))?);
-        let moments = moments.map(|((id, first), (_, second))| (id, Moments { first, second }));
         let Progress { step, optimizer_steps, curve, seconds } = progress;
-        let optimizer = AdamW::resume(config, optimizer_steps, moments);
+        let optimizer = read_moments(folder, config, optimizer_steps)?;
         Ok(Self { step, adapter, optimizer, curve, best, seconds })
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use hearth_artifacts::atomic::{self, PartialFile, PartialFolder};
 use hearth_artifacts::hash::sha256_file;
+use hearth_tensor::optimizer::{AdamW, AdamWConfig, Moments};
 use hearth_tensor::weight::ParamId;
 use serde::{Deserialize, Serialize};
 
@@ -188,6 +189,23 @@ pub(crate) fn write_vectors<'a>(
         }
     }
     Ok(file.commit()?)
+}
+
+const FIRST: &str = "first_moments.bin";
+const SECOND: &str = "second_moments.bin";
+
+/// Writes what `AdamW` knows of each parameter.
+pub(crate) fn write_moments(folder: &Path, optimizer: &AdamW) -> Result<()> {
+    let of = |part: fn(&Moments) -> &[f32]| optimizer.moments().map(move |(id, moments)| (id, part(moments)));
+    write_vectors(&folder.join(FIRST), of(|moments| &moments.first))?;
+    write_vectors(&folder.join(SECOND), of(|moments| &moments.second))
+}
+
+/// `AdamW` after `num_steps` steps, from what [`write_moments`] wrote.
+pub(crate) fn read_moments(folder: &Path, config: AdamWConfig, num_steps: u32) -> Result<AdamW> {
+    let moments = read_vectors(&folder.join(FIRST))?.into_iter().zip(read_vectors(&folder.join(SECOND))?);
+    let moments = moments.map(|((id, first), (_, second))| (id, Moments { first, second }));
+    Ok(AdamW::resume(config, num_steps, moments))
 }
 
 /// Reads what [`write_vectors`] wrote.

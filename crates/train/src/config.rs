@@ -3,6 +3,8 @@
 use hearth_model::LoraConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::schedule::{Decay, Schedule};
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SftConfig {
     pub lora: LoraConfig,
@@ -17,7 +19,7 @@ pub struct SftConfig {
     pub recompute: bool,
     /// Peak learning rate, reached after `warmup_steps`.
     pub lr: f32,
-    pub schedule: Schedule,
+    pub schedule: Decay,
     pub warmup_steps: usize,
     pub weight_decay: f32,
     /// Gradients are scaled down to this norm.
@@ -30,37 +32,19 @@ pub struct SftConfig {
     pub patience: usize,
 }
 
-/// What becomes of the learning rate after the warmup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Schedule {
-    /// Along a cosine to a tenth.
-    Cosine,
-    /// Along a line to zero.
-    Linear,
-    Constant,
-    /// Warmup, stable, decay (Hu et al. 2024): constant, and along a line to zero in the last fifth.
-    Wsd,
-}
-
-/// The part of a run in which [`Schedule::Wsd`] decays.
-const DECAY_SHARE: f32 = 0.2;
-
 impl SftConfig {
-    /// The learning rate of a step, counted from 0.
+    /// The learning rate of a step, counted from 0: a cosine ends at a tenth of the peak, lines end at zero, and
+    /// [`Decay::Wsd`] falls in the last fifth of what follows the warmup.
     pub fn lr_at(&self, step: usize) -> f32 {
-        if step < self.warmup_steps {
-            return self.lr * (step + 1) as f32 / self.warmup_steps as f32;
-        }
-        let span = self.max_steps.saturating_sub(self.warmup_steps).max(1);
-        let progress = ((step - self.warmup_steps) as f32 / span as f32).min(1.0);
-        let factor = match self.schedule {
-            Schedule::Cosine => 0.1 + 0.9 * 0.5 * (1.0 + (std::f32::consts::PI * progress).cos()),
-            Schedule::Linear => 1.0 - progress,
-            Schedule::Constant => 1.0,
-            Schedule::Wsd => ((1.0 - progress) / DECAY_SHARE).min(1.0),
+        let after_warmup = self.max_steps.saturating_sub(self.warmup_steps) as f32;
+        let schedule = Schedule {
+            lr: self.lr,
+            warmup_steps: self.warmup_steps,
+            decay: self.schedule,
+            min_lr_share: if self.schedule == Decay::Cosine { 0.1 } else { 0.0 },
+            decay_share: 0.2 * after_warmup / self.max_steps.max(1) as f32,
         };
-        self.lr * factor
+        schedule.lr_at(step, self.max_steps)
     }
 }
 
@@ -71,10 +55,10 @@ mod tests {
     #[test]
     fn lr_rises_peaks_and_falls_as_the_schedule_says() {
         for (schedule, middle, late, end) in [
-            (Schedule::Cosine, 0.55, 0.122, 0.1),
-            (Schedule::Linear, 0.5, 0.1, 0.0),
-            (Schedule::Constant, 1.0, 1.0, 1.0),
-            (Schedule::Wsd, 1.0, 0.5, 0.0),
+            (Decay::Cosine, 0.55, 0.122, 0.1),
+            (Decay::Linear, 0.5, 0.1, 0.0),
+            (Decay::Constant, 1.0, 1.0, 1.0),
+            (Decay::Wsd, 1.0, 0.5, 0.0),
         ] {
             let config = SftConfig {
                 lora: LoraConfig::default(),

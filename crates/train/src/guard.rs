@@ -33,6 +33,13 @@ pub enum OnSpike {
 /// Examples of a bad step that are named.
 pub(crate) const SUSPECTS: usize = 5;
 
+/// Those with the highest loss, what is no number before all.
+pub(crate) fn worst_first(mut suspects: Vec<Suspect>) -> Vec<Suspect> {
+    suspects.sort_by(|a, b| b.loss.is_nan().cmp(&a.loss.is_nan()).then(b.loss.total_cmp(&a.loss)));
+    suspects.truncate(SUSPECTS);
+    suspects
+}
+
 /// Steps that a loss is compared with, and how many there must be.
 const WINDOW: usize = 32;
 const AT_LEAST: usize = 8;

@@ -2,6 +2,7 @@
 //!
 //! * [`pretrain`] — the public entry: all weights of a decoder, from token shards
 //! * [`schedule`] — the learning rate over a run
+//! * `sitting` — steps, looks, figures and checkpoints, whatever weights are trained
 //! * [`checkpoints`] — folders of steps, whole or not there
 //! * [`conversations`] — files of conversations to examples with a loss mask
 //! * [`config`] — everything that decides a run of fine-tuning
@@ -16,6 +17,7 @@
 
 pub mod pretrain;
 pub mod schedule;
+mod sitting;
 pub mod checkpoints;
 pub mod conversations;
 pub mod config;
@@ -34,7 +36,8 @@ pub mod sample;
 mod error;
 
 pub use checkpoint::{Checkpoints, Resume};
-pub use config::{Schedule, SftConfig};
+pub use config::SftConfig;
 pub use error::{Error, Result};
 pub use guard::{OnSpike, Verdict};
+pub use schedule::Decay;
 pub use sft::{Curve, Loss, Output};

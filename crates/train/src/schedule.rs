@@ -9,6 +9,8 @@ pub enum Decay {
     /// Half a cosine from the warmup's end to the last step (Loshchilov & Hutter 2017).
     #[default]
     Cosine,
+    /// Along a line from the warmup's end to the last step.
+    Linear,
     /// Stays up, and falls along a line over the last share of the steps: warmup, stable, decay (Hu et al. 2024).
     Wsd,
     /// Stays up.
@@ -36,13 +38,12 @@ impl Schedule {
         if step < warmup_steps {
             return lr * (step + 1) as f32 / warmup_steps as f32;
         }
+        let span = num_steps.saturating_sub(warmup_steps).max(1);
+        let progress = ((step - warmup_steps) as f32 / span as f32).min(1.0);
         let left = match decay {
             Decay::Constant => 1.0,
-            Decay::Cosine => {
-                let span = num_steps.saturating_sub(warmup_steps).max(1);
-                let progress = ((step - warmup_steps) as f32 / span as f32).min(1.0);
-                0.5 * (1.0 + (std::f32::consts::PI * progress).cos())
-            }
+            Decay::Cosine => 0.5 * (1.0 + (std::f32::consts::PI * progress).cos()),
+            Decay::Linear => 1.0 - progress,
             Decay::Wsd => {
                 let span = (num_steps as f32 * decay_share).max(1.0);
                 (num_steps.saturating_sub(step) as f32 / span).min(1.0)
@@ -67,6 +68,7 @@ mod tests {
             }
         };
         check(Decay::Cosine, [(0, 0.1), (9, 1.0), (10, 1.0), (55, 0.55), (100, 0.1)]);
+        check(Decay::Linear, [(0, 0.1), (9, 1.0), (10, 1.0), (55, 0.55), (100, 0.1)]);
         check(Decay::Wsd, [(0, 0.1), (10, 1.0), (80, 1.0), (90, 0.55), (100, 0.1)]);
         check(Decay::Constant, [(0, 0.1), (10, 1.0), (50, 1.0), (99, 1.0), (100, 1.0)]);
     }

@@ -8,9 +8,9 @@
 mod step;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hearth_artifacts::progress::{Event, Progress, Unit};
+use hearth_artifacts::progress::{Event, Progress};
 use hearth_kernels::pool::Pool;
 use hearth_model::{Adapter, Decoder};
 use hearth_tokenizer::Example;
@@ -22,8 +22,9 @@ use crate::config::SftConfig;
 use crate::conversations::Place;
 use crate::error::{Error, Result};
 use crate::guard::OnSpike;
-use crate::metrics::{Metric, Metrics, memory_mib};
-use step::{Done, Trainer};
+use crate::metrics::Metrics;
+use crate::sitting::{Done, Limits, Look, Sitting, Training};
+use step::Trainer;
 
 const STAGE: &str = "train";
 
@@ -81,7 +82,7 @@ impl Input<'_> {
 pub fn run(config: &SftConfig, input: &Input<'_>, pool: &Pool, progress: &dyn Progress) -> Result<Output> {
     check(input)?;
     let fingerprint = checkpoint::fingerprint(config, input.decoder, [input.train, input.validation]);
-    let mut trainer = Trainer::new(config, input, pool);
+    let trainer = Trainer::new(config, input, pool);
     let before = match input.checkpoints.load(&fingerprint)? {
         Some(folder) => Some(State::read(&folder, input.decoder, trainer.adamw())?),
         None => None,
@@ -93,18 +94,20 @@ pub fn run(config: &SftConfig, input: &Input<'_>, pool: &Pool, progress: &dyn Pr
         None => trainer.fresh()?,
     };
     let plan = batches::plan(input.train, config.batch_tokens, config.max_steps, config.seed);
-    let (start, before) = (Instant::now(), state.seconds);
-    let mut run = Run { trainer, state, metrics, start, before, fingerprint, progress };
+    let limits = Limits {
+        num_steps: plan.len(),
+        validate_every: config.validate_every,
+        patience: config.patience,
+        time_budget: input.time_budget,
+    };
+    let training = Adapting { trainer, state, plan };
+    let kept = (input.checkpoints, fingerprint);
+    let mut sitting = Sitting::new(training, STAGE, limits, kept, (metrics, progress));
     if is_new {
-        run.metrics.write(&run.looked())?;
+        sitting.write_look(None)?;
     }
-    progress.event(Event::Start { stage: STAGE, total: Some(plan.len() as u64), unit: Unit::Steps });
-    let stopped_early = run.steps(&plan)?;
-    if run.state.curve.validation.last().is_none_or(|last| last.step != run.state.step) {
-        run.validate()?;
-    }
-    run.save()?;
-    let state = run.state;
+    let stopped_early = sitting.run()?;
+    let Adapting { state, plan, .. } = sitting.training;
     let tokens = tokens_of(input, plan[..state.step].iter().flatten());
     let summary = format!("{} steps, {tokens} tokens", state.step);
     progress.event(Event::Finish { stage: STAGE, summary: &summary });
@@ -147,136 +150,44 @@ fn learned_tokens(example: &Example) -> usize {
     example.mask.iter().skip(1).filter(|&&learn| learn).count()
 }
 
-/// A run under way.
-struct Run<'a> {
+/// An adapter under training.
+struct Adapting<'a> {
     trainer: Trainer<'a>,
     state: State,
-    metrics: Metrics,
-    /// Of this sitting, and the seconds of those before.
-    start: Instant,
-    before: f64,
-    fingerprint: String,
-    progress: &'a dyn Progress,
+    /// Examples of each step.
+    plan: Vec<Vec<usize>>,
 }
 
-impl Run<'_> {
-    fn seconds(&self) -> f64 {
-        self.before + self.start.elapsed().as_secs_f64()
+impl Training for Adapting<'_> {
+    fn step(&self) -> usize {
+        self.state.step
     }
 
-    /// Steps until the plan, the budget or the patience ends; why, if it isn't the plan.
-    fn steps(&mut self, plan: &[Vec<usize>]) -> Result<Option<String>> {
-        let config = self.trainer.config;
-        let mut saved = Instant::now();
-        while self.state.step < plan.len() {
-            self.state.seconds = self.seconds();
-            if self.progress.cancelled() {
-                self.save()?;
-                return Err(Error::Cancelled { step: self.state.step });
-            }
-            if let Some(reason) = self.reason_to_stop() {
-                return Ok(Some(reason));
-            }
-            self.step(&plan[self.state.step])?;
-            if self.state.step.is_multiple_of(config.validate_every) || self.state.step == plan.len() {
-                self.validate()?;
-            }
-            self.progress.event(Event::Advance { stage: STAGE, done: self.state.step as u64 });
-            if saved.elapsed().as_secs() >= self.trainer.input.checkpoints.every_seconds {
-                self.save()?;
-                saved = Instant::now();
-            }
-        }
-        Ok(None)
+    fn curve(&self) -> &Curve {
+        &self.state.curve
     }
 
-    /// One update from one batch, and what is told of it.
-    fn step(&mut self, batch: &[usize]) -> Result<()> {
-        let began = Instant::now();
-        let done = match self.trainer.step(&mut self.state, batch) {
-            // The state before the bad step is worth keeping.
-            Err(error @ (Error::Spike { .. } | Error::NotFinite { .. } | Error::Gradient { .. })) => {
-                self.save()?;
-                return Err(error);
-            }
-            done => done?,
-        };
-        let Done { loss, lr, gradient_norm, spike } = done;
-        if let Some(text) = spike {
-            self.progress.event(Event::Note { stage: STAGE, text: &text });
-        }
-        let input = self.trainer.input;
-        let tokens = tokens_of(input, batch.iter());
-        let tokens_per_s = tokens as f64 / began.elapsed().as_secs_f64();
-        let memory = memory_mib();
-        self.metrics.write(&Metric {
-            step: self.state.step,
-            loss: Some(loss),
-            lr: Some(lr),
-            gradient_norm: Some(gradient_norm),
-            tokens: Some(tokens),
-            learned_tokens: Some(batch.iter().map(|&index| learned_tokens(&input.train[index])).sum()),
-            tokens_per_s: Some(tokens_per_s),
-            seconds: self.seconds(),
-            memory_mib: memory.map(|(now, _)| now),
-            ..Metric::default()
-        })?;
-        let validation = self.state.curve.validation.last().map_or(f64::NAN, |last| last.loss);
-        let memory = memory.map_or_else(String::new, |(now, _)| format!(", {now} MiB"));
-        let text = format!("loss {loss:.3}, validation {validation:.3}, {tokens_per_s:.0} tok/s{memory}");
-        self.progress.event(Event::Status { stage: STAGE, text: &text });
-        Ok(())
+    fn seconds(&mut self) -> &mut f64 {
+        &mut self.state.seconds
     }
 
-    fn save(&mut self) -> Result<()> {
-        self.state.seconds = self.seconds();
-        let Self { state, fingerprint, .. } = self;
-        self.trainer.input.checkpoints.save(fingerprint, state.step, |folder| state.write(folder))
+    fn update(&mut self) -> Result<Done> {
+        let batch = &self.plan[self.state.step];
+        self.trainer.step(&mut self.state, batch)
     }
 
-    fn validate(&mut self) -> Result<()> {
-        let loss = self.trainer.validation_loss(&self.state.adapter, self.state.step)?;
+    fn look(&mut self) -> Result<Look> {
+        let State { step, .. } = self.state;
+        let loss = self.trainer.validation_loss(&self.state.adapter, step)?;
         let best = self.state.curve.best().map_or(f64::INFINITY, |best| best.loss);
         if loss < best {
             self.state.best = self.state.adapter.clone();
         }
-        self.state.curve.validation.push(Loss { step: self.state.step, loss });
-        self.metrics.write(&self.looked())?;
-        let train = self.state.curve.train.last().map_or(f64::NAN, |last| last.loss);
-        let text = format!("step {}: loss {train:.3}, validation {loss:.3}", self.state.step);
-        self.progress.event(Event::Note { stage: STAGE, text: &text });
-        Ok(())
+        self.state.curve.validation.push(Loss { step, loss });
+        Ok(Look::default())
     }
 
-    /// The last look at the validation split as a line.
-    fn looked(&self) -> Metric {
-        let last = self.state.curve.validation.last();
-        Metric {
-            step: self.state.step,
-            validation_loss: last.map(|last| last.loss),
-            seconds: self.seconds(),
-            memory_mib: memory_mib().map(|(now, _)| now),
-            ..Metric::default()
-        }
-    }
-
-    /// Overfitting or the end of the time budget.
-    fn reason_to_stop(&self) -> Option<String> {
-        let (config, losses) = (self.trainer.config, &self.state.curve.validation);
-        let best = self.state.curve.best()?;
-        let since = losses.iter().filter(|entry| entry.step > best.step).count();
-        if since >= config.patience {
-            let (step, loss) = (best.step, best.loss);
-            return Some(format!(
-                "validation loss was lowest at step {step} ({loss:.3}) and rose in {since} later looks: overfitting"
-            ));
-        }
-        let budget = self.trainer.input.time_budget?.as_secs_f64();
-        (self.state.seconds > budget).then(|| {
-            format!(
-                "the time budget of {budget:.0} s ended at step {} of {}",
-                self.state.step, config.max_steps
-            )
-        })
+    fn write(&mut self, folder: &Path) -> Result<()> {
+        self.state.write(folder)
     }
 }

@@ -14,7 +14,7 @@ mod tests {
     use hearth_testkit::{Scratch, TINY, TinyModel};
     use hearth_tokenizer::Example;
     use hearth_train::sft::{self, Input};
-    use hearth_train::{Checkpoints, Error, OnSpike, Output, Resume, Schedule, SftConfig, metrics};
+    use hearth_train::{Checkpoints, Decay, Error, OnSpike, Output, Resume, SftConfig, metrics};
 
     const QUESTIONS: [&str; 8] = ["coal", "oak", "ash", "kiln", "soot", "log", "tongs", "flue"];
     /// Spelt without the merged tokens, whose rows in the tiny model's head are zero and stay so.
@@ -114,7 +114,7 @@ mod tests {
             micro_batch_tokens: 48,
             recompute: false,
             lr: 1e-2,
-            schedule: Schedule::Cosine,
+            schedule: Decay::Cosine,
             warmup_steps: 4,
             weight_decay: 0.01,
             max_gradient_norm: 1.0,

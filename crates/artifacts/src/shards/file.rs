@@ -12,9 +12,9 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use crate::map::{self, Mmap};
 
-use super::{Document, FORMAT, Manifest, ShardEntry, map};
+use super::{Document, FORMAT, Manifest, ShardEntry};
 use crate::{Error, Result};
 
 pub(super) const MAGIC: &[u8; 8] = b"hearthtk";

@@ -7,7 +7,7 @@ use hearth_model::LoraConfig;
 use hearth_tokenizer::Example;
 use hearth_train::bench::{Shape, Speed};
 use hearth_train::sft::{self, Input};
-use hearth_train::{Checkpoints, OnSpike, Resume, Schedule, SftConfig};
+use hearth_train::{Checkpoints, Decay, OnSpike, Resume, SftConfig};
 use serde_json::json;
 
 use super::Context;
@@ -147,7 +147,7 @@ fn lora(context: &Context, args: &LoraArgs) -> Result<()> {
         recompute: false,
         lr: 1e-4,
         warmup_steps: 1,
-        schedule: Schedule::Cosine,
+        schedule: Decay::Cosine,
         weight_decay: 0.0,
         max_gradient_norm: 1.0,
         neftune_alpha: None,
@@ -210,8 +210,5 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// The process's largest resident size so far, in MiB; `None` where the system doesn't tell.
 pub(crate) fn peak_mib() -> Option<u64> {
-    let status = fs_err::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib / 1024)
+    hearth_train::metrics::memory_mib().map(|(_, peak)| peak)
 }

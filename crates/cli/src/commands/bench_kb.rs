@@ -17,6 +17,7 @@ use super::Context;
 use super::bench::peak_mib;
 use super::bench_serve::percentiles;
 use crate::args::KbBenchArgs;
+use crate::random::Random;
 use crate::up::knowledge_config;
 
 /// Different words of the text.
@@ -87,7 +88,7 @@ fn search(
     let source = [Source { name: "bench", base, embedder: Some(synthetic) }];
     let mut milliseconds = Vec::with_capacity(args.queries as usize);
     for _ in 0..args.queries {
-        let words: Vec<String> = (0..8).map(|_| random.word()).collect();
+        let words: Vec<String> = (0..8).map(|_| word(&mut random)).collect();
         let query = words.join(" ");
         let start = Instant::now();
         retrieve(&[&query], &source, &options)?;
@@ -108,7 +109,7 @@ fn show(context: &Context, line: &serde_json::Value, text: &str) {
 
 fn document(first: usize, chunks: usize, random: &mut Random) -> Document {
     let blocks = (0..chunks).map(|index| {
-        let words: Vec<String> = (0..CHUNK_WORDS).map(|_| random.word()).collect();
+        let words: Vec<String> = (0..CHUNK_WORDS).map(|_| word(random)).collect();
         Block::new(BlockKind::Paragraph, format!("{} part{}.", words.join(" "), first + index))
     });
     Document {
@@ -121,28 +122,10 @@ fn document(first: usize, chunks: usize, random: &mut Random) -> Document {
     }
 }
 
-/// `SplitMix64` (Steele et al. 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ (value >> 31)
-    }
-
-    /// From 0 to 1.
-    fn share(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// The n-th word comes 1 / n times as often as the first.
-    fn word(&mut self) -> String {
-        let rank = (NUM_WORDS as f64).powf(self.share()) as u64;
-        format!("w{rank}")
-    }
+/// The n-th word comes 1 / n times as often as the first.
+fn word(random: &mut Random) -> String {
+    let rank = (NUM_WORDS as f64).powf(random.unit()) as u64;
+    format!("w{rank}")
 }
 
 /// Vectors by the hash of the text, around one of some centres.
@@ -157,7 +140,7 @@ impl Synthetic {
             text.hash(&mut hasher);
             let mut own = Random(hasher.finish());
             let mut centre = Random(own.next() % CLUSTERS);
-            let part = |random: &mut Random| (random.share() - 0.5) as f32;
+            let part = |random: &mut Random| (random.unit() - 0.5) as f32;
             (0..self.dim).map(|_| 0.3 + part(&mut centre) + 0.7 * part(&mut own)).collect()
         };
         texts.iter().map(vector).collect()

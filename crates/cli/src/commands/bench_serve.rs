@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use crate::args::{BenchServeArgs, Prompts};
+use crate::random::Random;
 
 const WORDS: [&str; 24] = [
     "kiln", "clay", "glaze", "fire", "river", "stone", "garden", "window", "letter", "winter", "market",
@@ -253,24 +254,6 @@ pub(super) fn percentiles(mut values: Vec<f64>) -> [f64; 3] {
 
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
-}
-
-/// `SplitMix64` (Steele et al. 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to below 1.
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::Context;
 use crate::args::{DecodeArgs, EncodeArgs, TokenizerCommand};
 
 mod compare;
-mod train;
+pub(crate) mod train;
 
 pub(super) fn run(context: &Context, command: &TokenizerCommand) -> Result<()> {
     match command {

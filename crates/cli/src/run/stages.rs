@@ -10,7 +10,7 @@ use hearth_artifacts::shards::{Manifest, ShardWriter, ShardsInfo, Source};
 use hearth_data::{Input, Output, clean, dedup};
 use hearth_model::Model;
 use hearth_tokenizer::pack::{PackConfig, Packer, Row, RowContent, pack};
-use hearth_tokenizer::train::{CHATML_SPECIAL_TOKENS, SplitPattern, TrainConfig, train};
+use hearth_tokenizer::train::{CHATML_SPECIAL_TOKENS, TrainConfig, train};
 use hearth_tokenizer::{ChatFormat, Conversation, Message, Role, Tokenizer};
 use hearth_train::checkpoints::Resume;
 use hearth_train::sample;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::recipe::{Collect, Evaluate, Pack, TokenizerSettings};
 use super::stories::{Question, World};
-use crate::commands::Context;
+use crate::commands::{Context, vocabulary};
 use crate::pretraining::{self, Plan, Settings};
 use crate::rows::Rows;
 
@@ -54,6 +54,11 @@ impl Work<'_> {
             settings.remove("files");
         }
         Ok(serde_json::from_value(settings)?)
+    }
+
+    /// Where a job of `hearth data` writes.
+    fn rows(&self) -> Output {
+        Output { threads: self.threads(), ..Output::new(self.folder.join("rows")) }
     }
 
     fn threads(&self) -> usize {
@@ -137,14 +142,12 @@ fn rows_of(folder: &Path) -> Result<Input> {
 }
 
 fn cleaned(work: &Work<'_>, from: &Path) -> Result<Value> {
-    let output = Output { threads: work.threads(), ..Output::new(work.folder.join("rows")) };
-    let summary = clean::run(&work.settings()?, &rows_of(from)?, &output, &work.context.terminal)?;
+    let summary = clean::run(&work.settings()?, &rows_of(from)?, &work.rows(), &work.context.terminal)?;
     Ok(tallied(&summary.tally))
 }
 
 fn deduplicated(work: &Work<'_>, from: &Path) -> Result<Value> {
-    let output = Output { threads: work.threads(), ..Output::new(work.folder.join("rows")) };
-    let summary = dedup::run(&work.settings()?, &rows_of(from)?, &output, &work.context.terminal)?;
+    let summary = dedup::run(&work.settings()?, &rows_of(from)?, &work.rows(), &work.context.terminal)?;
     Ok(tallied(&summary.tally))
 }
 
@@ -172,10 +175,7 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn tokenizer(work: &Work<'_>, from: &Path) -> Result<Value> {
     let TokenizerSettings { vocab_size, pattern, min_frequency } = work.settings()?;
-    let pattern = match SplitPattern::named(&pattern) {
-        Some(pattern) => pattern,
-        None => SplitPattern::own(&pattern).context("`pattern` can't be used")?,
-    };
+    let pattern = vocabulary::pattern(&pattern)?;
     let config = TrainConfig {
         vocab_size,
         pattern,
@@ -186,8 +186,7 @@ fn tokenizer(work: &Work<'_>, from: &Path) -> Result<Value> {
         threads: work.threads(),
     };
     let trained = train(Rows::new(files_of(from)?).into_texts(), &config, &work.context.terminal)?;
-    atomic::write_json(&work.folder.join("tokenizer_config.json"), &trained.config_json())?;
-    atomic::write_json(&work.folder.join("tokenizer.json"), &trained.to_json())?;
+    vocabulary::write(&trained, work.folder)?;
     let shown = [format!("{} tokens", trained.vocab_size()), format!("{} merges", trained.merges().len())];
     Ok(json!({ "vocab_size": trained.vocab_size(), "bytes": trained.stats.num_bytes, "shown": shown }))
 }

@@ -14,7 +14,7 @@ use hearth_knowledge::questions::{Pair, split};
 use hearth_model::LoraConfig;
 use hearth_tokenizer::{Conversation, Example, Message};
 use hearth_train::sft::{self, Input, Output};
-use hearth_train::{Checkpoints, Loss, OnSpike, Resume, Schedule, SftConfig};
+use hearth_train::{Checkpoints, Decay, Loss, OnSpike, Resume, SftConfig};
 
 use super::grounding::Documents;
 use super::ways::{ADAPTER, PLAIN_SYSTEM};
@@ -67,7 +67,7 @@ pub(super) fn run(
         recompute: false,
         lr: 4e-4,
         warmup_steps: (max_steps / 20).max(2),
-        schedule: Schedule::Cosine,
+        schedule: Decay::Cosine,
         weight_decay: 0.01,
         max_gradient_norm: 1.0,
         neftune_alpha: None,

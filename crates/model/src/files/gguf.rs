@@ -19,10 +19,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use hearth_artifacts::map::{self, Mmap};
 use hearth_kernels::quant::Format;
-use memmap2::Mmap;
 
-use super::{Error, Result, TensorView, map, tensor_bytes};
+use super::{Error, Result, TensorView, tensor_bytes};
 use reader::Reader;
 
 /// ggml's `GGML_MAX_DIMS`.

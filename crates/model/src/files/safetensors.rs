@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use hearth_artifacts::map::{self, Mmap};
 use hearth_kernels::quant::Format;
-use memmap2::Mmap;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-use super::{Error, Result, TensorView, map, tensor_bytes};
+use super::{Error, Result, TensorView, tensor_bytes};
 
 /// The limit that the format's own library sets for a header.
 const MAX_HEADER_BYTES: u64 = 100_000_000;

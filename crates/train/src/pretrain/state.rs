@@ -6,14 +6,14 @@ use hearth_artifacts::atomic;
 use hearth_artifacts::hash::Hasher;
 use hearth_kernels::pool::Pool;
 use hearth_model::Decoder;
+use hearth_tensor::optimizer::AdamW;
 use hearth_tensor::optimizer::muon::Muon;
-use hearth_tensor::optimizer::{AdamW, Moments};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::config::PretrainConfig;
 use super::{Input, Validation};
-use crate::checkpoints::{Vectors, read_vectors, write_vectors};
+use crate::checkpoints::{read_moments, read_vectors, write_moments, write_vectors};
 use crate::error::{Error, Result};
 use crate::sft::Curve;
 
@@ -44,8 +44,6 @@ struct Progress {
 }
 
 const PROGRESS: &str = "state.json";
-const FIRST: &str = "first_moments.bin";
-const SECOND: &str = "second_moments.bin";
 const MUON: &str = "momenta.bin";
 const BEST: &str = "best";
 
@@ -98,11 +96,7 @@ impl State {
             fs_err::create_dir_all(&folder).map_err(hearth_artifacts::Error::from)?;
             best.write_folder(&folder, Some(config))?;
         }
-        let moments: Vec<_> = self.adamw.moments().collect();
-        let first = moments.iter().map(|(id, moments)| (*id, moments.first.as_slice()));
-        write_vectors(&folder.join(FIRST), first)?;
-        let second = moments.iter().map(|(id, moments)| (*id, moments.second.as_slice()));
-        write_vectors(&folder.join(SECOND), second)?;
+        write_moments(folder, &self.adamw)?;
         write_vectors(&folder.join(MUON), self.muon.momenta())?;
         let progress = Progress {
             step: self.step,
@@ -123,15 +117,12 @@ impl State {
         let best = folder.join(BEST);
         let best_decoder = if best.is_dir() { Some(open(&best)?) } else { None };
         let progress: Progress = atomic::read_json(&folder.join(PROGRESS))?;
-        let second: Vectors = read_vectors(&folder.join(SECOND))?;
-        let moments = read_vectors(&folder.join(FIRST))?.into_iter().zip(second);
-        let moments = moments.map(|((id, first), (_, second))| (id, Moments { first, second }));
         let Progress { step, optimizer_steps, curve, best_loss, best_bits_per_byte, tokens, seconds } =
             progress;
         Ok(Self {
             step,
             decoder,
-            adamw: AdamW::resume(config.adamw(), optimizer_steps, moments),
+            adamw: read_moments(folder, config.adamw(), optimizer_steps)?,
             muon: Muon::resume(config.muon(), read_vectors(&folder.join(MUON))?),
             curve,
             best: Validation { loss: best_loss, bits_per_byte: best_bits_per_byte },

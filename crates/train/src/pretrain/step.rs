@@ -16,8 +16,9 @@ use super::config::{Method, PretrainConfig};
 use super::rows::Batch;
 use super::{Input, Set, State};
 use crate::error::{Error, Result};
-use crate::guard::{OnSpike, SUSPECTS, Suspect, spike};
+use crate::guard::{OnSpike, SUSPECTS, Suspect, spike, worst_first};
 use crate::sft::Loss;
+use crate::sitting::Done;
 
 pub(super) struct Trainer<'a> {
     pub(super) config: &'a PretrainConfig,
@@ -27,17 +28,6 @@ pub(super) struct Trainer<'a> {
     pool: &'a Pool,
     arena: Arena,
     gradients: Gradients,
-}
-
-/// What a step did.
-pub(super) struct Done {
-    pub(super) loss: f64,
-    pub(super) lr: f32,
-    pub(super) gradient_norm: f64,
-    pub(super) tokens: usize,
-    pub(super) learned_tokens: usize,
-    /// What to say of a jump of the loss that doesn't end the run.
-    pub(super) spike: Option<String>,
 }
 
 /// The mean loss over validation rows, in nats a token and in bits a byte of text where bytes are known.
@@ -154,10 +144,7 @@ impl<'a> Trainer<'a> {
             let name = self.train.shards.origin(document.into())?.to_owned();
             suspects.push(Suspect { name, loss });
         }
-        // NaN first.
-        suspects.sort_by(|a, b| b.loss.is_nan().cmp(&a.loss.is_nan()).then(b.loss.total_cmp(&a.loss)));
-        suspects.truncate(SUSPECTS);
-        Ok(suspects)
+        Ok(worst_first(suspects))
     }
 
     pub(super) fn validate(&self, decoder: &Decoder, step: usize) -> Result<Validation> {

@@ -5,33 +5,24 @@
 
 use hearth_kernels::pool::Pool;
 use hearth_model::{Adapter, Decoder};
-use hearth_tensor::graph::Graph;
 use hearth_tensor::optimizer::{AdamW, AdamWConfig};
 use hearth_tensor::tape::{Gradients, Keep, Noise, Tape};
 use hearth_tensor::tensor::Arena;
 use hearth_tokenizer::Example;
 
-use super::{Curve, Input, Loss, learned_tokens};
+use super::{Curve, Input, Loss, learned_tokens, tokens_of};
 use crate::batches;
 use crate::checkpoint::State;
 use crate::config::SftConfig;
 use crate::error::{Error, Result};
-use crate::guard::{OnSpike, SUSPECTS, Suspect, spike};
+use crate::guard::{OnSpike, Suspect, spike, worst_first};
+use crate::sitting::Done;
 
 pub(super) struct Trainer<'a> {
     pub(super) config: &'a SftConfig,
     pub(super) input: &'a Input<'a>,
     pool: &'a Pool,
     arena: Arena,
-}
-
-/// What a step did.
-pub(super) struct Done {
-    pub(super) loss: f64,
-    pub(super) lr: f32,
-    pub(super) gradient_norm: f64,
-    /// What to say of a jump of the loss that doesn't end the run.
-    pub(super) spike: Option<String>,
 }
 
 impl<'a> Trainer<'a> {
@@ -50,7 +41,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    pub(super) fn fresh(&mut self) -> Result<State> {
+    pub(super) fn fresh(&self) -> Result<State> {
         let adapter = Adapter::new(self.input.decoder, self.config.lora.clone(), self.config.seed)?;
         let mut state = State {
             step: 0,
@@ -92,33 +83,34 @@ impl<'a> Trainer<'a> {
         )?;
         state.curve.train.push(Loss { step, loss });
         state.step += 1;
-        Ok(Done { loss, lr, gradient_norm: report.gradient_norm, spike: note })
+        Ok(Done {
+            loss,
+            lr,
+            gradient_norm: report.gradient_norm,
+            tokens: tokens_of(self.input, batch.iter()),
+            learned_tokens: self.learned(batch),
+            spike: note,
+        })
     }
 
     /// The examples of a bad step, those with the highest loss first.
     fn suspects(&self, decoder: &Decoder, batch: &[usize]) -> Vec<Suspect> {
-        let loss = |index: usize| self.forward(decoder, &[&self.input.train[index]], Keep::Little, None).1;
-        let mut suspects: Vec<Suspect> =
+        let loss = |index: usize| self.forward(decoder, &[&self.input.train[index]], Keep::Nothing, None).1;
+        let suspects =
             batch.iter().map(|&index| Suspect { name: self.input.name(index), loss: loss(index) }).collect();
-        // NaN first.
-        suspects.sort_by(|a, b| b.loss.is_nan().cmp(&a.loss.is_nan()).then(b.loss.total_cmp(&a.loss)));
-        suspects.truncate(SUSPECTS);
-        suspects
+        worst_first(suspects)
     }
 
     fn gradients(&mut self, decoder: &Decoder, batch: &[usize], step: usize) -> (f64, Gradients) {
         let keep = if self.config.recompute { Keep::Little } else { Keep::Projections };
         let parts = batches::fill(self.input.train, batch, self.config.micro_batch_tokens);
-        let learned = |indices: &[usize]| -> usize {
-            indices.iter().map(|&index| learned_tokens(&self.input.train[index])).sum()
-        };
-        let total = learned(batch) as f64;
+        let total = self.learned(batch) as f64;
         let (mut mean, mut gradients) = (0.0, Gradients::new());
         for (number, part) in parts.iter().enumerate() {
             let examples: Vec<&Example> = part.iter().map(|&index| &self.input.train[index]).collect();
             let noise = self.noise(step, number);
             let (tape, loss) = self.forward(decoder, &examples, keep, noise);
-            let share = learned(part) as f64 / total;
+            let share = self.learned(part) as f64 / total;
             mean += loss * share;
             if !mean.is_finite() {
                 break;
@@ -126,6 +118,11 @@ impl<'a> Trainer<'a> {
             tape.backward_into(share as f32, &mut gradients);
         }
         (mean, gradients)
+    }
+
+    /// Tokens of some examples that count for the loss.
+    fn learned(&self, indices: &[usize]) -> usize {
+        indices.iter().map(|&index| learned_tokens(&self.input.train[index])).sum()
     }
 
     /// A seed for each part of each step, so that a resumed run draws what an uninterrupted one does.
@@ -160,16 +157,7 @@ impl<'a> Trainer<'a> {
         }
         let mut tape = Tape::new(self.pool, &self.arena, &lens, keep).with_noise(noise);
         let weights = vec![1.0; targets.len()];
-        let loss = if decoder.config.final_soft_cap.is_some() {
-            let logits = decoder.logits(&mut tape, &ids, &wanted);
-            tape.cross_entropy(logits, &targets, &weights)
-        } else {
-            let hidden = decoder.hidden(&mut tape, &ids);
-            let rows = tape.take_rows(&hidden, &wanted);
-            drop(hidden);
-            let rows = tape.rms_norm(&rows, &decoder.norm, decoder.config.rms_norm_eps);
-            tape.cross_entropy_of_head(&rows, &decoder.head, &targets, &weights)
-        };
+        let loss = decoder.cross_entropy(&mut tape, &ids, &wanted, (&targets, &weights));
         (tape, loss)
     }
 
@@ -181,7 +169,7 @@ impl<'a> Trainer<'a> {
         for batch in batches::fill(examples, &order, self.config.micro_batch_tokens) {
             let chosen: Vec<&Example> = batch.iter().map(|&index| &examples[index]).collect();
             let tokens: usize = chosen.iter().map(|example| learned_tokens(example)).sum();
-            let (_, loss) = self.forward(&decoder, &chosen, Keep::Little, None);
+            let (_, loss) = self.forward(&decoder, &chosen, Keep::Nothing, None);
             if !loss.is_finite() {
                 let name = |&index: &usize| self.input.name(index + self.input.train.len());
                 let suspects = batch.iter().map(|index| Suspect { name: name(index), loss }).collect();

@@ -1,11 +1,12 @@
 //! `hearth tokenizer train`: files of text to a folder with a vocabulary.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use hearth_artifacts::atomic;
 use hearth_tokenizer::train::{
-    CHATML_SPECIAL_TOKENS, PATTERN_NAMES, SplitPattern, TrainConfig, TrainStats, train,
+    CHATML_SPECIAL_TOKENS, PATTERN_NAMES, SplitPattern, TrainConfig, TrainStats, Trained, train,
 };
 use serde_json::json;
 
@@ -42,9 +43,7 @@ pub(super) fn run(context: &Context, args: &TrainTokenizerArgs) -> Result<()> {
             args.vocab_size
         ));
     }
-    // Last, because a folder that has it is whole.
-    atomic::write_json(&args.output.join("tokenizer_config.json"), &trained.config_json())?;
-    atomic::write_json(&file, &trained.to_json())?;
+    write(&trained, &args.output)?;
     if context.json {
         context.print_json(&json!({
             "tokenizer": file, "vocab_size": trained.vocab_size(), "merges": trained.merges().len(),
@@ -63,8 +62,14 @@ pub(super) fn run(context: &Context, args: &TrainTokenizerArgs) -> Result<()> {
     Ok(())
 }
 
+/// Writes a vocabulary's files. `tokenizer.json` comes last, because a folder that has it is whole.
+pub(crate) fn write(trained: &Trained, folder: &Path) -> Result<()> {
+    atomic::write_json(&folder.join("tokenizer_config.json"), &trained.config_json())?;
+    Ok(atomic::write_json(&folder.join("tokenizer.json"), &trained.to_json())?)
+}
+
 /// The name of a family, or a regular expression. A lone word is a name that nobody knows.
-fn pattern(text: &str) -> Result<SplitPattern> {
+pub(crate) fn pattern(text: &str) -> Result<SplitPattern> {
     if let Some(pattern) = SplitPattern::named(text) {
         return Ok(pattern);
     }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use hearth_model::LoraConfig;
-use hearth_train::{OnSpike, Schedule, SftConfig};
+use hearth_train::{Decay, OnSpike, SftConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::args::SftArgs;
+use crate::settings;
 
 /// One flat table, so that each line of a file can be a flag.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,7 +36,7 @@ pub(super) struct Recipe {
     /// Layers with an adapter, counted from 0; all without it.
     pub(super) layers: Option<Vec<usize>>,
     pub(super) lr: f64,
-    pub(super) schedule: Schedule,
+    pub(super) schedule: Decay,
     /// A thirtieth of the steps if it isn't said.
     pub(super) warmup_steps: Option<usize>,
     pub(super) weight_decay: f32,
@@ -100,7 +101,7 @@ impl Default for Recipe {
             dora: false,
             layers: None,
             lr: 3e-4,
-            schedule: Schedule::Cosine,
+            schedule: Decay::Cosine,
             warmup_steps: None,
             weight_decay: 0.0,
             max_gradient_norm: 1.0,
@@ -126,11 +127,7 @@ impl Recipe {
     /// Defaults, the settings of `before` or of the file, then the flags.
     pub(super) fn read(args: &SftArgs, before: Option<&Self>) -> Result<Self> {
         let mut table = match (&args.config, before) {
-            (Some(path), _) => {
-                let text = fs_err::read_to_string(path)?;
-                text.parse::<toml::Table>()
-                    .with_context(|| format!("`{}` isn't valid TOML", path.display()))?
-            }
+            (Some(path), _) => settings::read(path)?,
             (None, Some(before)) => toml::Table::try_from(before)?,
             (None, None) => toml::Table::new(),
         };
@@ -264,16 +261,7 @@ fn flags(args: &SftArgs, table: &mut toml::Table) -> Result<()> {
     put("steps", args.steps.map(|steps| (steps as i64).into()));
     put("seed", args.seed.map(Into::into));
     put("allow_skips", args.allow_skips.then_some(true.into()));
-    for setting in &args.set {
-        let Some((name, value)) = setting.split_once('=') else {
-            bail!("`--set {setting}` isn't KEY=VALUE");
-        };
-        // What isn't a value of TOML is a text: `--set schedule=linear`.
-        let value =
-            format!("value = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("value"));
-        let text = || setting[name.len() + 1..].to_owned().into();
-        table.insert(name.trim().into(), value.unwrap_or_else(text));
-    }
+    settings::set(table, &args.set)?;
     if args.epochs.is_some() {
         table.remove("steps");
     }
